@@ -1,0 +1,99 @@
+"""Every error Dragoman raises on purpose.
+
+DragomanError
+├── UnknownLanguage (also ValueError)     no such language, or the model doesn't speak it
+├── LanguageNotDetected (also ValueError) --from was left out and the text gives no clear answer
+├── InvalidText (also ValueError)         text that can't be encoded (lone surrogates, wrong type)
+├── InvalidOption (also ValueError)       an option out of range, or two that exclude each other
+├── ConfigError (also ValueError)         a config.json that describes no model we know
+└── CheckpointError (also ValueError)     a folder or file that holds no usable weights
+    └── KeyMismatch                       missing, unexpected or mis-shaped tensors, all of them listed
+"""
+
+from collections.abc import Mapping, Sequence
+
+Shape = tuple[int, ...]
+
+
+class DragomanError(Exception):
+    """Base of all errors that Dragoman raises on purpose."""
+
+
+class UnknownLanguage(DragomanError, ValueError):
+    """No such language, or the model doesn't speak it."""
+
+
+class LanguageNotDetected(DragomanError, ValueError):
+    """The source language was left out and the text gives no clear answer."""
+
+
+class InvalidText(DragomanError, ValueError):
+    """Text that can't be encoded: not a string, or one with lone surrogates."""
+
+
+class InvalidOption(DragomanError, ValueError):
+    """An option out of its range, or two options that exclude each other."""
+
+
+class ConfigError(DragomanError, ValueError):
+    """A config.json that describes no model we know."""
+
+
+class CheckpointError(DragomanError, ValueError):
+    """A folder or file that holds no usable weights."""
+
+
+class KeyMismatch(CheckpointError):
+    """Tensors that are missing, unexpected or of another shape than the config says.
+
+    The message names the first of each kind, the attributes all of them: `missing` and
+    `unexpected` are names, `misshapen` maps a name to its (stored, expected) shapes.
+    """
+
+    SHOWN = 20
+
+    def __init__(
+        self,
+        message: str,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        misshapen: Mapping[str, tuple[Shape, Shape]] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.missing = list(missing)
+        self.unexpected = list(unexpected)
+        self.misshapen = dict(misshapen or {})
+
+    @classmethod
+    def in_folder(
+        cls,
+        folder: object,
+        missing: Sequence[str],
+        unexpected: Sequence[str],
+        misshapen: Mapping[str, tuple[Shape, Shape]],
+    ) -> "KeyMismatch":
+        """The error for a checkpoint folder: counts first, then names, then what to do."""
+        shapes = [
+            f"{name} is {_text(is_)}, expected {_text(want)}" for name, (is_, want) in misshapen.items()
+        ]
+        lines = [
+            f"the weights in {folder} are not those of its config.json: {len(missing)} missing, "
+            f"{len(unexpected)} unexpected, {len(misshapen)} of another shape",
+            *_excerpt("missing", missing, cls.SHOWN),
+            *_excerpt("unexpected", unexpected, cls.SHOWN),
+            *_excerpt("of another shape", shapes, cls.SHOWN),
+            "Check that config.json and the weights come from the same model, and download both again.",
+        ]
+        return cls("\n".join(lines), missing, unexpected, misshapen)
+
+
+def _excerpt(title: str, names: Sequence[str], shown: int) -> list[str]:
+    if not names:
+        return []
+    rest = len(names) - shown
+    more = [f"  … and {rest} more"] if rest > 0 else []
+    return [f"{title}:", *(f"  {name}" for name in names[:shown]), *more]
+
+
+def _text(shape: Shape) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"

@@ -1,0 +1,98 @@
+"""Keys and values that the decoder has already computed."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dragoman.layers.attention import Attention
+
+
+class Cache(Protocol):
+    """What a decoder asks of a cache. The plain one is below; the transformers face brings its own."""
+
+    @property
+    def length(self) -> int:
+        """Positions decoded so far."""
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the new positions of a layer; all its positions so far come back."""
+
+    def source(self, layer: int, attention: Attention, encoded: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Keys and values of the source sentences, projected from `encoded` when first asked for."""
+
+
+class NoCache:
+    """Computes everything anew: training and teacher forcing."""
+
+    length = 0
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        return key, value
+
+    def source(self, layer: int, attention: Attention, encoded: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert encoded is not None
+        return attention.project(encoded)
+
+
+class DecoderCache:
+    """Keys and values per layer: own ones in preallocated slots, the source's once per sentence.
+
+    Rows are hypotheses; every sentence has `beams` of them, side by side.
+    """
+
+    GROWTH = 32
+
+    def __init__(self, layers: int) -> None:
+        self.length = 0
+        self.beams = 1
+        self._own: list[tuple[Tensor, Tensor] | None] = [None] * layers
+        self._source: list[tuple[Tensor, Tensor] | None] = [None] * layers
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new positions [rows, heads, new, head_dim]; returns views of all so far."""
+        end = self.length + key.shape[2]
+        slots = self._own[layer]
+        if slots is None or slots[0].shape[2] < end:
+            slots = _grow(slots, key, end + self.GROWTH, self.length)
+            self._own[layer] = slots
+        slots[0][:, :, self.length : end] = key
+        slots[1][:, :, self.length : end] = value
+        if layer == len(self._own) - 1:
+            self.length = end
+        return slots[0][:, :, :end], slots[1][:, :, :end]
+
+    def source(self, layer: int, attention: Attention, encoded: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Keys and values of the source [sentences, heads, time, head_dim]."""
+        pair = self._source[layer]
+        if pair is None:
+            assert encoded is not None, "the first step brings the encoded source"
+            pair = self._source[layer] = attention.project(encoded)
+        return pair
+
+    def select(self, rows: Tensor, sentences: Tensor | None, beams: int) -> None:
+        """Keep `rows` in their order; `sentences` too, unless all stay as they are (None)."""
+        self.beams = beams
+        self._own = [pair and _pick(pair, rows) for pair in self._own]
+        if sentences is not None:
+            self._source = [pair and _pick(pair, sentences) for pair in self._source]
+
+
+def _pick(pair: tuple[Tensor, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+    return pair[0].index_select(0, rows), pair[1].index_select(0, rows)
+
+
+def _grow(
+    slots: tuple[Tensor, Tensor] | None, like: Tensor, capacity: int, used: int
+) -> tuple[Tensor, Tensor]:
+    rows, heads, _, width = like.shape
+    key, value = (like.new_empty(rows, heads, capacity, width) for _ in range(2))
+    if slots is not None:
+        key[:, :, :used] = slots[0][:, :, :used]
+        value[:, :, :used] = slots[1][:, :, :used]
+    return key, value
+
+
+def causal_mask(queries: int, past: int, device: torch.device) -> Tensor:
+    """Boolean [queries, past + queries], True where a query may look: itself and all before it."""
+    return torch.ones(queries, past + queries, dtype=torch.bool, device=device).tril(past)

@@ -1,0 +1,47 @@
+"""Sinusoidal positions, computed and never stored in a checkpoint."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class SinusoidalPositions(nn.Module):
+    """fairseq's sinusoidal table: sines in the first half of the vector, cosines in the second.
+
+    Position p of a sentence uses row p + 2 (fairseq's offset: padding index 1, plus
+    one); row 1 belongs to padding and is zero. The table grows on demand.
+    """
+
+    OFFSET = 2
+    PADDING_ROW = 1
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        # Not a buffer: meta-device loading and offload would have to materialise it.
+        self._table: Tensor | None = None
+
+    def forward(self, keep: Tensor, past: int = 0) -> Tensor:
+        """Position vectors [batch, time, hidden] in float32.
+
+        keep: boolean [batch, time], False on padding, which is not counted.
+        past: number of positions that came before the first column.
+        """
+        rows = (keep.cumsum(1) + past) * keep + self.PADDING_ROW
+        table = self._rows(keep.shape[1] + past + self.OFFSET, keep.device)
+        return table[rows]
+
+    def _rows(self, count: int, device: torch.device) -> Tensor:
+        if self._table is None or len(self._table) < count or self._table.device != device:
+            half = self.hidden // 2
+            steps = torch.arange(half, dtype=torch.float32, device=device)
+            frequency = torch.exp(steps * -(math.log(10000) / (half - 1)))
+            row = torch.arange(max(count, 256), dtype=torch.float32, device=device)
+            angle = row[:, None] * frequency
+            table = torch.cat([angle.sin(), angle.cos()], dim=1)
+            if self.hidden % 2:
+                table = torch.cat([table, torch.zeros(len(table), 1, device=device)], dim=1)
+            table[self.PADDING_ROW] = 0
+            self._table = table
+        return self._table

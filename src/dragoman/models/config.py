@@ -1,0 +1,136 @@
+"""The shape of a model, read from the `config.json` of its checkpoint."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dragoman.errors import ConfigError
+from dragoman.layers.moe import ACTIVATIONS, MoeOptions, SecondExpertPolicy
+
+DENSE, MOE = "m2m_100", "nllb-moe"
+
+
+@dataclass(frozen=True)
+class NllbConfig:
+    """Dense NLLB-200 (`model_type` m2m_100) and NLLB-MoE (nllb-moe), under the published field names.
+
+    Defaults are those of transformers' NllbMoeConfig. A dense model is one whose sparse
+    steps are 0, which is what m2m_100 sets.
+    """
+
+    model_type: str = MOE
+    vocab_size: int = 128112
+    d_model: int = 1024
+    encoder_layers: int = 12
+    decoder_layers: int = 12
+    encoder_attention_heads: int = 16
+    decoder_attention_heads: int = 16
+    encoder_ffn_dim: int = 4096
+    decoder_ffn_dim: int = 4096
+    max_position_embeddings: int = 1024
+    activation_function: str = "relu"
+    scale_embedding: bool = True
+    tie_word_embeddings: bool = True
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.0
+    encoder_layerdrop: float = 0.0
+    decoder_layerdrop: float = 0.0
+    init_std: float = 0.02
+    pad_token_id: int = 1
+    bos_token_id: int = 0
+    eos_token_id: int = 2
+    decoder_start_token_id: int = 2
+    encoder_sparse_step: int = 4
+    decoder_sparse_step: int = 4
+    num_experts: int = 128
+    second_expert_policy: SecondExpertPolicy = "all"
+    normalize_router_prob_before_dropping: bool = False
+    batch_prioritized_routing: bool = False
+    moe_eval_capacity_token_fraction: float = 1.0
+    moe_token_dropout: float = 0.2
+    moe_final_output_dropout: float = 0.0
+    """FOM share; Dragoman's own field, 0 in every published checkpoint."""
+    router_bias: bool = False
+    router_dtype: str = "float32"
+    router_ignore_padding_tokens: bool = False
+
+    def __post_init__(self) -> None:
+        if self.model_type == DENSE:
+            object.__setattr__(self, "encoder_sparse_step", 0)
+            object.__setattr__(self, "decoder_sparse_step", 0)
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                choices = ", ".join(map(repr, allowed))
+                raise ConfigError(f"{name} is {value!r} in the model's config; it must be one of {choices}")
+        for name in ("vocab_size", "d_model", "encoder_attention_heads", "decoder_attention_heads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)} in the model's config; it must be at least 1")
+        if self.is_sparse and self.num_experts < 2:
+            raise ConfigError(f"num_experts is {self.num_experts}; top-2 routing needs at least 2")
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether any layer has experts."""
+        return bool(self.encoder_sparse_step or self.decoder_sparse_step)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "NllbConfig":
+        """Read the fields we know; the generation defaults and version stamps beside them are not ours."""
+        if "model_type" not in data:
+            raise ConfigError("config.json has no model_type; expected 'nllb-moe' or 'm2m_100'")
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known and value is not None})
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> "NllbConfig":
+        """Read `config.json` in `folder`; ConfigError if there is none or it is not JSON."""
+        path = Path(folder) / "config.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{folder} is no model: it has no config.json") from None
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"{path} can't be read: {error}") from None
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path} holds a {type(data).__name__}, not an object")
+        return cls.from_dict(data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as it is written to `config.json`."""
+        names = {DENSE: "M2M100ForConditionalGeneration", MOE: "NllbMoeForConditionalGeneration"}
+        return {"architectures": [names[self.model_type]], **asdict(self)}
+
+    def moe_options(self) -> MoeOptions:
+        """What the sparse layers need to know."""
+        return MoeOptions(
+            num_experts=self.num_experts,
+            second_expert_policy=self.second_expert_policy,
+            normalize_before_dropping=self.normalize_router_prob_before_dropping,
+            batch_prioritized=self.batch_prioritized_routing,
+            eval_capacity_fraction=self.moe_eval_capacity_token_fraction,
+            # The published flag says the opposite of its name: False means padding is NOT routed.
+            route_padding=self.router_ignore_padding_tokens,
+            router_bias=self.router_bias,
+            router_dtype=getattr(torch, self.router_dtype),
+            expert_output_masking=self.moe_token_dropout,
+            final_output_masking=self.moe_final_output_dropout,
+        )
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "model_type": (MOE, DENSE),
+    "second_expert_policy": ("all", "sampling", "random"),
+    "router_dtype": ("float32", "float16", "bfloat16"),
+    "activation_function": tuple(ACTIVATIONS),
+}
+
+
+def is_sparse_layer(index: int, step: int) -> bool:
+    """Whether layer `index` (from 0) has experts: every `step`-th one, none if `step` is 0."""
+    return step > 0 and (index + 1) % step == 0

@@ -1,0 +1,377 @@
+"""NLLB-200, dense and sparse, as one plain module under the published NLLB-MoE parameter names.
+
+A pre-norm encoder-decoder with sinusoidal positions and one embedding shared by encoder,
+decoder and output layer. Reference: transformers 4.57.6, `modeling_nllb_moe.py` and
+`modeling_m2m_100.py`; fairseq `nllb` branch.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dragoman.layers.attention import Attention
+from dragoman.layers.cache import Cache, DecoderCache, NoCache, causal_mask
+from dragoman.layers.moe import DenseMLP, Routing, SparseMLP
+from dragoman.layers.positions import SinusoidalPositions
+from dragoman.models.config import NllbConfig, is_sparse_layer
+
+
+@dataclass
+class Trace:
+    """What a pass leaves behind for those who look inside; lists are by layer.
+
+    hidden: the input of each layer and the final output, [batch, time, hidden];
+    self_attention, cross_attention: probabilities [batch, heads, queries, keys];
+    routings: one per *sparse* layer. Only what `want` names is gathered, routings always.
+    """
+
+    want: frozenset[str] = frozenset()
+    hidden: list[Tensor] = field(default_factory=list)
+    self_attention: list[Tensor] = field(default_factory=list)
+    cross_attention: list[Tensor] = field(default_factory=list)
+    routings: list[Routing] = field(default_factory=list)
+
+    def keep_hidden(self, x: Tensor) -> None:
+        if "hidden" in self.want:
+            self.hidden.append(x)
+
+    @property
+    def wants_attention(self) -> bool:
+        return "attention" in self.want
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then a dense or sparse feed-forward block."""
+
+    def __init__(self, config: NllbConfig, index: int) -> None:
+        super().__init__()
+        hidden = config.d_model
+        self.dropout = config.dropout
+        self.self_attn = Attention(hidden, config.encoder_attention_heads, config.attention_dropout)
+        self.self_attn_layer_norm = nn.LayerNorm(hidden)
+        sparse = is_sparse_layer(index, config.encoder_sparse_step)
+        self.ffn = feed_forward(config, config.encoder_ffn_dim, sparse)
+        self.ff_layer_norm = nn.LayerNorm(hidden)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, keep: Tensor | None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None, Routing | None]:
+        """x: [batch, time, hidden]; mask: [batch, 1, 1, time]; keep: [batch, time]."""
+        normed = self.self_attn_layer_norm(x)
+        key, value = self.self_attn.project(normed)
+        attended, weights = self.self_attn(normed, key, value, mask, need_weights=need_weights)
+        x = x + F.dropout(attended, self.dropout, self.training)
+        x, routing = _feed_forward_block(self, x, keep)
+        return x, weights, routing
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the source, then a dense or sparse feed-forward block."""
+
+    def __init__(self, config: NllbConfig, index: int) -> None:
+        super().__init__()
+        hidden, heads = config.d_model, config.decoder_attention_heads
+        self.index = index
+        self.dropout = config.dropout
+        self.self_attn = Attention(hidden, heads, config.attention_dropout)
+        self.self_attn_layer_norm = nn.LayerNorm(hidden)
+        self.cross_attention = Attention(hidden, heads, config.attention_dropout)
+        self.cross_attention_layer_norm = nn.LayerNorm(hidden)
+        sparse = is_sparse_layer(index, config.decoder_sparse_step)
+        self.ffn = feed_forward(config, config.decoder_ffn_dim, sparse)
+        self.ff_layer_norm = nn.LayerNorm(hidden)
+
+    def forward(
+        self,
+        x: Tensor,
+        encoded: Tensor | None,
+        mask: Tensor | None,
+        source_mask: Tensor | None,
+        keep: Tensor | None,
+        cache: Cache,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Routing | None]:
+        """x: [batch, time, hidden]; encoded: [sentences, source, hidden], or None once cached."""
+        normed = self.self_attn_layer_norm(x)
+        key, value = cache.extend(self.index, *self.self_attn.project(normed))
+        attended, own = self.self_attn(normed, key, value, mask, need_weights=need_weights)
+        x = x + F.dropout(attended, self.dropout, self.training)
+
+        cross = None
+        if encoded is not None or not isinstance(cache, NoCache):
+            normed = self.cross_attention_layer_norm(x)
+            key, value = cache.source(self.index, self.cross_attention, encoded)
+            attended, cross = self.cross_attention(
+                normed, key, value, source_mask, need_weights=need_weights
+            )
+            x = x + F.dropout(attended, self.dropout, self.training)
+        x, routing = _feed_forward_block(self, x, keep)
+        return x, own, cross, routing
+
+
+class Encoder(nn.Module):
+    """Embeds and encodes source sentences."""
+
+    # Set by the transformers face; here so that one forward serves both.
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[..., tuple]
+
+    def __init__(self, config: NllbConfig, embed_tokens: nn.Embedding) -> None:
+        super().__init__()
+        self.shape = config
+        self.embed_tokens = embed_tokens
+        self.positions = SinusoidalPositions(config.d_model)
+        self.layers = nn.ModuleList(EncoderLayer(config, i) for i in range(config.encoder_layers))
+        self.layer_norm = nn.LayerNorm(config.d_model)
+
+    def forward(
+        self,
+        input_ids: Tensor | None,
+        keep: Tensor | None,
+        trace: Trace | None = None,
+        embedded: Tensor | None = None,
+    ) -> Tensor:
+        """input_ids: [batch, time]; keep: boolean [batch, time], False on padding -> [batch, time, hidden].
+
+        `embedded` [batch, time, hidden], already scaled, may stand in for `input_ids`.
+        """
+        trace = Trace() if trace is None else trace
+        x = _embed(self, input_ids, embedded, past=0)
+        # All real tokens: no mask, and so the fastest attention kernel.
+        keep = None if keep is None or bool(keep.all()) else keep
+        mask = None if keep is None else keep[:, None, None, :]
+        for layer in self.layers:
+            trace.keep_hidden(x)
+            if _is_dropped(self, self.shape.encoder_layerdrop):
+                continue
+            x, weights, routing = _run(self, layer, x, mask, keep, trace.wants_attention)
+            _record(trace, weights, None, routing)
+        x = self.layer_norm(x)
+        trace.keep_hidden(x)
+        return x
+
+
+class Decoder(nn.Module):
+    """Continues target sentences, given encoded source sentences."""
+
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[..., tuple]
+
+    def __init__(self, config: NllbConfig, embed_tokens: nn.Embedding) -> None:
+        super().__init__()
+        self.shape = config
+        self.embed_tokens = embed_tokens
+        self.positions = SinusoidalPositions(config.d_model)
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.decoder_layers))
+        self.layer_norm = nn.LayerNorm(config.d_model)
+
+    def forward(
+        self,
+        input_ids: Tensor | None,
+        encoded: Tensor | None,
+        source_keep: Tensor | None = None,
+        keep: Tensor | None = None,
+        cache: Cache | None = None,
+        trace: Trace | None = None,
+        embedded: Tensor | None = None,
+    ) -> Tensor:
+        """The hidden states [batch, time, hidden] of the target positions `input_ids` [batch, time].
+
+        encoded: [sentences, source, hidden] (None once the cache has it); source_keep:
+        boolean [sentences, source]; keep: boolean [batch, past + time], False on padding.
+        """
+        trace = Trace() if trace is None else trace
+        cache = NoCache() if cache is None else cache
+        past = cache.length
+        x = _embed(self, input_ids, embedded, past)
+        time = x.shape[1]
+        mask = causal_mask(time, past, x.device) if time > 1 else None
+        keep = None if keep is None or bool(keep.all()) else keep
+        if keep is not None:
+            visible = keep[:, None, None, :]
+            mask = visible if mask is None else visible & mask
+            if time > 1:
+                # A padded query may see no key at all; let it see itself, or softmax gives NaN.
+                mask = mask | torch.eye(time, past + time, dtype=torch.bool, device=x.device)
+        routed = None if keep is None else keep[:, past:]
+        source_mask = None if source_keep is None else source_keep[:, None, None, :]
+        for layer in self.layers:
+            trace.keep_hidden(x)
+            if _is_dropped(self, self.shape.decoder_layerdrop):
+                continue
+            x, own, cross, routing = _run(
+                self, layer, x, encoded, mask, source_mask, routed, cache, trace.wants_attention
+            )
+            _record(trace, own, cross, routing)
+        x = self.layer_norm(x)
+        trace.keep_hidden(x)
+        return x
+
+
+class Nllb(nn.Module):
+    """NLLB-200 for translation: encoder, decoder and the output layer tied to their embedding."""
+
+    def __init__(self, config: NllbConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.shared = nn.Embedding(config.vocab_size, config.d_model, padding_idx=config.pad_token_id)
+        self.encoder = Encoder(config, self.shared)
+        self.decoder = Decoder(config, self.shared)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Make encoder, decoder and output layer use the one shared embedding."""
+        self.encoder.embed_tokens = self.decoder.embed_tokens = self.shared
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.shared.weight
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        decoder_input_ids: Tensor,
+        keep: Tensor | None = None,
+        decoder_keep: Tensor | None = None,
+        encoder_trace: Trace | None = None,
+        decoder_trace: Trace | None = None,
+    ) -> Tensor:
+        """Logits [batch, target, vocabulary] with the target given (teacher forcing).
+
+        keep, decoder_keep: boolean [batch, time], False on padding.
+        """
+        encoded = self.encoder(input_ids, keep, encoder_trace)
+        hidden = self.decoder(decoder_input_ids, encoded, keep, decoder_keep, trace=decoder_trace)
+        return self.lm_head(hidden)
+
+    @torch.inference_mode()
+    def begin(self, input_ids: Tensor, keep: Tensor) -> "NllbState":
+        """Encode a batch of sources [sentences, time]; the state has one row for each."""
+        encoded = self.encoder(input_ids, keep)
+        source_keep = None if bool(keep.all()) else keep
+        return NllbState(DecoderCache(len(self.decoder.layers)), encoded, source_keep)
+
+    @torch.inference_mode()
+    def step(self, tokens: Tensor, state: "NllbState") -> Tensor:
+        """Feed the newest tokens of each row [rows, new]; logits of the next one [rows, vocabulary]."""
+        hidden = self.decoder(tokens, state.encoded, state.source_keep, cache=state.cache)
+        state.encoded = None  # projected into the cache by now
+        return self.lm_head(hidden[:, -1])
+
+
+@dataclass
+class NllbState:
+    """Decoding under way: one row for each hypothesis, `beams` rows side by side for each sentence."""
+
+    cache: DecoderCache
+    encoded: Tensor | None
+    source_keep: Tensor | None
+
+    def select(self, rows: Tensor, beams: int) -> None:
+        """Keep `rows` (indices into the present rows, repeats allowed) in the given order.
+
+        Each run of `beams` rows must come from one sentence. This one verb widens a
+        batch to its beams, reorders beams and drops finished sentences.
+        """
+        sentences = rows[::beams].div(self.cache.beams, rounding_mode="floor")
+        count = self._sentences()
+        same = len(sentences) == count and bool((sentences == torch.arange(count, device=rows.device)).all())
+        self.cache.select(rows, None if same else sentences, beams)
+        if same:
+            return
+        if self.encoded is not None:
+            self.encoded = self.encoded.index_select(0, sentences)
+        if self.source_keep is not None:
+            self.source_keep = self.source_keep.index_select(0, sentences)
+
+    def _sentences(self) -> int:
+        if self.encoded is not None:
+            return len(self.encoded)
+        pair = self.cache._source[0]
+        assert pair is not None
+        return len(pair[0])
+
+
+def feed_forward(config: NllbConfig, inner: int, sparse: bool) -> DenseMLP | SparseMLP:
+    """A layer's feed-forward block, [batch, time, hidden] -> the same."""
+    activation, dropout = config.activation_function, config.activation_dropout
+    if sparse:
+        return SparseMLP(config.d_model, inner, config.moe_options(), activation, dropout)
+    return DenseMLP(config.d_model, inner, activation, dropout)
+
+
+@torch.no_grad()
+def initialize_(model: Nllb, seed: int) -> None:
+    """Fill the parameters for training from scratch.
+
+    Embeddings N(0, 1/sqrt(hidden)) as in fairseq, so that scaled inputs have unit size;
+    matrices Xavier-uniform; router rows small, so that training starts with even routing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    hidden = model.config.d_model
+    for name, parameter in model.named_parameters():
+        if name == "shared.weight":
+            parameter.normal_(0, hidden**-0.5, generator=generator)
+            parameter[model.config.pad_token_id] = 0
+        elif name.endswith("router.classifier.weight"):
+            parameter.normal_(0, 0.1 * hidden**-0.5, generator=generator)
+        elif parameter.dim() == 2:
+            nn.init.xavier_uniform_(parameter, generator=generator)
+        elif name.endswith("norm.weight"):
+            parameter.fill_(1)
+        else:
+            parameter.zero_()
+
+
+def _embed(
+    stack: Encoder | Decoder, input_ids: Tensor | None, embedded: Tensor | None, past: int
+) -> Tensor:
+    config = stack.shape
+    if embedded is None:
+        assert input_ids is not None
+        scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
+        embedded = stack.embed_tokens(input_ids) * scale
+        real = input_ids.ne(config.pad_token_id)
+    else:
+        # Without ids padding can't be told apart; positions just count up.
+        real = torch.ones(embedded.shape[:2], dtype=torch.bool, device=embedded.device)
+    x = embedded + stack.positions(real, past).to(embedded.dtype)
+    return F.dropout(x, config.dropout, stack.training)
+
+
+def _feed_forward_block(
+    layer: EncoderLayer | DecoderLayer, x: Tensor, keep: Tensor | None
+) -> tuple[Tensor, Routing | None]:
+    normed = layer.ff_layer_norm(x)
+    routing = None
+    if isinstance(layer.ffn, SparseMLP):
+        out, routing = layer.ffn(normed, keep)
+    else:
+        out = layer.ffn(normed)
+    x = x + F.dropout(out, layer.dropout, layer.training)
+    if x.dtype == torch.float16:
+        limit = torch.finfo(x.dtype).max - 1000
+        x = x.clamp(-limit, limit)  # fp16 overflows in the deep layers of the large models
+    return x, routing
+
+
+def _is_dropped(stack: Encoder | Decoder, layerdrop: float) -> bool:
+    return stack.training and layerdrop > 0 and float(torch.rand(())) < layerdrop
+
+
+def _run(stack: Encoder | Decoder, layer: nn.Module, *args: object) -> tuple:
+    if stack.gradient_checkpointing and stack.training:
+        return stack._gradient_checkpointing_func(layer.__call__, *args)
+    return layer(*args)
+
+
+def _record(trace: Trace, own: Tensor | None, cross: Tensor | None, routing: Routing | None) -> None:
+    if own is not None:
+        trace.self_attention.append(own)
+    if cross is not None:
+        trace.cross_attention.append(cross)
+    if routing is not None:
+        trace.routings.append(routing)

@@ -1,0 +1,180 @@
+"""The training loop: updates, evaluations, checkpoints, and going on after an interruption."""
+
+import contextlib
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from dragoman.models.nllb import Nllb, Trace
+from dragoman.training.config import TrainingConfig
+from dragoman.training.data import Batch, Batches
+from dragoman.training.losses import router_losses, smoothed_cross_entropy
+from dragoman.training.optimizers import Optimizers, clip_
+
+Evaluate = Callable[[Nllb], dict[str, float]]
+
+
+class Trainer:
+    """Trains a model on endless batches, in a folder from which it can resume.
+
+    The folder gets `log.jsonl` (a line of figures every few updates and at every
+    evaluation) and `checkpoint.pt`, replaced atomically.
+    """
+
+    LOG_EVERY = 25
+
+    def __init__(
+        self, model: Nllb, batches: Batches, config: TrainingConfig, folder: Path, evaluate: Evaluate
+    ) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device)
+        self.batches, self.config, self.folder, self.evaluate = batches, config, folder, evaluate
+        self.optimizers = Optimizers(model, config)
+        self.dtype = resolve_precision(config.precision, self.device)
+        self.update = self.pairs = 0
+        self.seconds = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> None:
+        """Train up to `config.updates`, from the last checkpoint if there is one."""
+        self.resume()
+        torch.manual_seed(self.config.seed + self.update)
+        began = time.monotonic() - self.seconds
+        window: dict[str, float] = {}
+        for batches in self._updates():
+            if self.update >= self.config.updates:
+                break
+            for name, value in self._train(batches).items():
+                window[name] = window.get(name, 0.0) + value
+            self.update += 1
+            self.seconds = time.monotonic() - began
+            if self.update % self.LOG_EVERY == 0:
+                self._log(window)
+                window = {}
+            if self.update % self.config.evaluate_every == 0 or self.update == self.config.updates:
+                self.model.eval()
+                self._write({"update": self.update, "pairs": self.pairs, **self.evaluate(self.model)})
+            if self.update % self.config.save_every == 0 or self.update == self.config.updates:
+                self.save()
+
+    def _updates(self) -> Iterator[list[Batch]]:
+        """The batches of each coming update; skips what a resumed run has already seen."""
+        size = self.config.accumulate
+        epochs = (self.batches.epoch(number) for number in itertools.count())
+        rows = itertools.islice(itertools.chain.from_iterable(epochs), self.update * size, None)
+        while True:
+            yield [self.batches.assemble(next(rows)) for _ in range(size)]
+
+    def _train(self, batches: list[Batch]) -> dict[str, float]:
+        self.model.train()
+        tokens = sum(int((b.target[:, 1:] != self.batches.pad).sum()) for b in batches)
+        figures = {"nll": 0.0, "tokens": float(tokens), "aux": 0.0}
+        for batch in batches:
+            loss, nll, aux = self.losses(batch, self.config.label_smoothing)
+            (loss / tokens + aux / len(batches)).backward()
+            figures["nll"] += nll
+            figures["aux"] += float(aux.detach()) / len(batches)
+            self.pairs += len(batch.source)
+        norm = clip_(list(self.model.parameters()), self.config.clip)
+        figures["norm"] = float(norm)
+        if math.isfinite(figures["norm"]):
+            self.optimizers.step()
+        else:
+            self.optimizers.skip()
+        return figures
+
+    def losses(self, batch: Batch, smoothing: float) -> tuple[Tensor, float, Tensor]:
+        """Smoothed loss and negative log-likelihood, summed over target tokens; router losses."""
+        source, target = batch.source.to(self.device), batch.target.to(self.device)
+        pad = self.batches.pad
+        encoder, decoder = Trace(), Trace()
+        with self._context():
+            keep = source != pad
+            encoded = self.model.encoder(source, keep, encoder)
+            keep_target = target[:, :-1] != pad
+            hidden = self.model.decoder(target[:, :-1], encoded, keep, keep_target, trace=decoder)
+        gold = target[:, 1:]
+        real = gold != pad
+        loss, nll = smoothed_cross_entropy(
+            hidden[real].to(self.dtype), self.model.lm_head.weight, gold[real], smoothing
+        )
+        routings = encoder.routings + decoder.routings
+        return loss, float(nll), router_losses(routings, self.config.balance_loss, self.config.z_loss)
+
+    @contextlib.contextmanager
+    def _context(self) -> Iterator[None]:
+        enabled = self.dtype != torch.float32
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.autocast(self.device.type, self.dtype, enabled=enabled))
+            if self.device.type == "cpu" and enabled:
+                # On short sentences the CPU's bf16 flash kernel takes seven times as long backwards.
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            yield
+
+    def _log(self, window: dict[str, float]) -> None:
+        loss = window["nll"] / window["tokens"]
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} at update {self.update}; lower `rate`, or raise `warmup`, "
+                f"and resume from {self.folder / 'checkpoint.pt'}"
+            )
+        self._write(
+            {
+                "update": self.update,
+                "pairs": self.pairs,
+                "seconds": round(self.seconds, 1),
+                "loss": round(loss, 4),
+                "aux": round(window["aux"] / self.LOG_EVERY, 5),
+                "norm": round(window["norm"] / self.LOG_EVERY, 3),
+                "rate": self.optimizers.rate,
+            }
+        )
+
+    def _write(self, figures: dict[str, Any]) -> None:
+        line = json.dumps(figures)
+        print(line, flush=True)
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    def save(self) -> None:
+        """Write `checkpoint.pt`; a crash while writing leaves the previous one."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
+            "update": self.update,
+            "pairs": self.pairs,
+            "seconds": self.seconds,
+            "config": asdict(self.config),
+        }
+        temporary = self.folder / "checkpoint.pt.part"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "checkpoint.pt")
+
+    def resume(self) -> None:
+        """Take up the run of `checkpoint.pt`, if there is one."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizers.load_state_dict(state["optimizers"])
+        self.update, self.pairs, self.seconds = state["update"], state["pairs"], state["seconds"]
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The data type of products: what is asked for, or bf16 where the hardware multiplies it natively."""
+    if precision == "fp32":
+        return torch.float32
+    if precision == "bf16" or device.type == "cuda":
+        return torch.bfloat16
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32

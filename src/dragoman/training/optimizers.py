@@ -1,0 +1,82 @@
+"""Which parameter learns how."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from dragoman.training.config import TrainingConfig
+
+
+class Optimizers:
+    """AdamW, or Muon for the matrices of the layers with AdamW for embeddings, norms, biases and routers.
+
+    Muon (Jordan et al., 2024; torch.optim.Muon) orthogonalises the momentum of a matrix.
+    Its step is scaled to the size of an AdamW step, so the rates of both compare.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
+        matrices, others = [], []
+        for name, parameter in model.named_parameters():
+            plain = parameter.dim() == 2 and "shared" not in name and "router" not in name
+            (matrices if plain else others).append(parameter)
+        adam = {"betas": (0.9, 0.98), "eps": 1e-8}
+        if config.optimizer == "muon":
+            self.all: list[torch.optim.Optimizer] = [
+                torch.optim.Muon(
+                    matrices,
+                    lr=config.matrix_rate or config.rate,
+                    weight_decay=config.weight_decay,
+                    adjust_lr_fn="match_rms_adamw",
+                ),
+                torch.optim.AdamW(others, lr=config.rate, weight_decay=0.0, **adam),
+            ]
+        else:
+            groups = [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ]
+            self.all = [torch.optim.AdamW(groups, lr=config.rate, **adam)]
+        self._schedules = [LambdaLR(o, lambda update: rate_factor(update, config)) for o in self.all]
+
+    def step(self) -> None:
+        for optimizer, schedule in zip(self.all, self._schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def skip(self) -> None:
+        """Forget gradients that are not finite; the schedule goes on."""
+        for optimizer, schedule in zip(self.all, self._schedules, strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+
+    @property
+    def rate(self) -> float:
+        """The present learning rate."""
+        return float(self._schedules[0].get_last_lr()[0])
+
+    def state_dict(self) -> dict[str, object]:
+        return {
+            "optimizers": [o.state_dict() for o in self.all],
+            "schedules": [{"last_epoch": s.last_epoch} for s in self._schedules],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        for optimizer, saved in zip(self.all, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        for schedule, saved in zip(self._schedules, state["schedules"], strict=True):
+            schedule.last_epoch = saved["last_epoch"]
+
+
+def rate_factor(update: int, config: TrainingConfig) -> float:
+    """Linear warm-up, constant, then linear to zero over the last `decay` share of the updates."""
+    if update < config.warmup:
+        return (update + 1) / config.warmup
+    falling = config.decay * config.updates
+    left = config.updates - update
+    return max(0.0, min(1.0, left / falling)) if falling else 1.0
+
+
+def clip_(parameters: list[nn.Parameter], largest: float) -> Tensor:
+    """Scale the gradients so that their common norm is at most `largest`; returns the norm before."""
+    return torch.nn.utils.clip_grad_norm_(parameters, largest)
