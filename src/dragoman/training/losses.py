@@ -38,7 +38,9 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
             d_hidden[part] = grad @ matrix
             d_weight += grad.T @ x
         ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
-        return hidden.new_tensor(loss, dtype=torch.float32), hidden.new_tensor(nll, dtype=torch.float32)
+        nll_tensor = hidden.new_tensor(nll, dtype=torch.float32)
+        ctx.mark_non_differentiable(nll_tensor)
+        return hidden.new_tensor(loss, dtype=torch.float32), nll_tensor
 
     @staticmethod
     def backward(ctx, grad, _):  # type: ignore[no-untyped-def, override]
