@@ -1,0 +1,330 @@
+"""The command line: parse, call, print."""
+
+import contextlib
+import json
+import locale
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+import dragoman
+from dragoman import languages as table
+from dragoman.errors import DragomanError, InvalidOption, InvalidText, LanguageNotDetected
+from dragoman.streams import available_lines, decode_line, output_file
+
+if TYPE_CHECKING:
+    from dragoman.translator import Translation, Translator
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Self-hosted translation with NLLB-200 and NLLB-MoE.",
+)
+CHUNK = 256  # lines translated together
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", envvar="DRAGOMAN_MODEL", help="A name, a folder, or a hub owner/name.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")]
+
+
+def main() -> None:
+    """Run the command line; errors meant for people become one line and exit status 2."""
+    try:
+        app()
+    except DragomanError as error:
+        _say(f"error: {error}")
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader went away, as `head` does; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        _say(f"error: {error.strerror or error}: {error.filename or 'standard output'}")
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"dragoman {dragoman.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def translate(
+    text: Annotated[list[str] | None, typer.Argument(help="Texts; without any, standard input by lines.")] = None,
+    source: Annotated[str | None, typer.Option("--from", "-f", help="Its language; detected if left out.")] = None,
+    target: Annotated[str | None, typer.Option("--to", "-t", help="Default: your locale's, or English.")] = None,
+    model: Model = "mini",
+    input_file: Annotated[Path | None, typer.Option("--input", "-i", help="Translate this file by lines.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here.")] = None,
+    as_json: AsJson = False,
+    beams: Annotated[int, typer.Option(help="Beam width; 1 is greedy.")] = 4,
+    n_best: Annotated[int, typer.Option(help="Translations per sentence (shown with --json).")] = 1,
+    length_penalty: Annotated[float, typer.Option(help="Above 1 favours long translations.")] = 1.0,
+    no_repeat_ngram: Annotated[int, typer.Option(help="No token sequence of this length twice.")] = 0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1 discourages used tokens.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens per sentence.")] = 256,
+    sample: Annotated[bool, typer.Option("--sample", help="Draw tokens at random.")] = False,
+    temperature: Annotated[float, typer.Option(help="For --sample: below 1 is safer.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="For --sample: only the k likeliest tokens; 0 is all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="For --sample: only the likeliest tokens up to this mass.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="For --sample.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Sentences translated side by side.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+) -> None:
+    """Translate texts, standard input, or a file, line by line."""
+    if text and input_file:
+        raise InvalidOption("give texts or --input, not both")
+    if input_file and not input_file.is_file():
+        raise InvalidOption(f"--input {input_file} is no file")
+    options = {
+        "beams": 1 if sample else beams,
+        "n_best": n_best,
+        "length_penalty": length_penalty,
+        "no_repeat_ngram": no_repeat_ngram,
+        "repetition_penalty": repetition_penalty,
+        "max_new_tokens": max_new_tokens,
+        "sample": sample,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "batch_size": batch_size,
+    }
+    # Before the second or so that loading takes: a misspelled language should be told at once.
+    for spelling in (source, target):
+        if spelling is not None:
+            table.find(spelling)
+    from dragoman.translator import Translator
+
+    translator = Translator.load(model, device)
+    session = _Session(translator, source, target, as_json, options)
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(output_file(output)) if output else sys.stdout.buffer
+        session.run(_chunks(text, input_file, stack), sink, output or input_file, input_file)
+        sink.flush()
+    session.close()
+
+
+def _chunks(
+    texts: list[str] | None, path: Path | None, stack: contextlib.ExitStack
+) -> Iterator[list[str | InvalidText]]:
+    """The texts to translate, in groups."""
+    if texts:
+        yield list(texts)
+        return
+    if path is None and sys.stdin.isatty():
+        _say("reading standard input; end with Ctrl-D")
+    stream: BinaryIO = stack.enter_context(open(path, "rb")) if path else sys.stdin.buffer
+    number = 0
+    for group in available_lines(stream, CHUNK):
+        yield [decode_line(line, number + i) for i, line in enumerate(group, 1)]
+        number += len(group)
+
+
+class _Session:
+    """One `translate` command: what it has translated, and what it has to say about it."""
+
+    def __init__(
+        self,
+        translator: "Translator",
+        source: str | None,
+        target: str | None,
+        as_json: bool,
+        options: dict[str, object],
+    ) -> None:
+        self.translator, self.source, self.target = translator, source, target
+        self.as_json, self.options = as_json, options
+        self.detected: dict[str, int] = {}
+        self.pivot: str | None = None
+        self.lines = self.failed = 0
+
+    def run(
+        self,
+        chunks: Iterator[list[str | InvalidText]],
+        sink: BinaryIO,
+        bar_for: Path | None,
+        input_file: Path | None,
+    ) -> None:
+        with _progress(input_file if bar_for else None) as advance:
+            for chunk in chunks:
+                good = [text for text in chunk if isinstance(text, str)]
+                target = self._target(good)
+                likely = max(self.detected, key=lambda code: self.detected[code]) if self.detected else None
+                stream = self.translator.stream(
+                    good,
+                    self.source,
+                    target,
+                    likely_source=likely,
+                    progress=lambda done, known, size=len(chunk): advance(self.lines, size * done / known),
+                    **self.options,  # type: ignore[arg-type]
+                )
+                for text in chunk:
+                    result = next(stream) if isinstance(text, str) else text
+                    self._write(text, result, sink)
+                sink.flush()
+                advance(self.lines, 0)
+
+    def _target(self, texts: list[str]) -> str:
+        """What --to says, or the language of the user's locale, or English."""
+        if self.target is None:
+            codes = [language.nllb for language in self.translator.languages]
+            preferred = _locale_language(codes) or "eng_Latn"
+            from dragoman.text.detect import detect
+
+            spoken = table.find(self.source).nllb if self.source else None
+            if spoken is None and texts and (found := detect("\n".join(texts)[:2000], codes)):
+                spoken = found.code
+            if spoken == preferred:
+                choices = ", ".join(sorted(table.find(c).short_code for c in codes if c != preferred)[:12])
+                name = table.find(preferred).name
+                raise InvalidOption(f"the text is {name} already; say what to translate it to: --to {choices}")
+            self.target = preferred
+        return self.target
+
+    def _write(self, text: object, result: "Translation | InvalidText", sink: BinaryIO) -> None:
+        self.lines += 1
+        error = result if isinstance(result, InvalidText) else result.error
+        if error is not None:
+            self.failed += 1
+            _say(f"line {self.lines}: {error}" if "line" not in str(error)[:6] else str(error))
+        if isinstance(result, InvalidText):
+            line = json.dumps({"error": str(result)}) if self.as_json else ""
+        else:
+            self._note(result)
+            shown = "" if result.error else result.text
+            line = json.dumps(_as_dict(str(text), result), ensure_ascii=False) if self.as_json else shown
+        sink.write(line.encode("utf-8", "surrogatepass" if not self.as_json else "replace") + b"\n")
+
+    def _note(self, result: "Translation") -> None:
+        if result.detected:
+            self.detected[result.source] = self.detected.get(result.source, 0) + 1
+        self.pivot = result.pivot or self.pivot
+        for warning in result.warnings:
+            _say(f"line {self.lines}: {warning}")
+
+    def close(self) -> None:
+        """Say how the languages were found, and fail if any line did."""
+        if self.detected:
+            found = ", ".join(
+                f"{table.find(code).name} ({code})" + (f" {count} lines" if self.lines > 1 else "")
+                for code, count in sorted(self.detected.items(), key=lambda item: -item[1])
+            )
+            _say(f"detected: {found}")
+        if self.pivot:
+            _say(f"translated by way of {table.find(self.pivot).name}: the model knows no direct way")
+        if self.failed:
+            _say(f"{self.failed} of {self.lines} lines could not be translated; they are empty in the output")
+            raise typer.Exit(1)
+
+
+def _as_dict(text: str, result: "Translation") -> dict[str, object]:
+    if result.error:
+        return {"source_text": text, "error": str(result.error)}
+    return {
+        "source_text": text,
+        "text": result.text,
+        "source": result.source,
+        "target": result.target,
+        "detected": result.detected and {"language": result.detected.code, "confidence": result.detected.confidence},
+        "pivot": result.pivot,
+        "sentences": [
+            {
+                "source": sentence.source,
+                "candidates": [
+                    {"text": c.text, "score": c.score, "tokens": c.tokens, "complete": c.complete}
+                    for c in sentence.candidates
+                ],
+            }
+            for sentence in result.sentences
+        ],
+        "warnings": result.warnings,
+    }
+
+
+def _locale_language(spoken: list[str]) -> str | None:
+    name = locale.setlocale(locale.LC_CTYPE, None) if False else os.environ.get("LC_ALL") or os.environ.get("LANG", "")
+    try:
+        code = table.find(name).nllb
+    except DragomanError:
+        return None
+    return code if code in spoken else None
+
+
+@contextlib.contextmanager
+def _progress(path: Path | None) -> Iterator[Callable[[int, float], None]]:
+    """A progress bar on standard error over the lines of a file; nothing if there is no file."""
+    if path is None:
+        yield lambda lines, part: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with open(path, "rb") as file:
+        total = sum(1 for _ in file)
+    columns = ("[progress.percentage]{task.percentage:>3.0f}%", BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, "lines", TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda lines, part: bar.update(task, completed=int(lines + part))
+
+
+@app.command("languages")
+def list_languages(
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Only those this model speaks.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List languages: codes, names, script, X-ALMA group."""
+    rows = table.all_languages()
+    if model is not None:
+        from dragoman.models.catalog import ModelCard, locate
+
+        card = ModelCard.from_folder(locate(model), 1024)
+        rows = tuple(row for row in rows if row.nllb in card.languages)
+    if as_json:
+        for row in rows:
+            fields = {"code": row.nllb, "iso1": row.iso1, "iso3": row.iso3, "name": row.name}
+            fields |= {"own_name": row.own_name, "script": row.script, "xalma_group": row.group}  # type: ignore[dict-item]
+            print(json.dumps(fields, ensure_ascii=False))
+        return
+    _table(
+        ("code", "short", "name", "own name", "script", "X-ALMA group"),
+        [(r.nllb, r.short_code, r.name, r.own_name, r.script_name, str(r.group or "")) for r in rows],
+    )
+
+
+@app.command("models")
+def list_models(as_json: AsJson = False) -> None:
+    """List models by name, with size and licence; any NLLB folder or hub repository works too."""
+    from dragoman.models.catalog import KNOWN
+
+    if as_json:
+        for model in KNOWN:
+            print(json.dumps(model.__dict__))
+        return
+    _table(
+        ("name", "parameters", "download", "licence of the weights", ""),
+        [(m.name, m.parameters, f"{m.size_gb:g} GB", m.licence, m.summary) for m in KNOWN],
+    )
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    # Piped output keeps its full width, so that grep and cut see whole lines.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    grid = Table(*heads, box=None, pad_edge=False)
+    for row in rows:
+        grid.add_row(*row)
+    console.print(grid)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

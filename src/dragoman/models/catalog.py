@@ -1,0 +1,150 @@
+"""Which models there are, and where a name or folder leads."""
+
+import json
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from dragoman.errors import CheckpointError, ConfigError
+from dragoman.languages import find, nllb_codes
+
+EMBEDDED = "mini"
+CARD = "dragoman.json"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A published model. `size_gb` is its download in gigabytes."""
+
+    name: str
+    repository: str | None
+    parameters: str
+    size_gb: float
+    licence: str
+    summary: str
+
+
+NLLB_LICENCE = "CC-BY-NC-4.0 (non-commercial)"
+KNOWN = (
+    KnownModel(EMBEDDED, None, "25 M", 0.05, "CC-BY-2.0-FR, CC0, CDLA-Sharing-1.0 data", "embedded; 5 languages"),
+    KnownModel(
+        "nllb-200-distilled-600M",
+        "facebook/nllb-200-distilled-600M",
+        "615 M",
+        2.5,
+        NLLB_LICENCE,
+        "dense; 202 languages",
+    ),
+    KnownModel(
+        "nllb-200-distilled-1.3B",
+        "facebook/nllb-200-distilled-1.3B",
+        "1.4 B",
+        5.5,
+        NLLB_LICENCE,
+        "dense; 202 languages",
+    ),
+    KnownModel("nllb-200-1.3B", "facebook/nllb-200-1.3B", "1.4 B", 5.5, NLLB_LICENCE, "dense; 202 languages"),
+    KnownModel("nllb-200-3.3B", "facebook/nllb-200-3.3B", "3.3 B", 17.6, NLLB_LICENCE, "dense; 202 languages"),
+    KnownModel(
+        "nllb-moe-54b",
+        "facebook/nllb-moe-54b",
+        "54.5 B",
+        222.0,
+        NLLB_LICENCE,
+        "128 experts; 202 languages; needs 218 GB of memory in fp32",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model folder's `dragoman.json` says; published NLLB folders have none and need none."""
+
+    name: str
+    languages: tuple[str, ...]
+    """NLLB codes of the languages the model was trained on."""
+    max_source_tokens: int
+    """Longest sentence it should be given, language code and </s> not counted."""
+    pivot: str | None = None
+    """Between two other languages it translates by way of this one."""
+    licence: str = ""
+
+    @classmethod
+    def from_folder(cls, folder: Path, max_positions: int) -> "ModelCard":
+        """Read the card in `folder`; without one, all of NLLB's languages at the length it was trained on."""
+        path = folder / CARD
+        if not path.exists():
+            # NLLB-200 has 1,024 positions but was trained at 512.
+            return cls(folder.name, nllb_codes(), min(512, max_positions) - 2, licence=NLLB_LICENCE)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            known = {field.name for field in fields(cls)}
+            card = cls(**{name: value for name, value in data.items() if name in known})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{path} is no model card: {error}") from None
+        return cls(
+            card.name,
+            tuple(find(code).nllb for code in card.languages),
+            int(card.max_source_tokens),
+            card.pivot,
+            card.licence,
+        )
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a model: the embedded one, a folder, or one from the hub (or its local cache).
+
+    CheckpointError says what was tried.
+    """
+    if name == EMBEDDED:
+        return embedded_folder()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise CheckpointError(f"{name} is a file; give the folder that holds config.json and the weights")
+    known = {model.name: model.repository for model in KNOWN}
+    repository = known.get(str(name)) or str(name)
+    if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
+        names = ", ".join(model.name for model in KNOWN)
+        raise CheckpointError(
+            f"{str(name)!r} is no folder and no model I know ({names}); "
+            "give one of these, a folder, or a hub repository as owner/name"
+        )
+    return _from_hub(repository)
+
+
+@cache
+def embedded_folder() -> Path:
+    """The model that ships inside the package."""
+    return Path(str(files("dragoman") / "data" / EMBEDDED))
+
+
+def _from_hub(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        # Weights in one format only; safetensors where the repository has it.
+        return Path(snapshot_download(repository, allow_patterns=_patterns(repository)))
+    except LocalEntryNotFoundError:
+        problem = "it is not in the local cache, and the hub can't be reached"
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        problem = str(error).splitlines()[0]
+    raise CheckpointError(
+        f"can't get {repository} from the Hugging Face hub: {problem}. "
+        "Download it where there is a network (hf download) and give the folder"
+    )
+
+
+def _patterns(repository: str) -> list[str]:
+    from huggingface_hub import list_repo_files
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    small = ["*.json", "*.model"]
+    try:
+        names = list_repo_files(repository)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        return [*small, "*.safetensors", "*.bin"]  # offline: whatever the cache holds
+    return [*small, "*.safetensors" if any(n.endswith(".safetensors") for n in names) else "*.bin"]

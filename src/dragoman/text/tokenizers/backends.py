@@ -1,0 +1,183 @@
+"""The two libraries that cut text into pieces, behind one face: NLLB ids in both cases, and the same.
+
+Each library is imported when its file is opened, not before.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from dragoman.errors import CheckpointError
+from dragoman.text.tokenizers.charsmap import Charsmap
+from dragoman.text.tokenizers.layout import MASK, SPECIALS, UNK, NllbLayout
+
+SPM_NAME, JSON_NAME = "sentencepiece.bpe.model", "tokenizer.json"
+# Below this many texts threads cost more than they save.
+THREADED_BATCH = 512
+
+
+class Backend(Protocol):
+    """Cuts text into pieces; knows neither special tokens nor languages."""
+
+    layout: NllbLayout
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """The ids of the pieces of each text: 4 .. V, and `<unk>`; never another special token."""
+
+    def pieces(self) -> list[str]:
+        """The pieces with the ids 4 .. V."""
+
+    def save(self, folder: Path) -> None:
+        """Write the file that this was read from into an existing folder."""
+
+
+class SentencePieceBackend:
+    """Reads `sentencepiece.bpe.model`."""
+
+    def __init__(self, path: str | Path) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        try:
+            self._processor = SentencePieceProcessor(model_proto=Path(path).read_bytes())
+        except OSError as error:
+            raise CheckpointError(f"{path} can't be read: {error}") from None
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} is no SentencePiece model: {error}") from None
+        self._check(path)
+        self.layout = NllbLayout(self._processor.get_piece_size())
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        threads = -1 if len(texts) >= THREADED_BATCH else 1
+        rows = self._processor.encode(texts, out_type=int, num_threads=threads)
+        # The file has <unk>, <s>, </s> at 0, 1, 2; of these only <unk> can come out of text.
+        return [[i + 1 if i else UNK for i in row] for row in rows]
+
+    def pieces(self) -> list[str]:
+        return list(self._processor.id_to_piece(list(range(UNK, self.layout.vocabulary))))
+
+    def save(self, folder: Path) -> None:
+        (folder / SPM_NAME).write_bytes(self._processor.serialized_model_proto())
+
+    def _check(self, path: str | Path) -> None:
+        spm = self._processor
+        found = (spm.unk_id(), spm.bos_id(), spm.eos_id(), spm.pad_id())
+        if found != (0, 1, 2, -1):
+            raise CheckpointError(
+                f"{path} has <unk>, <s>, </s> and padding at the ids {found}; NLLB's layout "
+                "needs 0, 1, 2 and no padding (-1). Train it with unk_id=0, bos_id=1, eos_id=2, pad_id=-1"
+            )
+        byte = spm.piece_to_id("<0x00>")
+        if spm.is_byte(byte):
+            raise CheckpointError(f"{path} falls back to bytes, which NLLB doesn't; train it without")
+
+
+class TokenizersBackend:
+    """Reads `tokenizer.json`: its pieces and merges, and of its normaliser the character rules.
+
+    Its special tokens are left out, so that none of them can come out of text, and so is its
+    post-processor.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        from tokenizers import Tokenizer, pre_tokenizers
+
+        try:
+            self._whole = Tokenizer.from_file(str(path))
+        except BaseException as error:
+            # A damaged file makes the library raise a plain Exception or panic, and a panic is none.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise CheckpointError(f"{path} is no tokenizer.json: {error}") from None
+        self.layout, self._pieces = _read_ids(self._whole.get_vocab(with_added_tokens=True), path)
+        self._cutter = Tokenizer(self._whole.model)  # shares the vocabulary, doesn't copy it
+        self._cutter.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True)
+        self._charsmap = None
+        if self._whole.normalizer is not None:
+            spec = json.loads(self._whole.normalizer.__getstate__())
+            try:
+                self._charsmap = _charsmap(spec)
+            except ValueError as error:
+                raise CheckpointError(f"{path} has a broken precompiled_charsmap: {error}") from None
+            if self._charsmap is None:
+                self._cutter.normalizer = self._whole.normalizer
+        self._check_injection(path)
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        tidy = [self._tidy(text) for text in texts]
+        return [encoding.ids for encoding in self._cutter.encode_batch_fast(tidy, add_special_tokens=False)]
+
+    def pieces(self) -> list[str]:
+        return self._pieces
+
+    def save(self, folder: Path) -> None:
+        self._whole.save(str(folder / JSON_NAME))
+
+    def _tidy(self, text: str) -> str:
+        if self._charsmap is not None:
+            text = self._charsmap.normalize(text)
+        # As SentencePiece does, and files made by older converters don't: no space at either end.
+        return " ".join(filter(None, text.split(" ")))
+
+    def _check_injection(self, path: str | Path) -> None:
+        """A vocabulary may still join pieces to a special token; such a file is not safe to use."""
+        names = [*SPECIALS, MASK, *self.layout.languages]
+        for name, row in zip(names * 2, self.encode(names + ["x" + name for name in names]), strict=True):
+            if not all(i == UNK or self.layout.is_piece(i) for i in row):
+                raise CheckpointError(
+                    f"{path} turns the text {name!r} into a special token; "
+                    f"remove it from the merges, or use {SPM_NAME} instead"
+                )
+
+
+def _read_ids(names: dict[str, int], path: str | Path) -> tuple[NllbLayout, list[str]]:
+    """The layout and the pieces of a tokenizer.json; CheckpointError where its ids are not NLLB's.
+
+    It may leave out the languages, and then the mask may be anywhere.
+    """
+    others = {*SPECIALS, MASK, *NllbLayout(0).languages}
+    pieces = sorted((place, name) for name, place in names.items() if name not in others)
+    layout = NllbLayout(len(pieces) + len(SPECIALS) - 1)
+    wanted = {name: place for place, name in enumerate(SPECIALS)}
+    present = {code: place for code, place in layout.languages.items() if code in names}
+    if present and MASK in names:
+        present[MASK] = layout.mask
+    for name, place in {**wanted, **present}.items():
+        if names.get(name) != place:
+            raise CheckpointError(
+                f"{path} gives {name} the id {names.get(name)}, but in NLLB's layout with "
+                f"{layout.vocabulary} pieces it has {place}; use {SPM_NAME} instead, or convert it anew"
+            )
+    for expected, (place, name) in enumerate(pieces, start=len(SPECIALS)):
+        if place != expected:
+            raise CheckpointError(
+                f"{path} gives {name!r} the id {place} and leaves out {expected}: NLLB's layout "
+                "numbers the pieces without gaps and has no other added tokens"
+            )
+    return layout, [name for _, name in pieces]
+
+
+def _charsmap(spec: dict[str, Any]) -> Charsmap | None:
+    """The character rules of a normaliser made of them and of tidying spaces; None if it has other parts."""
+    parts = list(_flat(spec))
+    rules = [part["precompiled_charsmap"] for part in parts if part["type"] == "Precompiled"]
+    spaces = [part for part in parts if part["type"] == "Strip" or _is_space_rule(part)]
+    if len(rules) != 1 or len(rules) + len(spaces) != len(parts):
+        return None
+    return Charsmap(base64.b64decode(rules[0]))
+
+
+def _flat(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if spec["type"] == "Sequence":
+        for part in spec["normalizers"]:
+            yield from _flat(part)
+    else:
+        yield spec
+
+
+def _is_space_rule(part: dict[str, Any]) -> bool:
+    """Replace " {2,}" or " " by " " or "▁": the ways of converters to say that a run of spaces is one."""
+    if part["type"] != "Replace":
+        return False
+    return set("".join(part["pattern"].values())) <= set(" {2,}") and part["content"] in (" ", "▁")

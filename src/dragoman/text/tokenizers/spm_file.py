@@ -1,0 +1,154 @@
+"""Reads a SentencePiece model file without its library, and converts it to a tokenizer.json.
+
+The file is a protocol buffer (`sentencepiece_model.proto`); only the few fields needed are read.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dragoman.errors import CheckpointError
+from dragoman.text.tokenizers.layout import MASK, SPECIALS, UNK, NllbLayout
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+BPE_MODEL = 2
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class SpmFile:
+    """The part of a SentencePiece model that says how text is cut."""
+
+    pieces: list[tuple[str, float, int]]
+    """Each piece with its score and its type (NORMAL, CONTROL, ...), by id."""
+    charsmap: bytes
+    """The precompiled normalisation rules; empty if characters stay as they are."""
+    is_bpe: bool
+    plain_spaces: bool
+    """A space in front, runs of spaces as one, spaces marked in front of words: NLLB's ways."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> "SpmFile":
+        """Parse the file; CheckpointError if it is no SentencePiece model."""
+        try:
+            return _parse(Path(path).read_bytes())
+        except OSError as error:
+            raise CheckpointError(f"{path} can't be read: {error}") from None
+        except (ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
+            raise CheckpointError(f"{path} is no SentencePiece model: {error}") from None
+
+    def merges(self) -> list[tuple[str, str]]:
+        """Every pair of pieces that makes another one, best first.
+
+        SentencePiece needs no such list, as it joins any two neighbours that together are a
+        piece, the piece of the highest score first.
+        """
+        score = {piece: score for piece, score, kind in self.pieces if kind == NORMAL}
+        ranked = sorted(score, key=lambda piece: -score[piece])
+        return [
+            (piece[:cut], piece[cut:])
+            for piece in ranked
+            for cut in range(1, len(piece))
+            if piece[:cut] in score and piece[cut:] in score
+        ]
+
+
+def to_tokenizer_json(model: str | Path, target: str | Path) -> None:
+    """Write the SentencePiece BPE model of an NLLB model as a tokenizer.json with NLLB's ids.
+
+    The file has the languages and the mask where the layout wants them, and no post-processor:
+    it depends on the source language. CheckpointError if the model cuts text in a way that
+    tokenizer.json can't express.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers.models import BPE
+
+    spm = SpmFile.read(model)
+    _check_convertible(spm, model)
+    layout = NllbLayout(len(spm.pieces))
+    names = [*SPECIALS, *(piece for piece, _, _ in spm.pieces[3:])]
+    vocabulary = {name: place for place, name in enumerate(names)}
+    bpe = BPE(vocabulary, spm.merges(), unk_token=SPECIALS[UNK], fuse_unk=True)
+    tokenizer = Tokenizer(bpe)
+    tidy = [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    rules = [normalizers.Precompiled(spm.charsmap)] if spm.charsmap else []
+    tokenizer.normalizer = normalizers.Sequence([*rules, *tidy])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True)
+    tokenizer.decoder = decoders.Metaspace("▁", prepend_scheme="always", split=True)
+    added = [*SPECIALS, *layout.languages, MASK]
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in added])
+    assert tokenizer.token_to_id(MASK) == layout.mask
+    tokenizer.save(str(target))
+
+
+def _check_convertible(spm: SpmFile, model: str | Path) -> None:
+    kinds = [kind for _, _, kind in spm.pieces]
+    reasons = {
+        "it is not a BPE model": not spm.is_bpe,
+        "it treats spaces in another way than NLLB": not spm.plain_spaces,
+        "it falls back to bytes": BYTE in kinds,
+        "it has user-defined pieces": USER_DEFINED in kinds,
+        "it has unused pieces": UNUSED in kinds,
+        "its first pieces are not <unk>, <s>, </s>": kinds[:3] != [UNKNOWN, CONTROL, CONTROL],
+        "it has control pieces of its own": CONTROL in kinds[3:],
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise CheckpointError(f"{model} can't become a tokenizer.json: {reason}; use the file as it is")
+
+
+def _parse(data: bytes) -> SpmFile:
+    pieces, model_type, charsmap, plain_spaces = [], 0, b"", True
+    for number, value in _fields(data):
+        if number == 1:
+            pieces.append(_piece(value))
+        elif number == 2:
+            trainer = dict(_fields(value))
+            model_type = trainer.get(3, 1)
+            plain_spaces &= not trainer.get(24, 0)  # treat_whitespace_as_suffix
+        elif number == 3:
+            normalizer = dict(_fields(value))
+            charsmap = normalizer.get(2, b"")
+            # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
+            plain_spaces &= all(normalizer.get(field, 1) for field in (3, 4, 5))
+    if not pieces:
+        raise ValueError("it holds no pieces")
+    return SpmFile(pieces, charsmap, model_type == BPE_MODEL, plain_spaces)
+
+
+def _piece(data: bytes) -> tuple[str, float, int]:
+    fields = dict(_fields(data))
+    (score,) = struct.unpack("<f", fields.get(2, bytes(4)))
+    return fields[1].decode("utf-8"), score, fields.get(3, NORMAL)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """The fields of a message: numbers as int, everything else as bytes."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        wire = key & 7
+        if wire == _VARINT:
+            value, at = _varint(data, at)
+            yield key >> 3, value
+            continue
+        if wire == _BYTES:
+            size, at = _varint(data, at)
+        elif wire in (_FIXED32, _FIXED64):
+            size = 4 if wire == _FIXED32 else 8
+        else:
+            raise ValueError(f"a field of unknown kind {wire} at byte {at}")
+        if at + size > len(data):
+            raise ValueError(f"it ends in the middle of a field, at byte {at}")
+        yield key >> 3, data[at : at + size]
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while data[at] & 0x80:
+        value |= (data[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+    return value | data[at] << shift, at + 1

@@ -1,0 +1,445 @@
+"""The language table, and what people may call a language."""
+
+import csv
+import subprocess
+import sys
+import unicodedata
+from importlib.resources import files
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dragoman import languages
+from dragoman.errors import UnknownLanguage
+from dragoman.languages import Language, all_languages, find, nllb_codes, suggest
+
+# The language tokens of NLLB-200 as published: the first has id 256001.
+PUBLISHED = """
+ace_Arab ace_Latn acm_Arab acq_Arab aeb_Arab afr_Latn ajp_Arab aka_Latn amh_Ethi apc_Arab arb_Arab
+ars_Arab ary_Arab arz_Arab asm_Beng ast_Latn awa_Deva ayr_Latn azb_Arab azj_Latn bak_Cyrl bam_Latn
+ban_Latn bel_Cyrl bem_Latn ben_Beng bho_Deva bjn_Arab bjn_Latn bod_Tibt bos_Latn bug_Latn bul_Cyrl
+cat_Latn ceb_Latn ces_Latn cjk_Latn ckb_Arab crh_Latn cym_Latn dan_Latn deu_Latn dik_Latn dyu_Latn
+dzo_Tibt ell_Grek eng_Latn epo_Latn est_Latn eus_Latn ewe_Latn fao_Latn pes_Arab fij_Latn fin_Latn
+fon_Latn fra_Latn fur_Latn fuv_Latn gla_Latn gle_Latn glg_Latn grn_Latn guj_Gujr hat_Latn hau_Latn
+heb_Hebr hin_Deva hne_Deva hrv_Latn hun_Latn hye_Armn ibo_Latn ilo_Latn ind_Latn isl_Latn ita_Latn
+jav_Latn jpn_Jpan kab_Latn kac_Latn kam_Latn kan_Knda kas_Arab kas_Deva kat_Geor knc_Arab knc_Latn
+kaz_Cyrl kbp_Latn kea_Latn khm_Khmr kik_Latn kin_Latn kir_Cyrl kmb_Latn kon_Latn kor_Hang kmr_Latn
+lao_Laoo lvs_Latn lij_Latn lim_Latn lin_Latn lit_Latn lmo_Latn ltg_Latn ltz_Latn lua_Latn lug_Latn
+luo_Latn lus_Latn mag_Deva mai_Deva mal_Mlym mar_Deva min_Latn mkd_Cyrl plt_Latn mlt_Latn mni_Beng
+khk_Cyrl mos_Latn mri_Latn zsm_Latn mya_Mymr nld_Latn nno_Latn nob_Latn npi_Deva nso_Latn nus_Latn
+nya_Latn oci_Latn gaz_Latn ory_Orya pag_Latn pan_Guru pap_Latn pol_Latn por_Latn prs_Arab pbt_Arab
+quy_Latn ron_Latn run_Latn rus_Cyrl sag_Latn san_Deva sat_Beng scn_Latn shn_Mymr sin_Sinh slk_Latn
+slv_Latn smo_Latn sna_Latn snd_Arab som_Latn sot_Latn spa_Latn als_Latn srd_Latn srp_Cyrl ssw_Latn
+sun_Latn swe_Latn swh_Latn szl_Latn tam_Taml tat_Cyrl tel_Telu tgk_Cyrl tgl_Latn tha_Thai tir_Ethi
+taq_Latn taq_Tfng tpi_Latn tsn_Latn tso_Latn tuk_Latn tum_Latn tur_Latn twi_Latn tzm_Tfng uig_Arab
+ukr_Cyrl umb_Latn urd_Arab uzn_Latn vec_Latn vie_Latn war_Latn wol_Latn xho_Latn ydd_Hebr yor_Latn
+yue_Hant zho_Hans zho_Hant zul_Latn
+"""
+
+# X-ALMA's code, the NLLB code it means, its group.
+XALMA = """
+en:eng_Latn:- da:dan_Latn:1 nl:nld_Latn:1 de:deu_Latn:1 is:isl_Latn:1 no:nob_Latn:1 sv:swe_Latn:1
+af:afr_Latn:1 ca:cat_Latn:2 ro:ron_Latn:2 gl:glg_Latn:2 it:ita_Latn:2 pt:por_Latn:2 es:spa_Latn:2
+bg:bul_Cyrl:3 mk:mkd_Cyrl:3 sr:srp_Cyrl:3 uk:ukr_Cyrl:3 ru:rus_Cyrl:3 id:ind_Latn:4 ms:zsm_Latn:4
+th:tha_Thai:4 vi:vie_Latn:4 mg:plt_Latn:4 fr:fra_Latn:4 hu:hun_Latn:5 el:ell_Grek:5 cs:ces_Latn:5
+pl:pol_Latn:5 lt:lit_Latn:5 lv:lvs_Latn:5 ka:kat_Geor:6 zh:zho_Hans:6 ja:jpn_Jpan:6 ko:kor_Hang:6
+fi:fin_Latn:6 et:est_Latn:6 gu:guj_Gujr:7 hi:hin_Deva:7 mr:mar_Deva:7 ne:npi_Deva:7 ur:urd_Arab:7
+az:azj_Latn:8 kk:kaz_Cyrl:8 ky:kir_Cyrl:8 tr:tur_Latn:8 uz:uzn_Latn:8 ar:arb_Arab:8 he:heb_Hebr:8
+fa:pes_Arab:8
+"""
+
+# What is meant, and how people write it. An indented line continues the one above.
+SPELLINGS = """
+fra_Latn: fra_Latn, FRA-latn, fra-LATN, FR, fra, fre, French, FRENCH, français, FRANCAIS, fr-CA,
+    fr_FR.UTF-8, fr_BE.ISO-8859-15@euro, French (Canada), fr-XX
+eng_Latn: en, en-US, EN-GB, en_XX, en-US-posix, en-GB-oxendict, en-u-ca-gregory, en-x-private, en-001,
+    English (UK), en-Latn-GB
+deu_Latn: ger, deu, de_DE.UTF-8, de-CH-1996, Deutsch
+nld_Latn: dut, Flemish, nl-BE
+arb_Arab: ar, ara, arb, Arabic, العربية, ar_AR, ar-SA, ar-DZ, arb-EG
+arz_Arab: ar-EG, ara-EG, ar-Arab-EG, ar_EG.UTF-8, ar-arz, ar-arz-Arab
+ary_Arab: ar-MA, Darija
+aeb_Arab: ar-TN
+acm_Arab: ar-IQ
+apc_Arab: ar-LB, ar-SY
+ajp_Arab: ar-JO
+pes_Arab: fa, fas, per, Farsi, Persian, pes-AF, فارسی, fa_IR
+prs_Arab: fa-AF, fas-AF, Dari
+nob_Latn: no, nor, nb, NB, nb-NO, no_NO.UTF-8, norwegian, norsk bokmal
+nno_Latn: nn, nn-NO, Nynorsk
+zho_Hans: zh, zho, chi, cmn, zh-cn, zh_CN.GB18030, zh-SG, zh-Hans, ZH-HANS, zh-Hans-TW, zh-Hans-HK,
+    cmn_Hans, Chinese, chinese (simplified), Simplified Chinese, 中文, 中文(简体), zh-CHS, Mandarin,
+    zho-Hans-CN
+zho_Hant: zh-TW, zh_TW.Big5, zh-HK, zh-MO, zh-Hant, zh-Hant-TW, zh-Hant-HK, zh-Hant-CN, zt, zho-TW,
+    chi-TW, cmn-TW, cmn_Hant, zh-cmn-Hant-TW, Traditional Chinese, Chinese (Traditional), zh-traditional,
+    繁體中文
+yue_Hant: yue, yue-HK, zh-yue, zh-yue-HK, zh-yue-Hant-HK, Cantonese, 粵語, 粤语
+jpn_Jpan: ja, jpn, ja_JP.eucJP, 日本語, ja-Jpan
+kor_Hang: ko-Kore-KR, ko-Hang, 한국어, korean
+por_Latn: pt-BR, pt-PT, PT-PT, pb, português, portugues, Brazilian Portuguese
+spa_Latn: es-419, ES-419, Español, Castilian
+cat_Latn: ca-valencia, ca_ES@valencia
+srp_Cyrl: sr, sr-Cyrl, sr-Cyrl-RS, sr_RS@cyrillic, srpski
+hrv_Latn: scr
+bel_Cyrl: be-tarask
+mkd_Cyrl: mk, mac
+lvs_Latn: lv, lav, Latvian
+est_Latn: et, est, ekk
+swh_Latn: sw, swa
+zsm_Latn: ms, msa, may, Malay
+plt_Latn: mg, mlg, Malagasy
+npi_Deva: ne, Nepali
+als_Latn: sq, alb, Albanian
+khk_Cyrl: mn, mn-Cyrl, Mongolian
+ory_Orya: or, Oriya
+pbt_Arab: ps, Pashto
+ydd_Hebr: yi, ji, Yiddish
+gaz_Latn: om, orm
+ayr_Latn: ay, Aymara
+quy_Latn: qu, Quechua
+fuv_Latn: ff
+grn_Latn: gn, gug_Latn
+azj_Latn: az, aze, az-Latn, Azerbaijani, azerbaycan dili
+azb_Arab: az-Arab, az-IR
+uzn_Latn: uz, uz-Latn-UZ, o'zbekcha, o‘zbekcha
+kmr_Latn: ku, kur, ku-Latn, ku-Latn-IQ
+ckb_Arab: ku-Arab, kur-Arab, ku-IQ, ckb, Sorani
+tgl_Latn: tl, fil, fil-PH, Filipino, Tagalog
+heb_Hebr: iw, he
+ind_Latn: in
+jav_Latn: jw
+ron_Latn: mo, ro-MD
+nso_Latn: ns, Sepedi
+pan_Guru: Punjabi
+mya_Mymr: Burmese, my_MM.UTF-8
+hat_Latn: Haitian
+nya_Latn: Chichewa
+gla_Latn: Scots Gaelic
+acq_Arab: Ta'izzi-Adeni Arabic
+bod_Tibt: tib
+ces_Latn: cze
+cym_Latn: wel
+mri_Latn: maori
+sat_Beng: sat, sat_Olck, sat_Beng, sat-Beng-IN, Santali
+kas_Arab: ks, kas, ks-Arab, Kashmiri
+kas_Deva: ks-Deva, ks_IN@devanagari, kas-Deva-IN
+ace_Latn: ace
+ace_Arab: ace-Arab
+bjn_Latn: bjn
+bjn_Arab: bjn-Arab
+knc_Latn: kr
+knc_Arab: kr-Arab
+taq_Latn: taq
+taq_Tfng: taq-Tfng
+mni_Beng: mni
+tzm_Tfng: zgh_Tfng
+"""
+
+
+def spelling_pairs() -> list[tuple[str, str]]:
+    lines = SPELLINGS.strip().replace("\n    ", " ").splitlines()
+    rows = [line.split(": ", 1) for line in lines]
+    return [(spelling, code) for code, spellings in rows for spelling in spellings.split(", ")]
+
+
+def xalma_languages() -> list[Language]:
+    return [language for language in all_languages() if language.xalma]
+
+
+def refusal(spelling: object, among: object = None) -> str:
+    with pytest.raises(UnknownLanguage) as caught:
+        find(spelling, among)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_order_and_ids_are_those_published():
+    assert nllb_codes() == tuple(PUBLISHED.split())
+    assert len(set(nllb_codes())) == 202
+    ids = {code: 256001 + index for index, code in enumerate(nllb_codes())}
+    assert (ids["ace_Arab"], ids["eng_Latn"], ids["fra_Latn"]) == (256001, 256047, 256057)
+    assert (ids["ron_Latn"], ids["zul_Latn"]) == (256145, 256202)
+
+
+def test_languages_is_the_table():
+    assert languages.LANGUAGES is all_languages()
+    assert all(isinstance(language, Language) for language in languages.LANGUAGES)
+    with pytest.raises(AttributeError, match="LANGUAGE"):
+        _ = languages.LANGUAGE
+
+
+def test_table_file_has_one_tab_separated_row_per_language():
+    text = files("dragoman.data").joinpath("languages.tsv").read_text(encoding="utf-8")
+    rows = list(csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert {len(row) for row in rows} == {10}
+    assert all(cell == cell.strip() for row in rows for cell in row)
+    assert all(row[index] for row in rows for index in (0, 2, 3, 4, 5))
+
+
+def test_fifty_languages_are_those_of_xalma():
+    assert len(XALMA.split()) == 50
+    for entry in XALMA.split():
+        code, nllb, group = entry.split(":")
+        language = find(code)
+        assert (language.nllb, language.xalma) == (nllb, code)
+        assert language.group == (None if group == "-" else int(group))
+        assert language.xalma_name
+        assert find(language.xalma_name) is language
+    assert len(xalma_languages()) == 50
+
+
+def test_only_english_has_an_xalma_name_without_a_group():
+    assert [language.nllb for language in xalma_languages() if language.group is None] == ["eng_Latn"]
+    assert {language.group for language in xalma_languages() if language.group} == set(range(1, 9))
+    assert all(language.group is None for language in all_languages() if not language.xalma)
+
+
+def test_codes_and_scripts_are_well_formed():
+    for language in all_languages():
+        prefix, script = language.nllb.split("_")
+        assert language.iso3 == prefix
+        # NLLB's token for Santali names the wrong script.
+        assert language.script == ("Olck" if language.nllb == "sat_Beng" else script)
+        assert language.script_name
+        assert language.iso1 is None or (len(language.iso1) == 2 and language.iso1.islower())
+
+
+def test_own_names_are_written_in_the_script_of_the_row():
+    first_words = {
+        "Arab": "ARABIC",
+        "Hans": "CJK",
+        "Hant": "CJK",
+        "Jpan": "CJK",
+        "Olck": "OL",
+        "Orya": "ORIYA",
+    }
+    for language in all_languages():
+        word = first_words.get(language.script, language.script_name.upper())
+        letters = [char for char in language.own_name if char.isalpha() and char != "ʻ"]
+        assert letters
+        assert {unicodedata.name(char).split()[0] for char in letters} == {word}, language
+        assert unicodedata.is_normalized("NFC", language.own_name)
+
+
+def test_scripts_without_spaces_are_known():
+    without = {language.iso3 for language in all_languages() if not language.writes_spaces}
+    assert without == {"bod", "dzo", "jpn", "khm", "lao", "mya", "shn", "tha", "yue", "zho"}
+
+
+def test_right_to_left_is_arabic_and_hebrew_script():
+    assert find("ar").right_to_left
+    assert find("yi").right_to_left
+    assert not find("kas_Deva").right_to_left
+    assert not find("taq_Tfng").right_to_left
+
+
+@pytest.mark.parametrize(("spelling", "code"), spelling_pairs())
+def test_spelling_means_language(spelling: str, code: str):
+    assert find(spelling).nllb == code
+
+
+def test_every_row_answers_to_its_own_spellings():
+    columns = ("iso1", "iso3", "own_name")
+    shared = {
+        (column, value)
+        for column in columns
+        for value in [getattr(language, column) for language in all_languages()]
+        if sum(getattr(language, column) == value for language in all_languages()) > 1
+    }
+    for language in all_languages():
+        own = {language.nllb, language.name, language.short_code, *language.aliases}
+        own |= {getattr(language, name) for name in columns if (name, getattr(language, name)) not in shared}
+        for spelling in own - {None}:
+            for written in (
+                spelling,
+                spelling.upper(),
+                f"{' ' * 200}{spelling} ",
+                spelling.replace("-", "_"),
+            ):
+                assert find(written) is language, written
+
+
+def test_a_spelling_fits_two_rows_only_where_an_alias_decides():
+    rows: dict[str, set[str]] = {}
+    decided: dict[str, set[str]] = {}
+    for language in all_languages():
+        said = (
+            language.iso1,
+            language.iso3,
+            language.name,
+            language.own_name,
+            language.xalma,
+            language.xalma_name,
+        )
+        for spelling in (language.nllb, *said, *language.aliases):
+            if spelling:
+                rows.setdefault(languages._fold(spelling), set()).add(language.nllb)
+        for alias in language.aliases:
+            decided.setdefault(languages._fold(alias), set()).add(language.nllb)
+    assert {key for key, codes in decided.items() if len(codes) > 1} == set()
+    ambiguous = {key: find(key).nllb for key, codes in rows.items() if len(codes) > 1}
+    assert ambiguous == {
+        "ace": "ace_Latn", "bjn": "bjn_Latn", "kas": "kas_Arab", "knc": "knc_Latn", "kr": "knc_Latn",
+        "ks": "kas_Arab", "taq": "taq_Latn", "zh": "zho_Hans", "zho": "zho_Hans",
+    }  # fmt: skip
+    assert all({code} == decided[key] for key, code in ambiguous.items())
+
+
+def test_short_code_is_the_shortest_that_is_not_shared():
+    codes = [find(code).short_code for code in ("fra_Latn", "ceb_Latn", "zho_Hans", "zho_Hant", "kas_Deva")]
+    assert codes == ["fr", "ceb", "zh", "zho_Hant", "kas_Deva"]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "known", "asked", "instead"),
+    [
+        ("sr-Latn", "Cyrillic", "Latin", "'sr' (Serbian)"),
+        ("sr_RS@latin", "Cyrillic", "Latin", "'sr' (Serbian)"),
+        ("sr-Latn-RS", "Cyrillic", "Latin", "'sr' (Serbian)"),
+        ("arb_Latn", "Arabic", "Latin", "'ar' (Modern Standard Arabic)"),
+        ("min_Arab", "Latin", "Arabic", "'min' (Minangkabau (Latin script))"),
+        ("uz-Cyrl", "Latin", "Cyrillic", "'uz' (Northern Uzbek)"),
+        ("mni-Mtei", "Bengali", "Mtei", "'mni' (Meitei (Bengali script))"),
+        ("pa-Arab-PK", "Gurmukhi", "Arabic", "'pa' (Eastern Panjabi)"),
+        ("sat-Latn", "Ol Chiki", "Latin", "'sat' (Santali)"),
+        ("zh-Latn", "Simplified Chinese and Traditional Chinese", "Latin", "'zho_Hant'"),
+    ],
+)
+def test_a_script_the_table_lacks_is_an_error(spelling: str, known: str, asked: str, instead: str):
+    message = refusal(spelling)
+    assert f"in {known} script, not in {asked}. Did you mean" in message
+    assert instead in message
+
+
+OTHERS = (
+    "zh-min-nan zh-nan zh-xiang zh-hakka ar-fra fr-simplified en-de-fr sh la C POSIX auto zz fr_Latn_ xx-Latn"
+)
+NONSENSE = [
+    "français!français",
+    "1",
+    "256057",
+    "fr.utf8.utf8",
+    "\x00fr\x00en",
+    "\ud83d fr x",
+    "x" * 10_000,
+    "fr" * 60,
+    f"fr{' ' * 200}x",
+]
+
+
+@pytest.mark.parametrize("spelling", [*OTHERS.split(), *NONSENSE])
+def test_other_languages_are_not_taken_for_known_ones(spelling: str):
+    message = refusal(spelling)
+    assert " is no language I know." in message
+    assert message.endswith(" List them with: dragoman languages")
+
+
+@pytest.mark.parametrize("spelling", [None, 5, b"fr", ["fr"], 1.5, object])
+def test_a_language_that_is_no_text_is_an_error(spelling: object):
+    message = refusal(spelling)
+    assert message.startswith("A language is a text such as 'fr', 'fra_Latn' or 'French'; got ")
+    assert len(message) < 120
+    assert suggest(spelling) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spelling", ["", "  ", "--", "\n", "?"])
+def test_an_empty_language_is_an_error(spelling: str):
+    assert refusal(spelling) == f"{spelling!r} names no language. Give one such as 'fr' or 'French'"
+    assert suggest(spelling) == []
+
+
+def test_message_names_up_to_three_near_languages():
+    message = refusal("zz")
+    assert message.startswith("'zz' is no language I know. Did you mean 'zh' (Chinese (Simplified)) or ")
+    assert "'zu' (Zulu)" in message
+    assert message.endswith("? List them with: dragoman languages")
+    assert message.count(" or ") == 2
+
+
+def test_message_without_near_languages_asks_nothing():
+    assert refusal("qqqqqq") == "'qqqqqq' is no language I know. List them with: dragoman languages"
+
+
+def test_message_quotes_long_spellings_in_part():
+    assert len(refusal("x" * 100_000)) < 150
+
+
+MISTAKES = """
+Frnech fra_Latn, Portugese por_Latn, Germn deu_Latn, ukranian ukr_Cyrl, Vietnameze vie_Latn, 日本 jpn_Jpan,
+jp jpn_Jpan, cz ces_Latn, ua ukr_Cyrl, gr ell_Grek, dk dan_Latn, fra_Lat fra_Latn, zh-nan zho_Hans,
+Haitian Creol hat_Latn, Kurdish (Northern) kmr_Latn
+"""
+
+
+@pytest.mark.parametrize(("spelling", "code"), [pair.strip().rsplit(" ", 1) for pair in MISTAKES.split(",")])
+def test_suggestions_begin_with_what_was_meant(spelling: str, code: str):
+    assert suggest(spelling)[0].nllb == code
+
+
+def test_suggestions_keep_to_count_and_among():
+    assert len(suggest("zz", count=5)) == 5
+    assert suggest("zz", count=0) == []
+    spoken = [find("it"), find("zu")]
+    assert suggest("zz", among=spoken) == [find("zu")]
+    assert suggest("zz", among=[]) == []
+
+
+def test_among_admits_what_it_holds():
+    assert find("no", among=xalma_languages()).nllb == "nob_Latn"
+    assert find("fr", among={find("fra_Latn")}) is find("fr")
+
+
+def test_few_languages_are_all_listed():
+    assert refusal("Zulu", [find("en"), find("zh-Hant")]) == (
+        "'Zulu' is Zulu, which this model doesn't speak. It speaks 'en' (English), "
+        "'zho_Hant' (Chinese (Traditional)). List them with: dragoman languages"
+    )
+    assert "It speaks no language at all." in refusal("fr", [])
+
+
+@pytest.mark.parametrize(
+    ("spelling", "near"),
+    [("zh-TW", "'zh'"), ("ar-EG", "'ar'"), ("nn", "'nb'"), ("prs", "'fa'"), ("azb", "'az'")],
+)
+def test_of_many_languages_the_nearest_are_listed(spelling: str, near: str):
+    message = refusal(spelling, xalma_languages())
+    assert "which this model doesn't speak. Nearest to it: " + near in message
+
+
+def test_many_languages_with_none_near_are_counted():
+    assert "It speaks 50 others." in refusal("wol", xalma_languages())
+
+
+def test_unknown_among_suggests_only_from_among():
+    assert "'zh' (Chinese (Simplified))" in refusal("zz", xalma_languages())
+    assert "Zulu" not in refusal("zz", xalma_languages())
+    assert "Did you mean" not in refusal("sr-Latn", [find("en")])
+
+
+def test_a_language_is_frozen_and_hashable():
+    with pytest.raises(AttributeError):
+        find("fr").name = "Gaulish"  # type: ignore[misc]
+    assert len(set(all_languages())) == 202
+
+
+def test_import_is_light():
+    code = "import sys, dragoman.languages as l; assert l.all_languages.cache_info().currsize == 0; "
+    code += "print(*sorted({'torch', 'difflib', 'importlib.resources'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+any_text = st.text(max_size=40) | st.from_regex(r"[a-zA-Z]{2,3}([-_][a-zA-Z0-9]{1,8}){0,3}", fullmatch=True)
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(any_text)
+def test_any_text_is_found_or_unknown(text: str):
+    try:
+        language = find(text)
+    except UnknownLanguage as error:
+        message = str(error)
+        assert "dragoman languages" in message or "names no language" in message
+    else:
+        assert language in all_languages()
+        assert find(text.upper()) is find(text.lower())
