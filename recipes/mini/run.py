@@ -1,4 +1,4 @@
-"""Train the embedded model: `python recipes/mini/run.py {train,average,export,plot} SETTINGS --data DIR --out DIR`.
+"""Train the embedded model: `python recipes/mini/run.py {train,export,plot} SETTINGS --data DIR --out DIR`.
 
 Each step is resumable; `train` goes on from its last checkpoint. README.md beside this
 file tells the whole story.
@@ -16,6 +16,7 @@ import torch
 
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import generate
+from dragoman.models.checkpoint import save_nllb
 from dragoman.models.nllb import Nllb, initialize_
 from dragoman.text.tokenizers.nllb import NllbTokenizer
 from dragoman.training.config import TrainingConfig
@@ -137,15 +138,21 @@ class Evaluation:
 
 
 def export(config: TrainingConfig, out: Path) -> None:
-    """Write `out`/model: config.json, model.safetensors in half precision, the tokenizer."""
-    from dragoman.models.checkpoint import save_nllb
-
+    """Write `out`/model: config.json, model.safetensors in half precision, tokenizer, dragoman.json."""
     tokenizer = NllbTokenizer.from_folder(out / "tokenizer")
     model = Nllb(config.model_config(tokenizer.vocabulary + 206))
     state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     save_nllb(model, out / "model", dtype=torch.float16)
     tokenizer.save(out / "model")
+    card = {
+        "name": "mini",
+        "languages": [ENGLISH, *config.languages.values()],
+        "max_source_tokens": config.max_tokens,
+        "pivot": ENGLISH,
+        "licence": "trained on CC-BY-2.0-FR, CC0 and CDLA-Sharing-1.0 data",
+    }
+    (out / "model" / "dragoman.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
 def plot(out: Path) -> None:

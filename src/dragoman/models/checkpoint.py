@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, Shape
 from dragoman.models.config import DENSE, NllbConfig
@@ -122,8 +123,18 @@ def _is_ignored(name: str) -> bool:
 
 def _skeleton(config: NllbConfig) -> Nllb:
     """The model without memory for its weights, which would only be filled to be thrown away."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         return Nllb(config)
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Skips torch.nn.init: drawing on the meta device imports torch's compiler, a second of start-up."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _plan(folder: Path, model: Nllb) -> dict[Path, dict[str, str]]:

@@ -30,11 +30,9 @@ BLANKS += "\u200a\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
 _BLANKS = re.compile(f"[{BLANKS}]*")
 _LINE = re.compile(r"[^\n\v\f\r\x85\u2028\u2029]+")
 
-_CLOSERS = "[\"'’”»›)\\]」』）】》〉]*"  # noqa: RUF001
-_SENTENCE_END = re.compile(
-    f"(?:[.!?…]+{_CLOSERS}(?=[{BLANKS}])|[。！？｡।॥။።፧፨۔؟։།༎។៕᱾᱿]{_CLOSERS})"  # noqa: RUF001
-)
-_CLAUSE_END = re.compile(f"(?:[,;:–—](?=[{BLANKS}])|[—，；：、､،؛၊፣፤፥፦])")  # noqa: RUF001
+_CLOSERS = "[\"'’”»›)\\]」』）】》〉]*"
+_SENTENCE_END = re.compile(f"(?:[.!?…]+{_CLOSERS}(?=[{BLANKS}])|[。！？｡।॥။።፧፨۔؟։།༎។៕᱾᱿]{_CLOSERS})")
+_CLAUSE_END = re.compile(f"(?:[,;:–—](?=[{BLANKS}])|[—，；：、､،؛၊፣፤፥፦])")
 _WORD_END = re.compile(f"(?=[{BLANKS}])|[་፡]")
 _PHRASE_END = re.compile(f"{_CLAUSE_END.pattern}|(?=[{BLANKS}])")
 _SPACED_LEVELS = (_SENTENCE_END, _CLAUSE_END, _WORD_END)
