@@ -2,12 +2,11 @@
 
 import contextlib
 import json
-import locale
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -194,14 +193,15 @@ class _Session:
         error = result if isinstance(result, InvalidText) else result.error
         if error is not None:
             self.failed += 1
-            _say(f"line {self.lines}: {error}" if "line" not in str(error)[:6] else str(error))
+            _say(str(error) if text is error else f"line {self.lines}: {error}")
         if isinstance(result, InvalidText):
-            line = json.dumps({"error": str(result)}) if self.as_json else ""
+            shown, fields = "", {"error": str(error)}
         else:
             self._note(result)
-            shown = "" if result.error else result.text
-            line = json.dumps(_as_dict(str(text), result), ensure_ascii=False) if self.as_json else shown
-        sink.write(line.encode("utf-8", "surrogatepass" if not self.as_json else "replace") + b"\n")
+            shown, fields = result.text, _as_dict(str(text), result)
+        line = json.dumps(fields, ensure_ascii=False) if self.as_json else shown
+        # Lone surrogates can come in an argument that was no UTF-8; JSON can show them, UTF-8 can't hold them.
+        sink.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def _note(self, result: "Translation") -> None:
         if result.detected:
@@ -213,11 +213,11 @@ class _Session:
     def close(self) -> None:
         """Say how the languages were found, and fail if any line did."""
         if self.detected:
-            found = ", ".join(
-                f"{table.find(code).name} ({code})" + (f" {count} lines" if self.lines > 1 else "")
+            found = [
+                f"{table.find(code).name} ({code})" + (f" in {count} of {self.lines}" if self.lines > 1 else "")
                 for code, count in sorted(self.detected.items(), key=lambda item: -item[1])
-            )
-            _say(f"detected: {found}")
+            ]
+            _say(f"detected: {', '.join(found)}")
         if self.pivot:
             _say(f"translated by way of {table.find(self.pivot).name}: the model knows no direct way")
         if self.failed:
@@ -225,7 +225,7 @@ class _Session:
             raise typer.Exit(1)
 
 
-def _as_dict(text: str, result: "Translation") -> dict[str, object]:
+def _as_dict(text: str, result: "Translation") -> dict[str, Any]:
     if result.error:
         return {"source_text": text, "error": str(result.error)}
     return {
@@ -250,7 +250,7 @@ def _as_dict(text: str, result: "Translation") -> dict[str, object]:
 
 
 def _locale_language(spoken: list[str]) -> str | None:
-    name = locale.setlocale(locale.LC_CTYPE, None) if False else os.environ.get("LC_ALL") or os.environ.get("LANG", "")
+    name = os.environ.get("LC_ALL") or os.environ.get("LANG", "")
     try:
         code = table.find(name).nllb
     except DragomanError:
@@ -289,8 +289,8 @@ def list_languages(
         rows = tuple(row for row in rows if row.nllb in card.languages)
     if as_json:
         for row in rows:
-            fields = {"code": row.nllb, "iso1": row.iso1, "iso3": row.iso3, "name": row.name}
-            fields |= {"own_name": row.own_name, "script": row.script, "xalma_group": row.group}  # type: ignore[dict-item]
+            fields: dict[str, Any] = {"code": row.nllb, "iso1": row.iso1, "iso3": row.iso3, "name": row.name}
+            fields |= {"own_name": row.own_name, "script": row.script, "xalma_group": row.group}
             print(json.dumps(fields, ensure_ascii=False))
         return
     _table(

@@ -72,6 +72,9 @@ def _attention_with_weights(
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
+        # A query that sees no key gets zeros, as from PyTorch's kernels, and not NaN.
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1)
+    if mask is not None:
+        weights = weights.masked_fill(~mask, 0)
     return F.dropout(weights, dropout) @ value, weights

@@ -18,8 +18,13 @@ class Cache(Protocol):
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add the new positions of a layer; all its positions so far come back."""
 
-    def source(self, layer: int, attention: Attention, encoded: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Keys and values of the source sentences, projected from `encoded` when first asked for."""
+    def source(
+        self, layer: int, attention: Attention, encoded: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Keys and values of the source sentences, projected from `encoded` when first asked for.
+
+        None if there is no source: a decoder can run alone.
+        """
 
 
 class NoCache:
@@ -30,9 +35,10 @@ class NoCache:
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         return key, value
 
-    def source(self, layer: int, attention: Attention, encoded: Tensor | None) -> tuple[Tensor, Tensor]:
-        assert encoded is not None
-        return attention.project(encoded)
+    def source(
+        self, layer: int, attention: Attention, encoded: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        return None if encoded is None else attention.project(encoded)
 
 
 class DecoderCache:

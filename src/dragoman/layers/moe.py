@@ -25,6 +25,8 @@ class MoeOptions:
     normalize_before_dropping: bool = False
     batch_prioritized: bool = False
     eval_capacity_fraction: float = 1.0
+    least_training_capacity: int = 0
+    """Tokens an expert takes from any training batch, however small its even share is."""
     route_padding: bool = False
     router_bias: bool = False
     router_dtype: torch.dtype = torch.float32
@@ -77,37 +79,47 @@ class Routing:
         return (squared * share).sum() / share.sum().clamp(min=1)
 
 
+class RouterLinear(nn.Linear):
+    """A linear layer that multiplies in `working_dtype`, whatever its weights are stored in."""
+
+    def __init__(self, hidden: int, experts: int, bias: bool, working_dtype: torch.dtype) -> None:
+        super().__init__(hidden, experts, bias)
+        self.working_dtype = working_dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[tokens, hidden] -> [tokens, experts] in the working dtype."""
+        dtype = self.working_dtype
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return F.linear(x.to(dtype), self.weight.to(dtype), bias)
+
+
 class Top2Router(nn.Module):
     """Chooses two experts for a token and weighs them."""
 
     def __init__(self, hidden: int, options: MoeOptions) -> None:
         super().__init__()
         self.options = options
-        self.classifier = nn.Linear(hidden, options.num_experts, bias=options.router_bias)
+        self.classifier = RouterLinear(
+            hidden, options.num_experts, options.router_bias, options.router_dtype
+        )
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Routing:
         """Route the tokens of `x` [tokens, hidden]; keep: boolean [tokens], False on padding."""
         # bf16 or fp16 logits flip near-ties, so the product is taken in `router_dtype`.
         with torch.autocast(x.device.type, enabled=False):
-            dtype = self.options.router_dtype
-            bias = self.classifier.bias
-            logits = F.linear(
-                x.to(dtype), self.classifier.weight.to(dtype), None if bias is None else bias.to(dtype)
-            )
-            return self.route(logits, keep, x.dtype)
+            return self.route(self.classifier(x), keep, x.dtype)
 
     def route(self, logits: Tensor, keep: Tensor | None, dtype: torch.dtype = torch.float32) -> Routing:
         """Turn router logits [tokens, experts] into a `Routing`.
 
-        The numbered steps are those of the reference; capacity is 2*ceil(tokens/experts) in
-        training and ceil(fraction * tokens) at inference, where a fraction of 1 drops nothing.
+        The steps are those of the reference; see `capacity` for how many tokens are dropped.
         """
         options = self.options
         if options.route_padding:
             keep = None
         probabilities = logits.softmax(-1)
         first = probabilities.argmax(-1)
-        others = _gumbel(logits) if options.second_expert_policy == "sampling" else logits
+        others = self.add_noise(logits) if options.second_expert_policy == "sampling" else logits
         second = others.scatter(1, first[:, None], float("-inf")).argmax(-1)
         experts = torch.stack([first, second], 1)
         gates = probabilities.gather(1, experts)
@@ -127,11 +139,20 @@ class Top2Router(nn.Module):
             gates = gates / _denominator(gates)
         return Routing(experts, gates.to(dtype), logits, keep)
 
+    def add_noise(self, logits: Tensor) -> Tensor:
+        """Gumbel noise makes the argmax of the logits a sample from their softmax."""
+        return _gumbel(logits)
+
     def capacity(self, tokens: int) -> int | None:
-        """How many tokens an expert takes from a batch of `tokens`; None if any number."""
-        if self.training:
-            return 2 * math.ceil(tokens / self.options.num_experts)
+        """How many tokens an expert takes from a batch of `tokens`; None if any number.
+
+        2*ceil(tokens/experts) in training; ceil(fraction * tokens) at inference, where a
+        fraction of 1 drops nothing and one of 0 or less means: as in training.
+        """
         fraction = self.options.eval_capacity_fraction
+        if self.training or fraction <= 0:
+            share = 2 * math.ceil(tokens / self.options.num_experts)
+            return max(share, self.options.least_training_capacity)
         # A token reaches an expert at most once, so a capacity of `tokens` can't be exceeded.
         return None if fraction >= 1 else math.ceil(fraction * tokens)
 
@@ -190,11 +211,14 @@ class SparseMLP(nn.Module):
         """
         tokens = x.reshape(-1, x.shape[-1])
         routing = self.router(tokens, None if keep is None else keep.reshape(-1))
-        mixed = self._mix(tokens, routing)
+        mixed = self.mix(tokens, routing)
         return mixed.view_as(x), routing
 
-    def _mix(self, tokens: Tensor, routing: Routing) -> Tensor:
-        """Run the experts that have tokens, each on its own rows: 2 * tokens rows in all."""
+    def mix(self, tokens: Tensor, routing: Routing) -> Tensor:
+        """Run the experts that have tokens, each on its own rows: 2 * tokens rows in all.
+
+        tokens: [tokens, hidden] -> the same.
+        """
         # Weight zero = dropped or padding: such a row need not be computed at all.
         token, slot = routing.weights.nonzero(as_tuple=True)
         expert = routing.experts[token, slot]

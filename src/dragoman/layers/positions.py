@@ -22,13 +22,15 @@ class SinusoidalPositions(nn.Module):
         # Not a buffer: meta-device loading and offload would have to materialise it.
         self._table: Tensor | None = None
 
-    def forward(self, keep: Tensor, past: int = 0) -> Tensor:
+    def forward(self, keep: Tensor, past: int = 0, padded: Tensor | None = None) -> Tensor:
         """Position vectors [batch, time, hidden] in float32.
 
         keep: boolean [batch, time], False on padding, which is not counted.
-        past: number of positions that came before the first column.
+        past: number of positions that came before the first column; padded: how many of
+        them were padding, [batch, 1].
         """
-        rows = (keep.cumsum(1) + past) * keep + self.PADDING_ROW
+        before = past if padded is None else past - padded
+        rows = (keep.cumsum(1) + before) * keep + self.PADDING_ROW
         table = self._rows(keep.shape[1] + past + self.OFFSET, keep.device)
         return table[rows]
 

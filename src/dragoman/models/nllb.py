@@ -44,6 +44,18 @@ class Trace:
         return "attention" in self.want
 
 
+class ScaledEmbedding(nn.Embedding):
+    """An embedding whose vectors come out multiplied by `embed_scale`."""
+
+    def __init__(self, config: NllbConfig) -> None:
+        super().__init__(config.vocab_size, config.d_model, padding_idx=config.pad_token_id)
+        self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[batch, time] -> [batch, time, hidden]."""
+        return super().forward(input) * self.embed_scale
+
+
 class EncoderLayer(nn.Module):
     """Self-attention, then a dense or sparse feed-forward block."""
 
@@ -102,11 +114,11 @@ class DecoderLayer(nn.Module):
         x = x + F.dropout(attended, self.dropout, self.training)
 
         cross = None
-        if encoded is not None or not isinstance(cache, NoCache):
+        source = cache.source(self.index, self.cross_attention, encoded)
+        if source is not None:
             normed = self.cross_attention_layer_norm(x)
-            key, value = cache.source(self.index, self.cross_attention, encoded)
             attended, cross = self.cross_attention(
-                normed, key, value, source_mask, need_weights=need_weights
+                normed, *source, source_mask, need_weights=need_weights
             )
             x = x + F.dropout(attended, self.dropout, self.training)
         x, routing = _feed_forward_block(self, x, keep)
@@ -140,9 +152,9 @@ class Encoder(nn.Module):
         `embedded` [batch, time, hidden], already scaled, may stand in for `input_ids`.
         """
         trace = Trace() if trace is None else trace
-        x = _embed(self, input_ids, embedded, past=0)
         # All real tokens: no mask, and so the fastest attention kernel.
         keep = None if keep is None or bool(keep.all()) else keep
+        x = _embed(self, input_ids, embedded, keep)
         mask = None if keep is None else keep[:, None, None, :]
         for layer in self.layers:
             trace.keep_hidden(x)
@@ -187,16 +199,15 @@ class Decoder(nn.Module):
         trace = Trace() if trace is None else trace
         cache = NoCache() if cache is None else cache
         past = cache.length
-        x = _embed(self, input_ids, embedded, past)
+        keep = None if keep is None or bool(keep.all()) else keep
+        x = _embed(self, input_ids, embedded, keep, past)
         time = x.shape[1]
         mask = causal_mask(time, past, x.device) if time > 1 else None
-        keep = None if keep is None or bool(keep.all()) else keep
         if keep is not None:
             visible = keep[:, None, None, :]
             mask = visible if mask is None else visible & mask
-            if time > 1:
-                # A padded query may see no key at all; let it see itself, or softmax gives NaN.
-                mask = mask | torch.eye(time, past + time, dtype=torch.bool, device=x.device)
+            # A padded query may see no key at all; let it see itself, or softmax gives NaN.
+            mask = mask | torch.eye(past + time, dtype=torch.bool, device=x.device)[past:]
         routed = None if keep is None else keep[:, past:]
         source_mask = None if source_keep is None else source_keep[:, None, None, :]
         for layer in self.layers:
@@ -218,7 +229,7 @@ class Nllb(nn.Module):
     def __init__(self, config: NllbConfig) -> None:
         super().__init__()
         self.config = config
-        self.shared = nn.Embedding(config.vocab_size, config.d_model, padding_idx=config.pad_token_id)
+        self.shared = ScaledEmbedding(config)
         self.encoder = Encoder(config, self.shared)
         self.decoder = Decoder(config, self.shared)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -327,19 +338,24 @@ def initialize_(model: Nllb, seed: int) -> None:
 
 
 def _embed(
-    stack: Encoder | Decoder, input_ids: Tensor | None, embedded: Tensor | None, past: int
+    stack: Encoder | Decoder,
+    input_ids: Tensor | None,
+    embedded: Tensor | None,
+    keep: Tensor | None,
+    past: int = 0,
 ) -> Tensor:
-    config = stack.shape
+    """Vectors with positions [batch, time, hidden]; keep: boolean [batch, past + time]."""
+    padded = None if keep is None or not past else (~keep[:, :past]).sum(1, keepdim=True)
     if embedded is None:
         assert input_ids is not None
-        scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
-        embedded = stack.embed_tokens(input_ids) * scale
-        real = input_ids.ne(config.pad_token_id)
+        embedded = stack.embed_tokens(input_ids)
+        real = input_ids.ne(stack.shape.pad_token_id)
+    elif keep is not None:
+        real = keep[:, past:]
     else:
-        # Without ids padding can't be told apart; positions just count up.
         real = torch.ones(embedded.shape[:2], dtype=torch.bool, device=embedded.device)
-    x = embedded + stack.positions(real, past).to(embedded.dtype)
-    return F.dropout(x, config.dropout, stack.training)
+    positions = stack.positions(real, past, padded).to(embedded.device, embedded.dtype)
+    return F.dropout(embedded + positions, stack.shape.dropout, stack.training)
 
 
 def _feed_forward_block(

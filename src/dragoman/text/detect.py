@@ -17,7 +17,7 @@ from functools import cache, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
 
-from dragoman.errors import LanguageNotDetected
+from dragoman.errors import LanguageNotDetected, UnknownLanguage
 from dragoman.languages import all_languages, find
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def detect_or_raise(text: str, among: Collection[str]) -> Detection:
     """As `detect`, but LanguageNotDetected says why the text doesn't tell, and what to do."""
     judgement = _judge(text, frozenset(among))
     if not judgement.is_clear:
-        _fail(judgement)
+        _fail(judgement, among)
     return judgement.guesses[0]
 
 
@@ -129,7 +129,7 @@ def _fold_unclear_dialects(inside: dict[str, float], known: float) -> None:
                 inside[standard] += inside.pop(dialect, 0.0)
 
 
-def _fail(judgement: _Judgement) -> NoReturn:
+def _fail(judgement: _Judgement, among: Collection[str]) -> NoReturn:
     """Raise the LanguageNotDetected that fits."""
     guesses = [find(guess.code) for guess in judgement.guesses[:2]]
     scripts = " or ".join(
@@ -149,7 +149,8 @@ def _fail(judgement: _Judgement) -> NoReturn:
         )
     else:
         problem = f"The text doesn't tell its language clearly enough. It might be {names}."
-    example = [*guesses, *candidates][0].short_code if candidates else "fr"
+    others = ["fra_Latn"] if "fra_Latn" in among or not among else sorted(among)
+    example = [*guesses, *candidates, find(others[0])][0].short_code
     raise LanguageNotDetected(f"{problem} Say which language it is, such as: --from {example}")
 
 
@@ -173,9 +174,6 @@ _LABEL_HOMES: dict[str, tuple[str, ...]] = {
     "zh": ("zho_Hans", "zho_Hant"),
     "grc": ("ell_Grek",), "hbo": ("heb_Hebr",), "sdh": ("ckb_Arab",),
     "dz": (),  # given to all Tibetan script, where Standard Tibetan is likelier
-    # Not in NLLB:
-    "an": (), "bcl": (), "br": (), "ext": (), "fy": (), "gcf": (), "gcr": (), "gom": (), "guw": (), "la": (),
-    "pcm": (), "se": (), "uzs": (), "vo": (), "wa": (), "zxx": (),
 }  # fmt: skip
 _STANDARD = {"ary_Arab": "arb_Arab", "arz_Arab": "arb_Arab", "nno_Latn": "nob_Latn"}
 _MORE_SCRIPTS = {"gom": "Deva", "sr": "Latn", "uz": "Cyrl", "uzs": "Arab"}  # besides those of the homes
@@ -198,8 +196,11 @@ def _load() -> "LanguageIdentifier":
 
 @cache
 def _label_homes(label: str) -> tuple[str, ...]:
-    """The NLLB codes that a label of py3langid may stand for, best first."""
-    return _LABEL_HOMES[label] if label in _LABEL_HOMES else (find(label).nllb,)
+    """The NLLB codes that a label of py3langid may stand for, best first; none if NLLB doesn't speak it."""
+    try:
+        return _LABEL_HOMES[label] if label in _LABEL_HOMES else (find(label).nllb,)
+    except UnknownLanguage:
+        return ()
 
 
 @cache

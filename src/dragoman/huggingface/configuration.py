@@ -1,0 +1,29 @@
+"""The config of NLLB-MoE as transformers wants it, and as our own models do."""
+
+from typing import Any
+
+import transformers
+
+from dragoman.models.config import NllbConfig
+
+
+class NllbMoeConfig(transformers.NllbMoeConfig):
+    """transformers' config of NLLB-MoE, field by field, and one field of our own.
+
+    Two fields mean other things than one would guess. `router_ignore_padding_tokens=False`
+    is the published setting and keeps padding away from the experts. `expert_capacity` counts
+    in training alone: an expert takes that many tokens of a batch, or twice its even share if
+    that is more. `moe_final_output_dropout` masks the combined output of the experts of a token
+    as `moe_token_dropout` masks that of each one.
+    """
+
+    moe_final_output_dropout: float = 0.0
+
+
+def plain_config(config: transformers.PreTrainedConfig) -> NllbConfig:
+    """The part of a transformers config that shapes the model.
+
+    Raises ConfigError if it describes no model that we know.
+    """
+    data: dict[str, Any] = config.to_dict()
+    return NllbConfig.from_dict(data)

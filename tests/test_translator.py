@@ -1,0 +1,211 @@
+"""From text to text with the embedded model."""
+
+import random
+
+import pytest
+import torch
+
+from dragoman.errors import (
+    CheckpointError,
+    ConfigError,
+    InvalidOption,
+    InvalidText,
+    LanguageNotDetected,
+    UnknownLanguage,
+)
+from dragoman.translator import Translator
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """One order of additions whatever the machine, and no fight for cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "target", "expected"),
+    [
+        ("Where is the station?", "en", "fr", {"Où est la gare ?", "Où est la station ?"}),
+        ("Ich habe Hunger.", "de", "en", {"I'm hungry.", "I am hungry."}),
+        ("Ik ben moe.", "nl", "en", {"I'm tired.", "I am tired."}),
+        ("¿Qué hora es?", "es", "en", {"What time is it?", "What time is it now?"}),
+    ],
+)
+def test_simple_sentences_come_out_right(translator, text, source, target, expected):
+    assert translator.translate(text, source, target) in expected
+
+
+def test_list_gives_a_list_in_order(translator):
+    texts = ["Good night.", "", "I am tired.", "Good night."]
+    result = translator.translate(texts, "en", "es")
+    assert result[1] == ""
+    assert result[0] == result[3] == translator.translate("Good night.", "en", "es")
+    assert result[2] == translator.translate("I am tired.", "en", "es")
+
+
+def test_padding_batch_size_and_order_change_nothing(translator, tatoeba):
+    sentences = [(text, "fr", "en") for text, _ in tatoeba["fr"][:70]]
+    sentences += [(english, "en", "de") for _, english in tatoeba["de"][:70]]
+    sentences += [(text, "nl", "en") for text, _ in tatoeba["nl"][:60]]
+    assert len(sentences) == 200
+
+    def tokens(order, batch_size):
+        found = {}
+        for source, target in {(s, t) for _, s, t in sentences}:
+            mine = [i for i in order if sentences[i][1:] == (source, target)]
+            texts = [sentences[i][0] for i in mine]
+            for i, result in zip(
+                mine, translator.stream(texts, source, target, batch_size=batch_size), strict=True
+            ):
+                found[i] = [c.tokens for s in result.sentences for c in s.candidates]
+        return found
+
+    straight = list(range(200))
+    shuffled = random.Random(5).sample(straight, 200)
+    alone = tokens(straight, 1)
+    assert tokens(straight, 7) == alone
+    assert tokens(straight, 32) == alone
+    assert tokens(shuffled, 32) == alone
+
+
+def test_language_is_detected_per_text(translator):
+    results = list(translator.stream(["Ich weiß es nicht.", "Je ne sais pas.", "12"], target="en"))
+    assert [r.source for r in results[:2]] == ["deu_Latn", "fra_Latn"]
+    assert results[0].detected.confidence > 0.9
+    assert results[2].detected is None
+    assert results[2].text == "12"
+
+
+def test_text_without_a_clear_language_is_an_error_that_says_what_to_do(translator):
+    with pytest.raises(LanguageNotDetected, match="--from"):
+        translator.translate("12 345", target="fr")
+
+
+def test_likely_source_helps_short_texts(translator):
+    assert next(translator.stream(["12"], target="fr", likely_source="de")).source == "deu_Latn"
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n", "\t \n", "123", "…", "😀 😀", "3.14 %"])
+def test_text_without_words_stays_as_it_is(translator, text):
+    assert translator.translate(text, "en", "fr") == text
+
+
+def test_paragraphs_and_white_space_are_kept(translator):
+    text = "  Good morning.\n\n\tI am here. You are there.\r\nGood night.\n"
+    result = translator.translate(text, "en", "fr")
+    assert result.startswith("  ")
+    assert result.count("\n") == 4
+    assert "\n\n\t" in result
+    assert "\r\n" in result
+    assert result.endswith("\n")
+
+
+def test_long_text_is_translated_to_its_end(translator):
+    sentences = ["I have a dog.", "The house is red.", "She lives in Paris."]
+    text = " ".join(sentences * 20)
+    result = next(translator.stream([text], "en", "fr", beams=1))
+    assert len(result.sentences) == 60
+    assert result.text == " ".join(translator.translate(sentences, "en", "fr", beams=1) * 20)
+
+
+def test_sentence_over_the_limit_is_cut_at_clauses_and_not_off(translator):
+    text = ", ".join(f"the man number {word} has a house" for word in ("one", "two", "three", "four") * 8)
+    result = next(translator.stream([text], "en", "fr", beams=1))
+    limit = translator.card.max_source_tokens
+    assert len(result.sentences) > 1
+    assert all(translator._count_tokens(s.source) <= limit for s in result.sentences)
+    assert "".join("".join(s.source for s in result.sentences).split()) == "".join(text.split())
+
+
+def test_special_tokens_in_text_stay_text(translator):
+    ids = translator.tokenizer.encode("</s> fra_Latn <pad> hello", "en")
+    assert ids.count(translator.tokenizer.eos_id) == 1
+    assert not set(ids[1:]) & set(translator.tokenizer.lang_code_to_id.values())
+
+
+def test_pair_without_english_goes_through_english_and_says_so(translator):
+    result = next(translator.stream(["Guten Morgen."], "de", "fr"))
+    assert result.pivot == "eng_Latn"
+    assert result.text == translator.translate(translator.translate("Guten Morgen.", "de", "en"), "en", "fr")
+    assert next(translator.stream(["Guten Morgen."], "de", "en")).pivot is None
+
+
+def test_source_equal_to_target_changes_nothing(translator):
+    assert translator.translate("Stay as you are.", "en", "en") == "Stay as you are."
+
+
+def test_n_best_are_ranked_and_different(translator):
+    result = next(translator.stream(["I can't believe it."], "en", "de", n_best=4))
+    candidates = result.sentences[0].candidates
+    assert len({c.tokens for c in candidates}) == 4
+    assert [c.score for c in candidates] == sorted((c.score for c in candidates), reverse=True)
+    assert len(result.alternatives) == 3
+    assert candidates[0].tokens[0] == "deu_Latn"
+    assert candidates[0].tokens[-1] == "</s>"
+
+
+def test_sampling_repeats_with_its_seed_whatever_the_batch(translator):
+    options = {"sample": True, "beams": 1, "temperature": 1.5, "seed": 7}
+    alone = translator.translate("It is raining today.", "en", "fr", **options)
+    among = translator.translate(["Good night.", "It is raining today.", "Yes."], "en", "fr", **options)
+    assert among[1] == alone
+    others = {translator.translate("It is raining today.", "en", "fr", **{**options, "seed": s}) for s in range(9)}
+    assert len(others) > 1
+
+
+def test_one_bad_text_does_not_harm_its_neighbours(translator):
+    texts = ["Good night.", "bad \ud800", None, "I am tired."]
+    results = list(translator.stream(texts, "en", "fr"))  # type: ignore[arg-type]
+    assert [type(r.error) for r in results] == [type(None), InvalidText, InvalidText, type(None)]
+    assert results[3].text == translator.translate("I am tired.", "en", "fr")
+    with pytest.raises(InvalidText, match="D800"):
+        translator.translate(texts, "en", "fr")
+
+
+def test_unfinished_sentence_is_reported(translator):
+    result = next(translator.stream(["I would like to have a very big house."], "en", "fr", max_new_tokens=3))
+    assert not result.sentences[0].candidates[0].complete
+    assert "reached the limit of 3 tokens" in result.warnings[0]
+
+
+@pytest.mark.parametrize(("source", "target"), [("xx", "fr"), ("en", "klingon"), ("en", None), ("it", "en")])
+def test_unknown_or_unspoken_language_is_an_error(translator, source, target):
+    if target is None:
+        assert translator.translate("Hello.", source) == "Hello."  # English is the default target
+        return
+    with pytest.raises(UnknownLanguage):
+        translator.translate("Hello.", source, target)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"beams": 0}, {"beams": 2.5}, {"beam": 4}, {"temperature": 0}, {"n_best": 9}, {"batch_size": 0}],
+)
+def test_bad_options_are_errors(translator, options):
+    with pytest.raises(InvalidOption):
+        translator.translate("Hello.", "en", "fr", **options)
+
+
+def test_progress_counts_every_sentence(translator):
+    seen = []
+    list(
+        translator.stream(
+            ["One dog. Two dogs.", "Three dogs.", "7"], "en", "fr", progress=lambda *c: seen.append(c)
+        )
+    )
+    assert seen[-1] == (4, 4)
+    assert seen == sorted(seen)
+
+
+def test_folder_that_is_no_model_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        Translator.load(tmp_path)
+    with pytest.raises(CheckpointError, match="no folder and no model"):
+        Translator.load("no-such-model")
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(CheckpointError, match="is a file"):
+        Translator.load(file)
