@@ -6,8 +6,8 @@ from torch import Tensor
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.scores import adjust
 
-# transformers marks "worse than anything real" with this value; scores must compare alike.
-WORST = -1e9
+# Worse than any real score: those of long sentences under negative length penalties are astronomic.
+WORST = -torch.inf
 
 
 class BeamSearch:
@@ -51,7 +51,7 @@ class BeamSearch:
             ends = torch.ones_like(ends)
         self._finish(top, histories, ends, length - self.start)
 
-        running, picks = (top + ends * WORST).topk(min(beams, top.shape[1]))
+        running, picks = top.masked_fill(ends, WORST).topk(min(beams, top.shape[1]))
         self.scores = running
         self.history = histories.gather(1, picks[..., None].expand(-1, -1, length))
         origin = origin.gather(1, picks)
@@ -61,10 +61,9 @@ class BeamSearch:
     def _finish(self, top: Tensor, histories: Tensor, ends: Tensor, generated: int) -> None:
         """Merge hypotheses that ended now into the finished ones, the best `beams` stay."""
         beams = self.options.beams
-        fresh = ends.clone()
+        fresh = ends & ~top.isneginf()
         fresh[:, beams:] = False  # one that ends outside the best `beams` is not good enough
-        scores = top / generated**self.options.length_penalty
-        scores = torch.where(fresh, scores, scores + WORST)
+        scores = (top / generated**self.options.length_penalty).masked_fill(~fresh, WORST)
         extra = histories.shape[2] - self.best.shape[2]
         best = torch.nn.functional.pad(self.best, (0, extra), value=self.eos)
         lengths = torch.full_like(ends, histories.shape[2], dtype=torch.long)
@@ -79,13 +78,14 @@ class BeamSearch:
         """Boolean [sentences]: no running hypothesis can still enter the finished ones."""
         options = self.options
         all_full = self.full.all(1)
+        impossible = self.scores[:, 0].isneginf()
         if options.early_stopping is True:
-            return all_full
+            return all_full | impossible
         length = generated
         if options.early_stopping == "never" and options.length_penalty > 0:
             length = options.max_new_tokens
         possible = self.scores[:, 0] / length**options.length_penalty
-        return all_full & (possible <= self.best_scores.min(1).values)
+        return impossible | (all_full & (possible <= self.best_scores.min(1).values))
 
     def _continue(self, origin: Tensor, width: int, settled: Tensor) -> tuple[Tensor, Tensor] | None:
         for sentence in settled.nonzero().flatten().tolist():
@@ -102,14 +102,14 @@ class BeamSearch:
         return rows, self.history[:, :, -1].reshape(-1, 1)
 
     def _ranked(self, sentence: int) -> list[tuple[list[int], float]]:
-        hypotheses, scores, lengths = (
+        hypotheses, scores, lengths, full = (
             t[sentence, : self.options.n_best].tolist()
-            for t in (self.best, self.best_scores, self.best_lengths)
+            for t in (self.best, self.best_scores, self.best_lengths, self.full)
         )
         return [
             (tokens[self.start : length], score)
-            for tokens, score, length in zip(hypotheses, scores, lengths, strict=True)
-            if score > WORST / 2
+            for tokens, score, length, real in zip(hypotheses, scores, lengths, full, strict=True)
+            if real
         ]
 
     def results(self) -> list[list[tuple[list[int], float]]]:

@@ -8,7 +8,7 @@ from dragoman.errors import InvalidOption
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """Beam search by default; greedy with `beams=1`; sampling with `temperature`, `top_k` or `top_p`.
+    """Beam search by default; greedy with `beams=1`; sampling with `beams=1, sample=True`.
 
     Names and meanings follow transformers' `generate`, and so do the results.
     """
@@ -47,8 +47,10 @@ class GenerationOptions:
         for name in ("beams", "max_new_tokens", "n_best", "no_repeat_ngram", "top_k", "seed"):
             if not isinstance(getattr(self, name), int):
                 raise InvalidOption(f"{name} is {getattr(self, name)!r}; it must be a whole number")
-        if self.early_stopping not in (True, False, "never"):
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
             raise InvalidOption(f"early_stopping is {self.early_stopping!r}; it must be True, False or 'never'")
+        if any(isinstance(t, bool) or not isinstance(t, int) or t < 0 for t in self.suppress):
+            raise InvalidOption(f"suppress is {self.suppress!r}; it must hold token ids, from 0 on")
         if self.sample and self.beams > 1:
             raise InvalidOption(f"sampling keeps one hypothesis; set beams=1 (it is {self.beams})")
         if not self.sample and self.n_best > self.beams:

@@ -54,8 +54,12 @@ def generate(
 
     input_ids: [sentences, time]; keep: boolean, False on padding. prompt: [sentences,
     length], the decoder's first tokens. Its last `forced` tokens count as generated: NLLB's
-    prompt is `</s> lang`, of which `lang` is part of the result.
+    prompt is `</s> lang`, of which `lang` is part of the result. A sentence has fewer than
+    `n_best` hypotheses only where the vocabulary or the bans leave no more.
     """
+    if options.max_new_tokens <= forced or not len(input_ids):
+        given = prompt[:, prompt.shape[1] - forced :][:, : options.max_new_tokens]
+        return [[Hypothesis(tuple(tokens), 0.0)] for tokens in given.tolist()]
     state: State = model.begin(input_ids, keep)
     if options.sample or options.beams == 1:
         search: SampleSearch | BeamSearch = SampleSearch(input_ids, prompt, options, forced, eos)

@@ -41,10 +41,11 @@ class Attention(nn.Module):
 
         batch may be a multiple of sources: then each run of batch/sources rows (the
         beams of a sentence) shares one source. mask: boolean, True where a query may
-        look, broadcastable to [sources, heads, queries, keys]. Returns the output
-        [batch, queries, hidden] and, if `need_weights`, the attention probabilities
-        [sources, heads, queries, keys].
+        look, broadcastable to [sources, heads, queries, keys]; causal, instead of a mask:
+        query i looks at the keys up to i. Returns the output [batch, queries, hidden] and,
+        if `need_weights`, the attention probabilities [sources, heads, queries, keys].
         """
+        assert mask is None or not causal, "a mask and `causal` exclude each other"
         batch, queries, hidden = x.shape
         # Beams that share a source are more queries on the same keys, not more keys.
         q = self._split(self.q_proj(x).reshape(key.shape[0], -1, hidden))

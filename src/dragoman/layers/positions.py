@@ -35,15 +35,17 @@ class SinusoidalPositions(nn.Module):
         return table[rows]
 
     def _rows(self, count: int, device: torch.device) -> Tensor:
-        if self._table is None or len(self._table) < count or self._table.device != device:
+        table = self._table
+        if table is None or len(table) < count or table.device != device:
             half = self.hidden // 2
             steps = torch.arange(half, dtype=torch.float32, device=device)
             frequency = torch.exp(steps * -(math.log(10000) / (half - 1)))
-            row = torch.arange(max(count, 256), dtype=torch.float32, device=device)
+            # With room to spare: a decoder comes back for one more row at every step.
+            row = torch.arange(max(2 * count, 256), dtype=torch.float32, device=device)
             angle = row[:, None] * frequency
             table = torch.cat([angle.sin(), angle.cos()], dim=1)
             if self.hidden % 2:
                 table = torch.cat([table, torch.zeros(len(table), 1, device=device)], dim=1)
             table[self.PADDING_ROW] = 0
             self._table = table
-        return self._table
+        return table  # and not self._table, which another thread may have replaced meanwhile

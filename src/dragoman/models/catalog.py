@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.languages import find, nllb_codes
+from dragoman.models.config import NllbConfig
+from dragoman.models.weight_files import find_shards
 
 EMBEDDED = "mini"
 CARD = "dragoman.json"
@@ -122,29 +124,34 @@ def embedded_folder() -> Path:
 
 
 def _from_hub(repository: str) -> Path:
+    """The repository's folder in the local cache, downloaded if it isn't there whole."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    cached = _from_cache(repository)
+    if cached is not None:
+        return cached
+    try:
+        siblings = HfApi().model_info(repository, timeout=20).siblings or []
+        safe = any(sibling.rfilename.endswith(".safetensors") for sibling in siblings)
+        # Weights in one format only: NLLB's repositories hold up to three.
+        patterns = ["*.json", "*.model", "*.safetensors" if safe else "*.bin"]
+        return Path(snapshot_download(repository, allow_patterns=patterns))
+    except Exception as error:  # whatever the hub's client and its HTTP library raise
+        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{repository} is not in the local cache, and the Hugging Face hub did not give it: {problem}. "
+            "Download it where there is a network (hf download) and give the folder"
+        ) from None
+
+
+def _from_cache(repository: str) -> Path | None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        # Weights in one format only; safetensors where the repository has it.
-        return Path(snapshot_download(repository, allow_patterns=_patterns(repository)))
-    except LocalEntryNotFoundError:
-        problem = "it is not in the local cache, and the hub can't be reached"
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        problem = str(error).splitlines()[0]
-    raise CheckpointError(
-        f"can't get {repository} from the Hugging Face hub: {problem}. "
-        "Download it where there is a network (hf download) and give the folder"
-    )
-
-
-def _patterns(repository: str) -> list[str]:
-    from huggingface_hub import list_repo_files
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    small = ["*.json", "*.model"]
-    try:
-        names = list_repo_files(repository)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
-        return [*small, "*.safetensors", "*.bin"]  # offline: whatever the cache holds
-    return [*small, "*.safetensors" if any(n.endswith(".safetensors") for n in names) else "*.bin"]
+        folder = Path(snapshot_download(repository, local_files_only=True))
+        NllbConfig.from_folder(folder)
+        find_shards(folder)
+    except (LocalEntryNotFoundError, HFValidationError, CheckpointError, ConfigError):
+        return None
+    return folder

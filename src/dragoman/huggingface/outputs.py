@@ -1,0 +1,121 @@
+"""What a pass is asked to bring back, in transformers' words, and how it brings it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import PreTrainedConfig
+from transformers.modeling_outputs import MoEModelOutput
+from transformers.utils import ModelOutput
+
+from dragoman.huggingface.moe import RouterOutput, weights_and_choices
+from dragoman.layers.moe import Routing
+from dragoman.models.nllb import Trace
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The four flags of a transformers forward; those left out are the config's."""
+
+    attentions: bool
+    hidden_states: bool
+    router_logits: bool
+    as_dict: bool
+
+    @classmethod
+    def of(
+        cls,
+        config: PreTrainedConfig,
+        attentions: bool | None,
+        hidden_states: bool | None,
+        router_logits: bool | None,
+        as_dict: bool | None,
+    ) -> "Wanted":
+        return cls(
+            config.output_attentions if attentions is None else attentions,
+            config.output_hidden_states if hidden_states is None else hidden_states,
+            config.output_router_logits if router_logits is None else router_logits,
+            config.return_dict if as_dict is None else as_dict,
+        )
+
+    def new_trace(self) -> Trace:
+        """What a plain pass has to gather for these flags."""
+        wants = {"attention": self.attentions, "hidden": self.hidden_states}
+        return Trace(frozenset(name for name, wanted in wants.items() if wanted))
+
+    def hidden(self, trace: Trace) -> tuple[Tensor, ...] | None:
+        return tuple(trace.hidden) if self.hidden_states else None
+
+    def own_attention(self, trace: Trace) -> tuple[Tensor, ...] | None:
+        return tuple(trace.self_attention) if self.attentions else None
+
+    def cross_attention(self, trace: Trace) -> tuple[Tensor, ...] | None:
+        return tuple(trace.cross_attention) if self.attentions else None
+
+    def routers(self, trace: Trace) -> tuple[RouterOutput, ...] | None:
+        """For each *sparse* layer its combining weights after dropping and its first choices."""
+        return tuple(map(weights_and_choices, trace.routings)) if self.router_logits else None
+
+    def form(self, output: ModelOutput) -> ModelOutput | tuple:
+        return output if self.as_dict else output.to_tuple()
+
+
+def encoder_output(given: ModelOutput | Sequence) -> MoEModelOutput:
+    """Outputs of an encoder that ran before: of ours, of any other, or a tuple that begins with the states."""
+    if isinstance(given, MoEModelOutput):
+        return given
+    if not isinstance(given, ModelOutput):
+        given = MoEModelOutput(**dict(zip(("last_hidden_state", "hidden_states", "attentions"), given, strict=False)))
+    names = ("last_hidden_state", "hidden_states", "attentions", "router_logits")
+    return MoEModelOutput(**{name: getattr(given, name, None) for name in names})
+
+
+def real_tokens(attention_mask: Tensor | None, name: str, length: int) -> Tensor | None:
+    """An attention mask [batch, `length`] of any type as booleans; ValueError if it has another shape."""
+    if attention_mask is None:
+        return None
+    if attention_mask.dim() != 2 or attention_mask.shape[1] != length:
+        raise ValueError(
+            f"{name} has the shape {list(attention_mask.shape)}; it must be [batch, {length}]: "
+            "1 for every token, those in the cache included, and 0 for padding"
+        )
+    return attention_mask.bool()
+
+
+def length_of(ids: Tensor | None, embeds: Tensor | None, prefix: str = "") -> int:
+    """The number of positions of the one input of the two that is there; ValueError unless it is one."""
+    if (ids is None) == (embeds is None):
+        raise ValueError(f"pass either {prefix}input_ids or {prefix}inputs_embeds, and not both")
+    given = ids if embeds is None else embeds
+    assert given is not None
+    return given.shape[1]
+
+
+@dataclass(frozen=True)
+class RouterLosses:
+    """The auxiliary losses of a stack: each the sum over its sparse layers, without coefficient.
+
+    `balance` is GShard's loss for each layer apart, over its first choices and its real tokens.
+    transformers computes something else under this name: 4.57 mixes up layers and experts, 5
+    pools all layers, so that experts of the same number in different layers balance each other.
+    """
+
+    balance: Tensor
+    z: Tensor
+
+    @classmethod
+    def of(cls, routings: Iterable[Routing]) -> "RouterLosses | None":
+        """None if there are no sparse layers, or their encoder ran elsewhere."""
+        routings = list(routings)
+        if not routings:
+            return None
+        # Layers may be on different devices.
+        device = routings[-1].logits.device
+        balance = sum(routing.balance_loss().to(device) for routing in routings)
+        z = sum(routing.z_loss().to(device) for routing in routings)
+        assert isinstance(balance, Tensor) and isinstance(z, Tensor)
+        return cls(balance, z)
+
+    def weighted(self, config: PreTrainedConfig) -> Tensor:
+        """What they add to the training loss."""
+        return config.router_aux_loss_coef * self.balance + config.router_z_loss_coef * self.z
