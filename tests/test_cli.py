@@ -78,7 +78,11 @@ def test_standard_input_gives_a_line_for_each_line(run, translator):
 def test_line_that_is_no_utf8_is_reported_and_kept_empty(run, translator):
     result = run("translate", "-f", "fr", "-t", "en", stdin=b"Bonne nuit.\ncaf\xe9\nMerci.\n")
     assert result.code == 1
-    assert result.lines == [translator.translate("Bonne nuit.", "fr", "en"), "", translator.translate("Merci.", "fr", "en")]
+    assert result.lines == [
+        translator.translate("Bonne nuit.", "fr", "en"),
+        "",
+        translator.translate("Merci.", "fr", "en"),
+    ]
     assert "line 2 is not UTF-8 (byte 0xe9 at column 4)" in result.err
     assert "1 of 3 lines could not be translated" in result.err
 
@@ -194,7 +198,8 @@ def test_version(run):
 
 
 def test_import_is_light():
-    code = "import sys, dragoman, dragoman.cli; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
+    heavy = "('torch', 'transformers', 'numpy')"
+    code = f"import sys, dragoman, dragoman.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -152,7 +152,9 @@ def test_sampling_repeats_with_its_seed_whatever_the_batch(translator):
     alone = translator.translate("It is raining today.", "en", "fr", **options)
     among = translator.translate(["Good night.", "It is raining today.", "Yes."], "en", "fr", **options)
     assert among[1] == alone
-    others = {translator.translate("It is raining today.", "en", "fr", **{**options, "seed": s}) for s in range(9)}
+    others = {
+        translator.translate("It is raining today.", "en", "fr", **{**options, "seed": s}) for s in range(9)
+    }
     assert len(others) > 1
 
 

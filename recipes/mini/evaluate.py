@@ -1,8 +1,8 @@
-"""Score a model on the test lines: `python recipes/mini/evaluate.py MODEL --data DIR [--peer 'en-es:COMMAND']`.
+"""Score a model on the test lines: `python recipes/mini/evaluate.py MODEL --data DIR`.
 
-Prints a table in Markdown and writes every figure with its signature to --json. A peer is a
-command that reads sentences line by line and writes their translations; it is scored on the
-same sentences.
+Prints a table in Markdown and writes every figure with its signature to --json. `--peer en-es:COMMAND` adds a
+peer, a command that reads sentences line by line and writes their translations,
+scored on the same sentences.
 """
 
 import argparse

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -12,7 +13,7 @@ import typer
 
 import dragoman
 from dragoman import languages as table
-from dragoman.errors import DragomanError, InvalidOption, InvalidText, LanguageNotDetected
+from dragoman.errors import DragomanError, InvalidOption, InvalidText
 from dragoman.streams import available_lines, decode_line, output_file
 
 if TYPE_CHECKING:
@@ -57,11 +58,19 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def translate(
-    text: Annotated[list[str] | None, typer.Argument(help="Texts; without any, standard input by lines.")] = None,
-    source: Annotated[str | None, typer.Option("--from", "-f", help="Its language; detected if left out.")] = None,
-    target: Annotated[str | None, typer.Option("--to", "-t", help="Default: your locale's, or English.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Argument(help="Texts; without any, standard input by lines.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", "-f", help="Its language; detected if left out.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--to", "-t", help="Default: your locale's, or English.")
+    ] = None,
     model: Model = "mini",
-    input_file: Annotated[Path | None, typer.Option("--input", "-i", help="Translate this file by lines.")] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", "-i", help="Translate this file by lines.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here.")] = None,
     as_json: AsJson = False,
     beams: Annotated[int, typer.Option(help="Beam width; 1 is greedy.")] = 4,
@@ -73,7 +82,9 @@ def translate(
     sample: Annotated[bool, typer.Option("--sample", help="Draw tokens at random.")] = False,
     temperature: Annotated[float, typer.Option(help="For --sample: below 1 is safer.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="For --sample: only the k likeliest tokens; 0 is all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="For --sample: only the likeliest tokens up to this mass.")] = 1.0,
+    top_p: Annotated[
+        float, typer.Option(help="For --sample: only the likeliest tokens up to this mass.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="For --sample.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Sentences translated side by side.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
@@ -83,7 +94,7 @@ def translate(
         raise InvalidOption("give texts or --input, not both")
     if input_file and not input_file.is_file():
         raise InvalidOption(f"--input {input_file} is no file")
-    options = {
+    options: dict[str, Any] = {
         "beams": 1 if sample else beams,
         "n_best": n_best,
         "length_penalty": length_penalty,
@@ -107,7 +118,9 @@ def translate(
     session = _Session(translator, source, target, as_json, options)
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(output_file(output)) if output else sys.stdout.buffer
-        session.run(_chunks(text, input_file, stack), sink, output or input_file, input_file)
+        # A bar between printed lines would garble both.
+        measured = input_file if output or not sys.stdout.isatty() else None
+        session.run(_chunks(text, input_file, stack), sink, measured)
         sink.flush()
     session.close()
 
@@ -121,7 +134,7 @@ def _chunks(
         return
     if path is None and sys.stdin.isatty():
         _say("reading standard input; end with Ctrl-D")
-    stream: BinaryIO = stack.enter_context(open(path, "rb")) if path else sys.stdin.buffer
+    stream: BinaryIO = stack.enter_context(path.open("rb")) if path else sys.stdin.buffer
     number = 0
     for group in available_lines(stream, CHUNK):
         yield [decode_line(line, number + i) for i, line in enumerate(group, 1)]
@@ -137,7 +150,7 @@ class _Session:
         source: str | None,
         target: str | None,
         as_json: bool,
-        options: dict[str, object],
+        options: dict[str, Any],
     ) -> None:
         self.translator, self.source, self.target = translator, source, target
         self.as_json, self.options = as_json, options
@@ -145,14 +158,9 @@ class _Session:
         self.pivot: str | None = None
         self.lines = self.failed = 0
 
-    def run(
-        self,
-        chunks: Iterator[list[str | InvalidText]],
-        sink: BinaryIO,
-        bar_for: Path | None,
-        input_file: Path | None,
-    ) -> None:
-        with _progress(input_file if bar_for else None) as advance:
+    def run(self, chunks: Iterator[list[str | InvalidText]], sink: BinaryIO, measured: Path | None) -> None:
+        """Translate all chunks into `sink`, with a progress bar over the lines of `measured`."""
+        with _progress(measured) as advance:
             for chunk in chunks:
                 good = [text for text in chunk if isinstance(text, str)]
                 target = self._target(good)
@@ -162,14 +170,17 @@ class _Session:
                     self.source,
                     target,
                     likely_source=likely,
-                    progress=lambda done, known, size=len(chunk): advance(self.lines, size * done / known),
-                    **self.options,  # type: ignore[arg-type]
+                    progress=partial(self._advance, advance, len(chunk)),
+                    **self.options,
                 )
                 for text in chunk:
                     result = next(stream) if isinstance(text, str) else text
                     self._write(text, result, sink)
                 sink.flush()
                 advance(self.lines, 0)
+
+    def _advance(self, advance: Callable[[int, float], None], size: int, done: int, known: int) -> None:
+        advance(self.lines, size * done / known)
 
     def _target(self, texts: list[str]) -> str:
         """What --to says, or the language of the user's locale, or English."""
@@ -184,7 +195,9 @@ class _Session:
             if spoken == preferred:
                 choices = ", ".join(sorted(table.find(c).short_code for c in codes if c != preferred)[:12])
                 name = table.find(preferred).name
-                raise InvalidOption(f"the text is {name} already; say what to translate it to: --to {choices}")
+                raise InvalidOption(
+                    f"the text is {name} already; say what to translate it to: --to {choices}"
+                )
             self.target = preferred
         return self.target
 
@@ -200,7 +213,7 @@ class _Session:
             self._note(result)
             shown, fields = result.text, _as_dict(str(text), result)
         line = json.dumps(fields, ensure_ascii=False) if self.as_json else shown
-        # Lone surrogates can come in an argument that was no UTF-8; JSON can show them, UTF-8 can't hold them.
+        # An argument that was no UTF-8 holds lone surrogates, which UTF-8 can't.
         sink.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def _note(self, result: "Translation") -> None:
@@ -214,7 +227,8 @@ class _Session:
         """Say how the languages were found, and fail if any line did."""
         if self.detected:
             found = [
-                f"{table.find(code).name} ({code})" + (f" in {count} of {self.lines}" if self.lines > 1 else "")
+                f"{table.find(code).name} ({code})"
+                + (f" in {count} of {self.lines}" if self.lines > 1 else "")
                 for code, count in sorted(self.detected.items(), key=lambda item: -item[1])
             ]
             _say(f"detected: {', '.join(found)}")
@@ -233,7 +247,8 @@ def _as_dict(text: str, result: "Translation") -> dict[str, Any]:
         "text": result.text,
         "source": result.source,
         "target": result.target,
-        "detected": result.detected and {"language": result.detected.code, "confidence": result.detected.confidence},
+        "detected": result.detected
+        and {"language": result.detected.code, "confidence": result.detected.confidence},
         "pivot": result.pivot,
         "sentences": [
             {

@@ -13,7 +13,7 @@ from dragoman.errors import InvalidText
 
 
 def decode_line(line: bytes, number: int) -> str | InvalidText:
-    """A line's text without its line break, or why it has none. A byte order mark opening a file is dropped."""
+    """A line's text without its line break, or why it has none; a file's byte order mark is dropped."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:

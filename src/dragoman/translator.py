@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import torch
 
@@ -116,18 +116,18 @@ class Translator:
 
     @overload
     def translate(
-        self, text: str, source: str | None = ..., target: str | None = ..., **options: object
+        self, text: str, source: str | None = ..., target: str | None = ..., **options: Any
     ) -> str: ...
     @overload
     def translate(
-        self, text: Sequence[str], source: str | None = ..., target: str | None = ..., **options: object
+        self, text: Sequence[str], source: str | None = ..., target: str | None = ..., **options: Any
     ) -> list[str]: ...
     def translate(
         self,
         text: str | Sequence[str],
         source: str | None = None,
         target: str | None = None,
-        **options: object,
+        **options: Any,
     ) -> str | list[str]:
         """Translate a text, or each text of a list; nothing is ever cut off.
 
@@ -137,7 +137,7 @@ class Translator:
         the first text that can't be translated; `stream` gives an error for each instead.
         """
         texts = [text] if isinstance(text, str) else list(text)
-        results = list(self.stream(texts, source, target, **options))  # type: ignore[arg-type]
+        results = list(self.stream(texts, source, target, **options))
         for result in results:
             if result.error is not None:
                 raise result.error
@@ -152,7 +152,7 @@ class Translator:
         batch_size: int = 32,
         likely_source: str | None = None,
         progress: Progress | None = None,
-        **options: object,
+        **options: Any,
     ) -> Iterator[Translation]:
         """Translate texts in their order, `WINDOW` of them at a time.
 
@@ -184,13 +184,13 @@ class Translator:
             for job in jobs:
                 yield next(finished) if isinstance(job, _Job) else job
 
-    def _settings(self, options: dict[str, object]) -> GenerationOptions:
+    def _settings(self, options: dict[str, Any]) -> GenerationOptions:
         names = GenerationOptions.__dataclass_fields__
         for name in options:
             if name not in names:
                 choices = ", ".join((*names, "batch_size"))
                 raise InvalidOption(f"{name!r} is no option of translation; the options are {choices}")
-        settings = GenerationOptions(**options)  # type: ignore[arg-type]
+        settings = GenerationOptions(**options)
         return replace(settings, suppress=(*settings.suppress, *self.tokenizer.never_generated))
 
     def _prepare(
@@ -275,9 +275,7 @@ class Translator:
         )
         text = join(job.parts, [c.text for c in best], job.source.nllb, job.target.nllb)
         pivot = job.pivot.nllb if job.pivot else None
-        return Translation(
-            text, job.source.nllb, job.target.nllb, sentences, job.detected, pivot, warnings
-        )
+        return Translation(text, job.source.nllb, job.target.nllb, sentences, job.detected, pivot, warnings)
 
     def _translate_sentences(
         self,

@@ -13,9 +13,7 @@ class Score:
     signature: str
 
 
-def score(
-    hypotheses: Sequence[str], references: Sequence[str], target: str
-) -> tuple[Score, Score]:
+def score(hypotheses: Sequence[str], references: Sequence[str], target: str) -> tuple[Score, Score]:
     """chrF++ (arXiv W17-4770, word order 2) and BLEU (arXiv 1804.08771) of one hypothesis per reference.
 
     target: the NLLB code of the references' language, which picks BLEU's tokenizer: 13a, sacrebleu's

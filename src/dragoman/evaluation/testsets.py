@@ -29,7 +29,7 @@ class TestSet:
 
 
 def read_tatoeba(path: Path, part: str = "test") -> TestSet:
-    """The lines of one part ("dev" or "test") of a `.tsv[.gz]` file: text, English, origin, part, near or far."""
+    """The "dev" or "test" lines of a `.tsv[.gz]` file: text, English, origin, dev or test, near or far."""
     rows = [line.split("\t") for line in _lines(path)]
     rows = [row for row in rows if row[3] == part]
     return TestSet(
@@ -49,7 +49,6 @@ def read_aligned(name: str, foreign: Path, english: Path) -> TestSet:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
-    with opened as file:
-        for line in file:
-            yield line.rstrip("\n")
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    yield from text.removesuffix("\n").split("\n")

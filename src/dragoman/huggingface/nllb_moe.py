@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Cache, DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     MoEModelOutput,
     MoEModelOutputWithPastAndCrossAttentions,
@@ -21,9 +22,17 @@ from transformers.utils import ModelOutput, logging
 from dragoman.huggingface.cache import CacheAdapter
 from dragoman.huggingface.configuration import NllbMoeConfig, plain_config
 from dragoman.huggingface.outputs import RouterLosses, Wanted, encoder_output, length_of, real_tokens
-from dragoman.models.nllb import Decoder, Encoder, ScaledEmbedding, Trace
+from dragoman.models.nllb import Decoder, DecoderLayer, Encoder, EncoderLayer, ScaledEmbedding, Trace
 
 logger = logging.get_logger(__name__)
+
+
+class NllbMoeEncoderLayer(GradientCheckpointingLayer, EncoderLayer):
+    """The plain layer, which can forget its activations and compute them again."""
+
+
+class NllbMoeDecoderLayer(GradientCheckpointingLayer, DecoderLayer):
+    """The plain layer, which can forget its activations and compute them again."""
 
 
 class NllbMoePreTrainedModel(PreTrainedModel):
@@ -32,9 +41,8 @@ class NllbMoePreTrainedModel(PreTrainedModel):
     config: NllbMoeConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    gradient_checkpointing: bool
     _supports_sdpa = True
-    _no_split_modules = ["EncoderLayer", "DecoderLayer"]  # noqa: RUF012
+    _no_split_modules = ["NllbMoeEncoderLayer", "NllbMoeDecoderLayer"]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     # Old checkpoints store what is computed here, or a bias that is always zero.
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
@@ -47,7 +55,6 @@ class NllbMoePreTrainedModel(PreTrainedModel):
         self.shape = plain.shape
         for name, child in plain.named_children():
             self.add_module(name, child)
-        self.gradient_checkpointing = False
 
 
 class NllbMoeEncoder(NllbMoePreTrainedModel):
@@ -56,7 +63,7 @@ class NllbMoeEncoder(NllbMoePreTrainedModel):
     def __init__(self, config: NllbMoeConfig) -> None:
         super().__init__(config)
         shape = plain_config(config)
-        self._adopt(Encoder(shape, ScaledEmbedding(shape)))
+        self._adopt(Encoder(shape, ScaledEmbedding(shape), NllbMoeEncoderLayer))
         self.post_init()
 
     def forward(
@@ -93,7 +100,7 @@ class NllbMoeDecoder(NllbMoePreTrainedModel):
     def __init__(self, config: NllbMoeConfig) -> None:
         super().__init__(config)
         shape = plain_config(config)
-        self._adopt(Decoder(shape, ScaledEmbedding(shape)))
+        self._adopt(Decoder(shape, ScaledEmbedding(shape), NllbMoeDecoderLayer))
         self.post_init()
 
     def forward(
@@ -121,8 +128,7 @@ class NllbMoeDecoder(NllbMoePreTrainedModel):
             self.config, output_attentions, output_hidden_states, output_router_logits, return_dict
         )
         trace = wanted.new_trace() if trace is None else trace
-        if past_key_values is None and self._makes_cache(use_cache):
-            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        past_key_values = self._cache(past_key_values, use_cache)
         cache = None if past_key_values is None else CacheAdapter(past_key_values)
         past = 0 if cache is None else cache.length
         length = past + length_of(input_ids, inputs_embeds, "decoder_")
@@ -151,11 +157,18 @@ class NllbMoeDecoder(NllbMoePreTrainedModel):
         )
         return wanted.form(output)
 
-    def _makes_cache(self, asked: bool | None) -> bool:
-        if asked and self.training and self.gradient_checkpointing:
-            logger.warning_once("use_cache=True is ignored: a cache is of no use to gradient checkpointing")
-            return False
-        return self.config.use_cache and not self.training if asked is None else asked
+    def _cache(self, given: Cache | None, wanted: bool | None) -> Cache | None:
+        """The cache to use: the given one, or a new one if it is wanted."""
+        if self.training and any(layer.gradient_checkpointing for layer in self.layers):
+            if given is not None or wanted:
+                # Layers that run twice would enter their keys twice.
+                logger.warning_once("there is no cache while gradients are checkpointed; none is used")
+            return None
+        if given is not None:
+            return given
+        if wanted is None:
+            wanted = self.config.use_cache and not self.training
+        return EncoderDecoderCache(DynamicCache(), DynamicCache()) if wanted else None
 
 
 class NllbMoeModel(NllbMoePreTrainedModel):

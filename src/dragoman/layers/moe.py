@@ -233,24 +233,20 @@ class SparseMLP(nn.Module):
         if not outputs:
             return mixed
         rows = torch.cat(outputs).to(tokens.dtype)
-        rows = rows * (routing.weights[token, slot] * self._mask(len(token), tokens))[:, None]
+        weights = routing.weights[token, slot][:, None]
+        rows = rows * (weights * self._mask(rows, self.options.expert_output_masking))
         mixed = mixed.index_add(0, token, rows)
         if self.options.final_output_masking:
-            mixed = mixed * self._final_mask(len(mixed), tokens)
+            mixed = mixed * self._mask(mixed, self.options.final_output_masking)
         return mixed
 
-    def _mask(self, rows: int, like: Tensor) -> Tensor:
-        """EOM: whole rows vanish in training, without rescaling the others; inference scales instead."""
-        return _row_mask(rows, self.options.expert_output_masking, self.training, like)
-
-    def _final_mask(self, rows: int, like: Tensor) -> Tensor:
-        return _row_mask(rows, self.options.final_output_masking, self.training, like)[:, None]
-
-
-def _row_mask(rows: int, share: float, training: bool, like: Tensor) -> Tensor:
-    if training and share:
-        return (torch.rand(rows, device=like.device) >= share).to(like.dtype)
-    return torch.full((rows,), 1 - share, dtype=like.dtype, device=like.device)
+    def _mask(self, rows: Tensor, share: float) -> Tensor | float:
+        """Whole rows vanish in training, without rescaling the others; inference scales all instead."""
+        if not self.training:
+            return 1 - share
+        if not share:
+            return 1.0
+        return (torch.rand(len(rows), 1, device=rows.device) >= share).to(rows.dtype)
 
 
 def _gumbel(logits: Tensor) -> Tensor:

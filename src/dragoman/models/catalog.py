@@ -28,33 +28,19 @@ class KnownModel:
 
 
 NLLB_LICENCE = "CC-BY-NC-4.0 (non-commercial)"
+_NLLB = "dense; 202 languages"
+_MOE = "128 experts; 202 languages; needs 218 GB of memory in fp32"
 KNOWN = (
-    KnownModel(EMBEDDED, None, "25 M", 0.05, "CC-BY-2.0-FR, CC0, CDLA-Sharing-1.0 data", "embedded; 5 languages"),
-    KnownModel(
-        "nllb-200-distilled-600M",
-        "facebook/nllb-200-distilled-600M",
-        "615 M",
-        2.5,
-        NLLB_LICENCE,
-        "dense; 202 languages",
-    ),
-    KnownModel(
-        "nllb-200-distilled-1.3B",
-        "facebook/nllb-200-distilled-1.3B",
-        "1.4 B",
-        5.5,
-        NLLB_LICENCE,
-        "dense; 202 languages",
-    ),
-    KnownModel("nllb-200-1.3B", "facebook/nllb-200-1.3B", "1.4 B", 5.5, NLLB_LICENCE, "dense; 202 languages"),
-    KnownModel("nllb-200-3.3B", "facebook/nllb-200-3.3B", "3.3 B", 17.6, NLLB_LICENCE, "dense; 202 languages"),
-    KnownModel(
-        "nllb-moe-54b",
-        "facebook/nllb-moe-54b",
-        "54.5 B",
-        222.0,
-        NLLB_LICENCE,
-        "128 experts; 202 languages; needs 218 GB of memory in fp32",
+    KnownModel(EMBEDDED, None, "25 M", 0.05, "Apache-2.0 (data: CC-BY and others)", "embedded; 5 languages"),
+    *(
+        KnownModel(name, f"facebook/{name}", parameters, size_gb, NLLB_LICENCE, summary)
+        for name, parameters, size_gb, summary in (
+            ("nllb-200-distilled-600M", "615 M", 2.5, _NLLB),
+            ("nllb-200-distilled-1.3B", "1.4 B", 5.5, _NLLB),
+            ("nllb-200-1.3B", "1.4 B", 5.5, _NLLB),
+            ("nllb-200-3.3B", "3.3 B", 17.6, _NLLB),
+            ("nllb-moe-54b", "54.5 B", 222.0, _MOE),
+        )
     ),
 )
 

@@ -18,7 +18,8 @@ DENSE, MOE = "m2m_100", "nllb-moe"
 class NllbConfig:
     """Dense NLLB-200 (`model_type` m2m_100) and NLLB-MoE (nllb-moe), under the published field names.
 
-    Defaults are those of transformers' NllbMoeConfig. A dense model is one whose sparse
+    Defaults are those of transformers' NllbMoeConfig, but for layerdrop, which is 0 in every
+    published checkpoint. A dense model is one whose sparse
     steps are 0, which is what m2m_100 sets.
     """
 
@@ -70,9 +71,27 @@ class NllbConfig:
             if value not in allowed:
                 choices = ", ".join(map(repr, allowed))
                 raise ConfigError(f"{name} is {value!r} in the model's config; it must be one of {choices}")
-        for name in ("vocab_size", "d_model", "encoder_attention_heads", "decoder_attention_heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)} in the model's config; it must be at least 1")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(
+                    f"{name} is {value!r} in the model's config; it must be a whole number, at least {least}"
+                )
+        for name in _SHARES:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise ConfigError(f"{name} is {value!r} in the model's config; it must be a share, from 0 to 1")
+        for name in ("encoder_attention_heads", "decoder_attention_heads"):
+            if self.d_model % getattr(self, name):
+                raise ConfigError(
+                    f"d_model is {self.d_model} in the model's config, which {getattr(self, name)} heads "
+                    f"({name}) can't share evenly"
+                )
+        if self.pad_token_id >= self.vocab_size:
+            raise ConfigError(
+                f"pad_token_id is {self.pad_token_id} in the model's config, beyond its vocabulary "
+                f"of {self.vocab_size}"
+            )
         if self.is_sparse and self.num_experts < 2:
             raise ConfigError(f"num_experts is {self.num_experts}; top-2 routing needs at least 2")
 
@@ -132,6 +151,30 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "router_dtype": ("float32", "float16", "bfloat16"),
     "activation_function": tuple(ACTIVATIONS),
 }
+# Fields that count something, and the least there may be of it.
+_LEAST = {
+    "vocab_size": 1,
+    "d_model": 4,  # sinusoidal positions need two frequencies
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 1,
+    "decoder_attention_heads": 1,
+    "encoder_ffn_dim": 1,
+    "decoder_ffn_dim": 1,
+    "encoder_sparse_step": 0,
+    "decoder_sparse_step": 0,
+    "num_experts": 1,
+    "pad_token_id": 0,
+}
+_SHARES = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "encoder_layerdrop",
+    "decoder_layerdrop",
+    "moe_token_dropout",
+    "moe_final_output_dropout",
+)
 
 
 def is_sparse_layer(index: int, step: int) -> bool:

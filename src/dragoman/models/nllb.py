@@ -6,7 +6,6 @@ decoder and output layer. Reference: transformers 4.57.6, `modeling_nllb_moe.py`
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -128,16 +127,17 @@ class DecoderLayer(nn.Module):
 class Encoder(nn.Module):
     """Embeds and encodes source sentences."""
 
-    # Set by the transformers face; here so that one forward serves both.
-    gradient_checkpointing = False
-    _gradient_checkpointing_func: Callable[..., tuple]
-
-    def __init__(self, config: NllbConfig, embed_tokens: nn.Embedding) -> None:
+    def __init__(
+        self,
+        config: NllbConfig,
+        embed_tokens: nn.Embedding,
+        layer: type[EncoderLayer] = EncoderLayer,
+    ) -> None:
         super().__init__()
         self.shape = config
         self.embed_tokens = embed_tokens
         self.positions = SinusoidalPositions(config.d_model)
-        self.layers = nn.ModuleList(EncoderLayer(config, i) for i in range(config.encoder_layers))
+        self.layers = nn.ModuleList(layer(config, i) for i in range(config.encoder_layers))
         self.layer_norm = nn.LayerNorm(config.d_model)
 
     def forward(
@@ -160,7 +160,7 @@ class Encoder(nn.Module):
             trace.keep_hidden(x)
             if _is_dropped(self, self.shape.encoder_layerdrop):
                 continue
-            x, weights, routing = _run(self, layer, x, mask, keep, trace.wants_attention)
+            x, weights, routing = layer(x, mask, keep, trace.wants_attention)
             _record(trace, weights, None, routing)
         x = self.layer_norm(x)
         trace.keep_hidden(x)
@@ -170,15 +170,17 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Continues target sentences, given encoded source sentences."""
 
-    gradient_checkpointing = False
-    _gradient_checkpointing_func: Callable[..., tuple]
-
-    def __init__(self, config: NllbConfig, embed_tokens: nn.Embedding) -> None:
+    def __init__(
+        self,
+        config: NllbConfig,
+        embed_tokens: nn.Embedding,
+        layer: type[DecoderLayer] = DecoderLayer,
+    ) -> None:
         super().__init__()
         self.shape = config
         self.embed_tokens = embed_tokens
         self.positions = SinusoidalPositions(config.d_model)
-        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.decoder_layers))
+        self.layers = nn.ModuleList(layer(config, i) for i in range(config.decoder_layers))
         self.layer_norm = nn.LayerNorm(config.d_model)
 
     def forward(
@@ -214,8 +216,8 @@ class Decoder(nn.Module):
             trace.keep_hidden(x)
             if _is_dropped(self, self.shape.decoder_layerdrop):
                 continue
-            x, own, cross, routing = _run(
-                self, layer, x, encoded, mask, source_mask, routed, cache, trace.wants_attention
+            x, own, cross, routing = layer(
+                x, encoded, mask, source_mask, routed, cache, trace.wants_attention
             )
             _record(trace, own, cross, routing)
         x = self.layer_norm(x)
@@ -376,12 +378,6 @@ def _feed_forward_block(
 
 def _is_dropped(stack: Encoder | Decoder, layerdrop: float) -> bool:
     return stack.training and layerdrop > 0 and float(torch.rand(())) < layerdrop
-
-
-def _run(stack: Encoder | Decoder, layer: nn.Module, *args: object) -> tuple:
-    if stack.gradient_checkpointing and stack.training:
-        return stack._gradient_checkpointing_func(layer.__call__, *args)
-    return layer(*args)
 
 
 def _record(trace: Trace, own: Tensor | None, cross: Tensor | None, routing: Routing | None) -> None:

@@ -66,7 +66,9 @@ class TrainingConfig:
         known = {f.name for f in dataclasses.fields(cls)}
         for key in data:
             if key not in known:
-                raise InvalidOption(f"{path}: unknown setting {key!r}; the settings are {', '.join(sorted(known))}")
+                raise InvalidOption(
+                    f"{path}: unknown setting {key!r}; the settings are {', '.join(sorted(known))}"
+                )
         if "excluded_origins" in data:
             data["excluded_origins"] = tuple(data["excluded_origins"])
         config = cls(**data)
@@ -74,6 +76,12 @@ class TrainingConfig:
             raise InvalidOption(f"{path}: optimizer {config.optimizer!r} is neither 'adamw' nor 'muon'")
         if config.precision not in ("auto", "fp32", "bf16"):
             raise InvalidOption(f"{path}: precision {config.precision!r} is none of 'auto', 'fp32', 'bf16'")
+        shape = {f.name for f in dataclasses.fields(NllbConfig)} - {"model_type", "vocab_size"}
+        for key in config.model:
+            if key not in shape:
+                raise InvalidOption(
+                    f"{path}: unknown setting model.{key}; it may have {', '.join(sorted(shape))}"
+                )
         return config
 
     def model_config(self, vocab_size: int) -> NllbConfig:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dragoman.errors import InvalidOption
+
 ENGLISH = "eng_Latn"
 
 
@@ -45,12 +47,20 @@ class Corpus:
 
 
 def encode_corpus(code: str, pairs: Iterator[tuple[str, str]], tokenizer, max_tokens: int) -> Corpus:  # type: ignore[no-untyped-def]
-    """Encode pairs, leaving out those with an empty side or one longer than `max_tokens`."""
+    """Encode pairs, leaving out those with an empty side or one longer than `max_tokens`.
+
+    InvalidOption if none is left.
+    """
     texts = list(pairs)
     sides = [tokenizer.encode_pieces([pair[side] for pair in texts]) for side in (0, 1)]
     kept = [
         (a, b) for a, b in zip(*sides, strict=True) if 0 < len(a) <= max_tokens and 0 < len(b) <= max_tokens
     ]
+    if not kept:
+        raise InvalidOption(
+            f"none of the {len(texts)} pairs of {code} has 1 to {max_tokens} tokens on both sides; "
+            "check the file and the excluded origins, raise max_tokens, or leave the language out"
+        )
     ids, starts = [], []
     for side in (0, 1):
         ids.append(np.concatenate([np.asarray(pair[side], np.int32) for pair in kept]))
@@ -67,10 +77,10 @@ class Batch:
 
 
 class Batches:
-    """Batches of both directions of every corpus, endless, the same for the same seed and position.
+    """Batches of both directions of every corpus, in endless epochs, the same for the same seed.
 
     A batch holds pairs of similar length, of all directions, up to `batch_tokens` padded
-    tokens. `position` (updates so far) is all that a resumed run needs to go on where it was.
+    tokens. How many batches it has seen is all that a resumed run needs to go on where it was.
     """
 
     POOL = 400  # batches sorted together: enough for even lengths, few enough to stay random
@@ -149,9 +159,7 @@ class Batches:
         for c, index, side in rows:
             corpus = self.corpora[c]
             codes = (corpus.code, ENGLISH)
-            sources.append(
-                [self.language_ids[codes[side]], *corpus.sentence(side, index), self.eos]
-            )
+            sources.append([self.language_ids[codes[side]], *corpus.sentence(side, index), self.eos])
             targets.append(
                 [self.eos, self.language_ids[codes[1 - side]], *corpus.sentence(1 - side, index), self.eos]
             )

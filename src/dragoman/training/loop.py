@@ -48,12 +48,13 @@ class Trainer:
     def run(self) -> None:
         """Train up to `config.updates`, from the last checkpoint if there is one."""
         self.resume()
-        torch.manual_seed(self.config.seed + self.update)
         began = time.monotonic() - self.seconds
         window: dict[str, float] = {}
         for batches in self._updates():
             if self.update >= self.config.updates:
                 break
+            # Anew for each update, so that a resumed run draws as an uninterrupted one would.
+            torch.manual_seed(self.config.seed * 10**6 + self.update)
             for name, value in self._train(batches).items():
                 window[name] = window.get(name, 0.0) + value
             self.update += 1
@@ -78,18 +79,24 @@ class Trainer:
     def _train(self, batches: list[Batch]) -> dict[str, float]:
         self.model.train()
         tokens = sum(int((b.target[:, 1:] != self.batches.pad).sum()) for b in batches)
-        figures = {"nll": 0.0, "tokens": float(tokens), "aux": 0.0}
+        figures = {"updates": 1.0, "nll": 0.0, "tokens": float(tokens), "aux": 0.0}
         for batch in batches:
             loss, nll, aux = self.losses(batch, self.config.label_smoothing)
+            if not math.isfinite(nll):
+                raise FloatingPointError(
+                    f"the loss is {nll} in update {self.update + 1}; lower `rate`, or raise `warmup`, "
+                    f"and run again: it goes on from {self.folder / 'checkpoint.pt'}, if that is there"
+                )
             (loss / tokens + aux / len(batches)).backward()
             figures["nll"] += nll
             figures["aux"] += float(aux.detach()) / len(batches)
             self.pairs += len(batch.source)
-        norm = clip_(list(self.model.parameters()), self.config.clip)
-        figures["norm"] = float(norm)
-        if math.isfinite(figures["norm"]):
+        norm = float(clip_(list(self.model.parameters()), self.config.clip))
+        if math.isfinite(norm):
+            figures["norm"] = norm
             self.optimizers.step()
         else:
+            figures["skipped"] = 1.0
             self.optimizers.skip()
         return figures
 
@@ -122,23 +129,18 @@ class Trainer:
             yield
 
     def _log(self, window: dict[str, float]) -> None:
-        loss = window["nll"] / window["tokens"]
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at update {self.update}; lower `rate`, or raise `warmup`, "
-                f"and resume from {self.folder / 'checkpoint.pt'}"
-            )
-        self._write(
-            {
-                "update": self.update,
-                "pairs": self.pairs,
-                "seconds": round(self.seconds, 1),
-                "loss": round(loss, 4),
-                "aux": round(window["aux"] / self.LOG_EVERY, 5),
-                "norm": round(window["norm"] / self.LOG_EVERY, 3),
-                "rate": self.optimizers.rate,
-            }
-        )
+        count, skipped = window["updates"], window.get("skipped", 0.0)
+        figures = {
+            "update": self.update,
+            "pairs": self.pairs,
+            "seconds": round(self.seconds, 1),
+            "loss": round(window["nll"] / window["tokens"], 4),
+            "aux": round(window["aux"] / count, 5),
+            "norm": round(window.get("norm", 0.0) / max(1.0, count - skipped), 3),
+            "rate": self.optimizers.rate,
+        }
+        # Updates that were not made because a gradient was infinite.
+        self._write(figures | ({"skipped": int(skipped)} if skipped else {}))
 
     def _write(self, figures: dict[str, Any]) -> None:
         line = json.dumps(figures)
@@ -157,11 +159,14 @@ class Trainer:
             "config": asdict(self.config),
         }
         temporary = self.folder / "checkpoint.pt.part"
-        torch.save(state, temporary)
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, self.folder / "checkpoint.pt")
 
     def resume(self) -> None:
-        """Take up the run of `checkpoint.pt`, if there is one."""
+        """Take up the run of `checkpoint.pt`, if there is one; the log loses what came after it."""
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return
@@ -169,6 +174,16 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
         self.update, self.pairs, self.seconds = state["update"], state["pairs"], state["seconds"]
+        log = self.folder / "log.jsonl"
+        if log.exists():
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            log.write_text("".join(line for line in lines if self._is_past(line)), encoding="utf-8")
+
+    def _is_past(self, line: str) -> bool:
+        try:
+            return json.loads(line)["update"] <= self.update
+        except ValueError:
+            return False  # cut off by a crash
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:

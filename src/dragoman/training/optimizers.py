@@ -1,5 +1,7 @@
 """Which parameter learns how."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -8,16 +10,18 @@ from dragoman.training.config import TrainingConfig
 
 
 class Optimizers:
-    """AdamW, or Muon for the matrices of the layers with AdamW for embeddings, norms, biases and routers.
+    """AdamW, or Muon for the matrices of the layers with AdamW for all other parameters.
 
-    Muon (Jordan et al., 2024; torch.optim.Muon) orthogonalises the momentum of a matrix.
-    Its step is scaled to the size of an AdamW step, so the rates of both compare.
+    The others are embeddings, the output layer, norms, biases and routers. Muon (Jordan et
+    al., 2024; torch.optim.Muon) orthogonalises the momentum of a matrix. Its step is scaled to
+    the size of an AdamW step, so the rates of both compare.
     """
 
     def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
         matrices, others = [], []
         for name, parameter in model.named_parameters():
-            plain = parameter.dim() == 2 and "shared" not in name and "router" not in name
+            special = ("shared", "lm_head", "router")
+            plain = parameter.dim() == 2 and not any(part in name for part in special)
             (matrices if plain else others).append(parameter)
         adam = {"betas": (0.9, 0.98), "eps": 1e-8}
         if config.optimizer == "muon":
@@ -46,9 +50,12 @@ class Optimizers:
 
     def skip(self) -> None:
         """Forget gradients that are not finite; the schedule goes on."""
-        for optimizer, schedule in zip(self.all, self._schedules, strict=True):
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
+        with warnings.catch_warnings():
+            # At the first update torch takes the missing optimizer step for an oversight.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for optimizer, schedule in zip(self.all, self._schedules, strict=True):
+                optimizer.zero_grad(set_to_none=True)
+                schedule.step()
 
     @property
     def rate(self) -> float:

@@ -1,0 +1,59 @@
+"""Scores are sacrebleu's, with their signatures."""
+
+import pytest
+
+from dragoman.evaluation.metrics import bleu_tokenizer, score
+from dragoman.evaluation.testsets import read_aligned, read_tatoeba
+
+pytest.importorskip("sacrebleu")
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "reference", "chrf", "bleu"),
+    [
+        ("The cat sat on the mat today.", "The cat sat on the mat today.", 100.0, 100.0),
+        ("xyz", "The cat sat on the mat.", 0.0, 0.0),
+    ],
+)
+def test_scores_of_equal_and_unlike_texts(hypothesis, reference, chrf, bleu):
+    found = score([hypothesis], [reference], "eng_Latn")
+    assert [round(s.value, 6) for s in found] == [chrf, bleu]
+
+
+def test_signatures_tell_how():
+    chrf, bleu = score(["a b"], ["a b"], "fra_Latn")
+    assert "nw:2" in chrf.signature
+    assert "tok:13a" in bleu.signature
+
+
+@pytest.mark.parametrize(
+    ("code", "tokenizer"),
+    [
+        ("fra_Latn", "13a"),
+        ("zho_Hans", "zh"),
+        ("jpn_Jpan", "char"),
+        ("kor_Hang", "char"),
+        ("tha_Thai", "char"),
+    ],
+)
+def test_bleu_tokenizer_fits_the_script(code, tokenizer):
+    assert bleu_tokenizer(code) == tokenizer
+
+
+@pytest.mark.parametrize(("hypotheses", "references"), [([], []), (["a"], ["a", "b"])])
+def test_unequal_or_empty_lists_are_errors(hypotheses, references):
+    with pytest.raises(ValueError, match="hypotheses came for"):
+        score(hypotheses, references, "eng_Latn")
+
+
+def test_testsets_are_read(tmp_path):
+    rows = ["Hallo.\tHello.\tx\ttest\tnear", "Ja.\tYes.\tx\tdev\tfar", "Nein.\tNo.\tx\ttest\tfar"]
+    path = tmp_path / "de-en.tsv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    found = read_tatoeba(path)
+    assert found.foreign == ("Hallo.", "Nein.")
+    assert found.far().english == ("No.",)
+    (tmp_path / "a.txt").write_text("x\ny\n")
+    (tmp_path / "b.txt").write_text("x\n")
+    with pytest.raises(ValueError, match="has 2 lines"):
+        read_aligned("x", tmp_path / "a.txt", tmp_path / "b.txt")
