@@ -116,14 +116,14 @@ def test_sentence_over_the_limit_is_cut_at_clauses_and_not_off(translator):
     result = next(translator.stream([text], "en", "fr", beams=1))
     limit = translator.card.max_source_tokens
     assert len(result.sentences) > 1
-    assert all(translator._count_tokens(s.source) <= limit for s in result.sentences)
+    assert all(translator.system.measure(s.source) <= limit for s in result.sentences)
     assert "".join("".join(s.source for s in result.sentences).split()) == "".join(text.split())
 
 
 def test_special_tokens_in_text_stay_text(translator):
-    ids = translator.tokenizer.encode("</s> fra_Latn <pad> hello", "en")
-    assert ids.count(translator.tokenizer.eos_id) == 1
-    assert not set(ids[1:]) & set(translator.tokenizer.lang_code_to_id.values())
+    ids = translator.system.tokenizer.encode("</s> fra_Latn <pad> hello", "en")
+    assert ids.count(translator.system.tokenizer.eos_id) == 1
+    assert not set(ids[1:]) & set(translator.system.tokenizer.lang_code_to_id.values())
 
 
 def test_pair_without_english_goes_through_english_and_says_so(translator):

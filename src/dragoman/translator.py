@@ -11,14 +11,12 @@ import torch
 from dragoman.errors import DragomanError, InvalidOption, InvalidText, LanguageNotDetected
 from dragoman.generation.batching import length_cap, plan_batches
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.search import Hypothesis, generate
+from dragoman.generation.search import Hypothesis
 from dragoman.languages import Language, find
-from dragoman.models.catalog import EMBEDDED, ModelCard, locate
-from dragoman.models.checkpoint import load_nllb
-from dragoman.models.nllb import Nllb
+from dragoman.models.catalog import EMBEDDED, locate
+from dragoman.systems import Request, System, load_system
 from dragoman.text.detect import Detection, detect_or_raise
 from dragoman.text.sentences import SplitText, join, split
-from dragoman.text.tokenizers import NllbTokenizer
 from dragoman.text.tokenizers.characters import encodable
 
 Progress = Callable[[int, int], None]
@@ -89,10 +87,10 @@ class Translator:
 
     WINDOW = 256  # texts taken together from a stream: enough to fill batches of like lengths
 
-    def __init__(self, model: Nllb, tokenizer: NllbTokenizer, card: ModelCard) -> None:
-        self.model, self.tokenizer, self.card = model, tokenizer, card
-        self.languages: tuple[Language, ...] = tuple(find(code) for code in card.languages)
-        self._codes = frozenset(card.languages)
+    def __init__(self, system: System) -> None:
+        self.system, self.card = system, system.card
+        self.languages: tuple[Language, ...] = tuple(find(code) for code in self.card.languages)
+        self._codes = frozenset(self.card.languages)
 
     @classmethod
     def load(cls, name: str | Path = EMBEDDED, device: str = "auto") -> "Translator":
@@ -104,15 +102,7 @@ class Translator:
         folder = locate(name)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = load_nllb(folder, device=device)
-        tokenizer = NllbTokenizer.from_folder(folder)
-        if tokenizer.layout.rows > model.config.vocab_size:
-            raise InvalidOption(
-                f"{folder}: the tokenizer has {tokenizer.layout.rows} rows, the model's embedding "
-                f"only {model.config.vocab_size}; they don't belong together"
-            )
-        card = ModelCard.from_folder(folder, model.config.max_position_embeddings)
-        return cls(model, tokenizer, card)
+        return cls(load_system(folder, device))
 
     @overload
     def translate(
@@ -190,8 +180,7 @@ class Translator:
             if name not in names:
                 choices = ", ".join((*names, "batch_size"))
                 raise InvalidOption(f"{name!r} is no option of translation; the options are {choices}")
-        settings = GenerationOptions(**options)
-        return replace(settings, suppress=(*settings.suppress, *self.tokenizer.never_generated))
+        return GenerationOptions(**options)
 
     def _prepare(
         self, texts: list[str], source: Language | None, target: Language, usual: Language | None
@@ -231,30 +220,28 @@ class Translator:
         if not isinstance(text, str):
             raise InvalidText(f"a text must be a str, not {type(text).__name__}")
         encodable(text)
-        parts = split(text, source.nllb, limit=self.card.max_source_tokens, measure=self._count_tokens)
         pivot = None
         if self.card.pivot and source != target and self.card.pivot not in (source.nllb, target.nllb):
             pivot = find(self.card.pivot)
+        room = self.system.room(source, pivot or target)
+        parts = split(text, source.nllb, limit=room, measure=self.system.measure)
         return _Job(text, source, target, detected, parts, pivot)
-
-    def _count_tokens(self, text: str) -> int:
-        return len(self.tokenizer.encode_pieces([text])[0])
 
     def _translate_jobs(
         self, jobs: list[_Job], options: GenerationOptions, batch_size: int, done: Callable[[int], None]
     ) -> Iterator[Translation]:
         direct = [
-            (segment.text, job.source, job.pivot or job.target)
+            Request(segment.text, job.source, job.pivot or job.target)
             for job in jobs
             for segment in job.parts.segments
         ]
         first = self._translate_sentences(direct, options, batch_size, done)
-        through: list[tuple[str, Language, Language]] = []
+        through: list[Request] = []
         place = 0
         for job in jobs:
             for _ in job.parts.segments:
                 if job.pivot:
-                    through.append((first[place][0].text, job.pivot, job.target))
+                    through.append(Request(first[place][0].text, job.pivot, job.target))
                 place += 1
         second = iter(self._translate_sentences(through, options, batch_size, done))
         place = 0
@@ -279,53 +266,36 @@ class Translator:
 
     def _translate_sentences(
         self,
-        sentences: list[tuple[str, Language, Language]],
+        requests: list[Request],
         options: GenerationOptions,
         batch_size: int,
         done: Callable[[int], None],
     ) -> list[tuple[Candidate, ...]]:
-        """Candidates for each (text, source, target); equal sentences are translated once."""
-        results: dict[tuple[str, Language, Language], tuple[Candidate, ...]] = {}
-        for sentence in sentences:
-            text, source, target = sentence
-            if source == target or not any(character.isalpha() for character in text):
+        """Candidates for each request; equal ones are translated once."""
+        results: dict[Request, tuple[Candidate, ...]] = {}
+        for request in requests:
+            if request.source == request.target or not any(c.isalpha() for c in request.text):
                 # Numbers, signs and what is in the target language already stay as they are.
-                results[sentence] = (Candidate(text, 0.0, (), True),)
-        todo = [sentence for sentence in dict.fromkeys(sentences) if sentence not in results]
-        rows = self.tokenizer.encode_batch([t for t, _, _ in todo], [s.nllb for _, s, _ in todo])
+                results[request] = (Candidate(request.text, 0.0, (), True),)
+        todo = [request for request in dict.fromkeys(requests) if request not in results]
+        rows = self.system.encode(todo)
         lengths = [len(row) for row in rows]
-        most = min(options.max_new_tokens, self.model.config.max_position_embeddings - 2)
+        most = min(options.max_new_tokens, self.system.max_new_tokens)
         caps = [length_cap(length, most) for length in lengths]
-        done(len(sentences) - len(todo))
+        done(len(requests) - len(todo))
         for batch in plan_batches(lengths, caps, batch_size, batch_tokens=8192):
-            targets = [todo[i][2] for i in batch]
+            mine = [todo[i] for i in batch]
             capped = replace(options, max_new_tokens=caps[batch[0]])
-            found = self._run([rows[i] for i in batch], targets, capped)
-            for i, ranked in zip(batch, found, strict=True):
-                results[todo[i]] = tuple(self._candidate(hypothesis) for hypothesis in ranked)
+            found = self.system.run([rows[i] for i in batch], mine, capped)
+            for request, ranked in zip(mine, found, strict=True):
+                results[request] = tuple(self._candidate(hypothesis, request) for hypothesis in ranked)
             done(len(batch))
-        return [results[sentence] for sentence in sentences]
+        return [results[request] for request in requests]
 
-    def _run(
-        self, rows: list[list[int]], targets: list[Language], options: GenerationOptions
-    ) -> list[list[Hypothesis]]:
-        device = self.model.shared.weight.device
-        ids, keep = self.tokenizer.pad(rows)
-        prompt = [[self.tokenizer.eos_id, self.tokenizer.language_id(t.nllb)] for t in targets]
-        return generate(
-            self.model,
-            torch.tensor(ids, device=device),
-            torch.tensor(keep, device=device),
-            torch.tensor(prompt, device=device),
-            options,
-        )
-
-    def _candidate(self, hypothesis: Hypothesis) -> Candidate:
-        ids = list(hypothesis.tokens)
-        complete = ids[-1] == self.tokenizer.eos_id
-        return Candidate(
-            self.tokenizer.decode(ids), hypothesis.score, tuple(self.tokenizer.tokens(ids)), complete
-        )
+    def _candidate(self, hypothesis: Hypothesis, request: Request) -> Candidate:
+        system = self.system
+        text, complete = system.decode(hypothesis, request), system.is_complete(hypothesis)
+        return Candidate(text, hypothesis.score, system.tokens(hypothesis), complete)
 
 
 def _most_frequent(languages: list[Language]) -> Language | None:

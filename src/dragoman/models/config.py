@@ -80,7 +80,7 @@ class NllbConfig:
         for name in _SHARES:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise ConfigError(f"{name} is {value!r} in the model's config; it must be a share, from 0 to 1")
+                raise ConfigError(f"{name} is {value!r} in the model's config; it must be from 0 to 1")
         for name in ("encoder_attention_heads", "decoder_attention_heads"):
             if self.d_model % getattr(self, name):
                 raise ConfigError(
@@ -111,16 +111,7 @@ class NllbConfig:
     @classmethod
     def from_folder(cls, folder: str | Path) -> "NllbConfig":
         """Read `config.json` in `folder`; ConfigError if there is none or it is not JSON."""
-        path = Path(folder) / "config.json"
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(f"{folder} is no model: it has no config.json") from None
-        except (ValueError, OSError) as error:
-            raise ConfigError(f"{path} can't be read: {error}") from None
-        if not isinstance(data, dict):
-            raise ConfigError(f"{path} holds a {type(data).__name__}, not an object")
-        return cls.from_dict(data)
+        return cls.from_dict(read_config(folder))
 
     def to_dict(self) -> dict[str, Any]:
         """The config as it is written to `config.json`."""
@@ -175,6 +166,20 @@ _SHARES = (
     "moe_token_dropout",
     "moe_final_output_dropout",
 )
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The fields of `config.json` in `folder`; ConfigError if there is none or it is not JSON."""
+    path = Path(folder) / "config.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{folder} is no model: it has no config.json") from None
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__}, not an object")
+    return data
 
 
 def is_sparse_layer(index: int, step: int) -> bool:
