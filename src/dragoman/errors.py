@@ -5,6 +5,7 @@ DragomanError
 ├── LanguageNotDetected (also ValueError) --from was left out and the text gives no clear answer
 ├── InvalidText (also ValueError)         text that can't be encoded (lone surrogates, wrong type)
 ├── InvalidOption (also ValueError)       an option out of range, or two that exclude each other
+├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
 ├── ConfigError (also ValueError)         a config.json that describes no model we know
 └── CheckpointError (also ValueError)     a folder or file that holds no usable weights
     └── KeyMismatch                       missing, unexpected or mis-shaped tensors, all of them listed
@@ -33,6 +34,10 @@ class InvalidText(DragomanError, ValueError):
 
 class InvalidOption(DragomanError, ValueError):
     """An option out of its range, or two options that exclude each other."""
+
+
+class LanguageModuleError(DragomanError, ValueError):
+    """A row needs a language module that the model doesn't have, or a change of modules is impossible."""
 
 
 class ConfigError(DragomanError, ValueError):
@@ -71,18 +76,20 @@ class KeyMismatch(CheckpointError):
         missing: Sequence[str],
         unexpected: Sequence[str],
         misshapen: Mapping[str, tuple[Shape, Shape]],
+        described_by: str = "its config.json",
     ) -> "KeyMismatch":
         """The error for a checkpoint folder: counts first, then names, then what to do."""
         shapes = [
             f"{name} is {_text(is_)}, expected {_text(want)}" for name, (is_, want) in misshapen.items()
         ]
         lines = [
-            f"the weights in {folder} are not those of its config.json: {len(missing)} missing, "
+            f"the weights in {folder} are not those of {described_by}: {len(missing)} missing, "
             f"{len(unexpected)} unexpected, {len(misshapen)} of another shape",
             *_excerpt("missing", missing, cls.SHOWN),
             *_excerpt("unexpected", unexpected, cls.SHOWN),
             *_excerpt("of another shape", shapes, cls.SHOWN),
-            "Check that config.json and the weights come from the same model, and download both again.",
+            f"Check that {described_by.removeprefix('its ')} and the weights come from the same model, "
+            "and download both again.",
         ]
         return cls("\n".join(lines), missing, unexpected, misshapen)
 

@@ -75,9 +75,7 @@ def test_beams_that_share_a_source_get_what_copies_of_it_would_give(
     _, source = inputs()
     x = torch.randn(BATCH * beams, queries, HIDDEN, generator=torch.Generator().manual_seed(3))
     keep = torch.arange(KEYS) < torch.tensor([[5], [2], [3]])
-    shared, _ = attention(
-        x, *attention.project(source), keep[:, None, None, :], need_weights=need_weights
-    )
+    shared, _ = attention(x, *attention.project(source), keep[:, None, None, :], need_weights=need_weights)
     copies = source.repeat_interleave(beams, 0)
     mask = keep.repeat_interleave(beams, 0)[:, None, None, :]
     alone, _ = attention(x, *attention.project(copies), mask)
@@ -86,9 +84,7 @@ def test_beams_that_share_a_source_get_what_copies_of_it_would_give(
 
 @torch.no_grad()
 @pytest.mark.parametrize("need_weights", [False, True])
-def test_query_that_may_look_nowhere_gets_zeros_and_not_nan(
-    attention: Attention, need_weights: bool
-) -> None:
+def test_query_that_may_look_nowhere_gets_zeros_and_not_nan(attention: Attention, need_weights: bool) -> None:
     x, source = inputs()
     mask = torch.ones(BATCH, 1, QUERIES, KEYS, dtype=torch.bool)
     mask[1, :, 2] = False

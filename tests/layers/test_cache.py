@@ -59,7 +59,7 @@ def test_select_keeps_rows_in_the_given_order_and_goes_on(rows: list[int]) -> No
 
 
 def test_select_leaves_the_old_views_alone() -> None:
-    cache, keys, _ = filled(rows=2, steps=2)
+    cache, _, _ = filled(rows=2, steps=2)
     old, _ = cache.extend(0, random(2, 1, 5), random(2, 1, 6))
     before = old.clone()
     cache.select(torch.tensor([1, 1]), None, 1)
@@ -100,4 +100,6 @@ def test_no_cache_keeps_nothing() -> None:
 @pytest.mark.parametrize(("queries", "past"), [(1, 0), (4, 0), (1, 5), (3, 2)])
 def test_causal_mask_lets_a_query_see_itself_and_all_before(queries: int, past: int) -> None:
     mask = causal_mask(queries, past, torch.device("cpu"))
-    assert mask.tolist() == [[key <= past + query for key in range(past + queries)] for query in range(queries)]
+    assert mask.tolist() == [
+        [key <= past + query for key in range(past + queries)] for query in range(queries)
+    ]

@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -47,7 +46,10 @@ def reference_route(
     noise: Tensor | None = None,
     luck: Tensor | None = None,
 ) -> tuple[list[dict[int, float]], list[int]]:
-    """({expert: weight} of each token after dropping, first choices). noise: [tokens, experts]; luck: [tokens]."""
+    """({expert: weight} of each token after dropping, first choices).
+
+    noise: [tokens, experts] for the policy "sampling"; luck: [tokens] for "random".
+    """
     probabilities = logits.softmax(-1).tolist()
     rows = (logits if noise is None else logits + noise).tolist()
     epsilon = torch.finfo(logits.dtype).eps
@@ -335,7 +337,7 @@ def both_parts(mlp: SparseMLP, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture
-def even_luck(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def even_luck(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.rand gives 0/n, 1/n, ... (n-1)/n, so exactly the share p of its values is below p."""
 
     def rand(*shape: int, **_: object) -> Tensor:
@@ -344,7 +346,6 @@ def even_luck(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return (shuffled / count).view(shape)
 
     monkeypatch.setattr(torch, "rand", rand)
-    yield
 
 
 @torch.no_grad()

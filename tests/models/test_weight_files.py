@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import shutil
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from dragoman.errors import CheckpointError
 from dragoman.models.checkpoint import load_nllb, save_nllb
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb, initialize_
+from dragoman.models.weight_files import Pending, open_shard, read_metadata, write_safetensors, write_shards
 
 MOE = Path(__file__).parents[1] / "data" / "golden" / "nllb_moe_base"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -188,11 +190,11 @@ def test_full_disk_leaves_the_older_checkpoint_untouched(limit: int, tmp_path: P
 
 
 def test_crash_while_writing_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def dies(tensors: dict, path: Path, metadata: dict) -> None:
+    def dies(path: Path, tensors: dict, metadata: dict, progress: None) -> None:
         path.write_bytes(b"half a fi")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dragoman.models.weight_files.save_file", dies)
+    monkeypatch.setattr("dragoman.models.weight_files.write_safetensors", dies)
     with pytest.raises(KeyboardInterrupt):
         save_nllb(random_model(), tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -231,3 +233,71 @@ def test_saved_files_have_the_rights_of_other_new_files(tmp_path: Path) -> None:
     save_nllb(random_model(), tmp_path)
     (tmp_path / "other").touch()
     assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
+ALL_DTYPES = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
+
+
+def test_written_file_is_read_by_safetensors(tmp_path: Path) -> None:
+    tensors = {"a scalar": torch.tensor(1.5), "nothing": torch.zeros(0, 3), 'Ünï\n"': torch.ones(1)}
+    tensors |= {f"{dtype} {n}": torch.randn(n, 3).to(dtype) for dtype in reversed(ALL_DTYPES) for n in (1, 5)}
+    tensors["transposed"] = torch.randn(4, 6).T
+    path = tmp_path / "x.safetensors"
+    write_safetensors(path, {name: Pending.of(t) for name, t in tensors.items()}, {"who": "me"})
+    assert read_metadata(path) == {"format": "pt", "who": "me"}
+    loaded = load_file(path)
+    assert loaded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == tensor.dtype
+        assert torch.equal(loaded[name], tensor), name
+    header = int.from_bytes(path.read_bytes()[:8], "little")
+    assert header % 8 == 0
+
+
+def test_written_file_is_the_one_that_safetensors_writes(tmp_path: Path) -> None:
+    tensors = dict(sorted(weights().items()))
+    write_shards(tmp_path, tensors, None, 5_000_000_000)
+    save_file(tensors, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
+    assert (tmp_path / SINGLE).read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
+
+
+def test_long_tensor_is_written_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dragoman.models.weight_files._BLOCK", 7)
+    tensor, steps = torch.randn(10, 10), []
+    pending = {"x": Pending.of(tensor, torch.bfloat16)}
+    write_safetensors(tmp_path / SINGLE, pending, progress=steps.append)
+    assert torch.equal(load_file(tmp_path / SINGLE)["x"], tensor.bfloat16())
+    assert steps == [14] * 14 + [4]
+
+
+def test_writing_holds_one_tensor_at_a_time(tmp_path: Path) -> None:
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+
+    def make(number: int) -> Tensor:
+        assert not alive
+        tensor = torch.full((10,), float(number))
+        alive.add(tensor)
+        return tensor
+
+    tensors = {str(n): Pending((10,), torch.float32, lambda n=n: make(n)) for n in range(6)}
+    write_shards(tmp_path, tensors, None, 100)
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert index["metadata"]["total_size"] == 240
+    for name, file in index["weight_map"].items():
+        assert torch.equal(load_file(tmp_path / file)[name], torch.full((10,), float(name)))
+    assert len(set(index["weight_map"].values())) == 3
+
+
+def test_stored_knows_its_dtype_in_either_format(tmp_path: Path) -> None:
+    tensors = {str(dtype): torch.ones(2, dtype=dtype) for dtype in ALL_DTYPES[:4]}
+    save_file(tensors, tmp_path / SINGLE)
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    for file in (SINGLE, "pytorch_model.bin"):
+        stored = open_shard(tmp_path / file)
+        assert {name: part.torch_dtype for name, part in stored.items()} == {
+            name: tensor.dtype for name, tensor in tensors.items()
+        }
+    assert read_metadata(tmp_path / "pytorch_model.bin") == {}

@@ -59,3 +59,29 @@ def json_folder(spm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("json")
     to_tokenizer_json(spm_folder / "sentencepiece.bpe.model", folder / "tokenizer.json")
     return folder
+
+
+def train_llama(path: Path) -> Path:
+    """Write a model with Llama-2's settings, to which some characters of the sentences are bytes."""
+    lines = SENTENCES.read_text(encoding="utf-8").splitlines()
+    lines += ["[INST] Translate this from German to English: German: English: [/INST]"] * 5
+    lines += [f"def f():{' ' * n}return{' ' * 2 * n}x" for n in range(1, 9)] * 3
+    return train(
+        path,
+        vocab_size=1800,
+        character_coverage=0.985,
+        normalization_rule_name="identity",
+        byte_fallback=True,
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        sentence_iterator=iter(lines),
+    )
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `tokenizer.model` alone."""
+    folder = tmp_path_factory.mktemp("llama")
+    train_llama(folder / "tokenizer.model")
+    return folder

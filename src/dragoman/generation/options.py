@@ -48,7 +48,9 @@ class GenerationOptions:
             if not isinstance(getattr(self, name), int):
                 raise InvalidOption(f"{name} is {getattr(self, name)!r}; it must be a whole number")
         if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
-            raise InvalidOption(f"early_stopping is {self.early_stopping!r}; it must be True, False or 'never'")
+            raise InvalidOption(
+                f"early_stopping is {self.early_stopping!r}; it must be True, False or 'never'"
+            )
         if any(isinstance(t, bool) or not isinstance(t, int) or t < 0 for t in self.suppress):
             raise InvalidOption(f"suppress is {self.suppress!r}; it must hold token ids, from 0 on")
         if self.sample and self.beams > 1:

@@ -1,5 +1,7 @@
 """transformers' caches, as the plain decoder asks for them."""
 
+from typing import Any
+
 from torch import Tensor
 from transformers import Cache, EncoderDecoderCache
 
@@ -35,8 +37,9 @@ class CacheAdapter:
         if self._both is None:
             return None if encoded is None else attention.project(encoded)
         if self._both.is_updated.get(layer):
-            stored = self._both.cross_attention_cache.layers[layer]
-            end = int(stored.get_seq_length())
+            crossed = self._both.cross_attention_cache
+            stored: Any = crossed.layers[layer]
+            end = int(crossed.get_seq_length(layer))
             return stored.keys[:, :, :end], stored.values[:, :, :end]
         if encoded is None:
             return None

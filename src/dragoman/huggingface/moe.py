@@ -109,7 +109,9 @@ def _keep(padding_mask: Tensor | bool | None, tokens: int) -> Tensor | None:
     """Boolean [tokens], False on padding; None if nothing is."""
     if padding_mask is None or isinstance(padding_mask, bool):
         if padding_mask:
-            raise ValueError("padding_mask=True says that all is padding; pass a tensor, or None for no padding")
+            raise ValueError(
+                "padding_mask=True says that all is padding; pass a tensor, or None for no padding"
+            )
         return None
     if padding_mask.dim() == 4:
         time = tokens // len(padding_mask)

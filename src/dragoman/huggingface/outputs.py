@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.modeling_outputs import MoEModelOutput
 from transformers.utils import ModelOutput
 
-from dragoman.huggingface.moe import RouterOutput, weights_and_choices
+from dragoman.huggingface.moe import weights_and_choices
 from dragoman.layers.moe import Routing
 from dragoman.models.nllb import Trace
+
+Output = TypeVar("Output", bound=ModelOutput)
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,10 @@ class Wanted:
         as_dict: bool | None,
     ) -> "Wanted":
         return cls(
-            config.output_attentions if attentions is None else attentions,
-            config.output_hidden_states if hidden_states is None else hidden_states,
-            config.output_router_logits if router_logits is None else router_logits,
-            config.return_dict if as_dict is None else as_dict,
+            bool(config.output_attentions if attentions is None else attentions),
+            bool(config.output_hidden_states if hidden_states is None else hidden_states),
+            bool(config.output_router_logits if router_logits is None else router_logits),
+            bool(config.return_dict if as_dict is None else as_dict),
         )
 
     def new_trace(self) -> Trace:
@@ -52,20 +56,26 @@ class Wanted:
     def cross_attention(self, trace: Trace) -> tuple[Tensor, ...] | None:
         return tuple(trace.cross_attention) if self.attentions else None
 
-    def routers(self, trace: Trace) -> tuple[RouterOutput, ...] | None:
-        """For each *sparse* layer its combining weights after dropping and its first choices."""
+    def routers(self, trace: Trace) -> Any:
+        """For each *sparse* layer its combining weights after dropping and its first choices.
+
+        transformers' outputs have their place, but only for one tensor a layer.
+        """
         return tuple(map(weights_and_choices, trace.routings)) if self.router_logits else None
 
-    def form(self, output: ModelOutput) -> ModelOutput | tuple:
+    def form(self, output: Output) -> Output | tuple:
+        """The output as it is, or as a tuple without what is not there."""
         return output if self.as_dict else output.to_tuple()
 
 
 def encoder_output(given: ModelOutput | Sequence) -> MoEModelOutput:
-    """Outputs of an encoder that ran before: of ours, of any other, or a tuple that begins with the states."""
+    """The outputs of an encoder that ran before: of ours, of any other, or a tuple led by the states."""
     if isinstance(given, MoEModelOutput):
         return given
     if not isinstance(given, ModelOutput):
-        given = MoEModelOutput(**dict(zip(("last_hidden_state", "hidden_states", "attentions"), given, strict=False)))
+        given = MoEModelOutput(
+            **dict(zip(("last_hidden_state", "hidden_states", "attentions"), given, strict=False))
+        )
     names = ("last_hidden_state", "hidden_states", "attentions", "router_logits")
     return MoEModelOutput(**{name: getattr(given, name, None) for name in names})
 
@@ -111,10 +121,9 @@ class RouterLosses:
             return None
         # Layers may be on different devices.
         device = routings[-1].logits.device
-        balance = sum(routing.balance_loss().to(device) for routing in routings)
-        z = sum(routing.z_loss().to(device) for routing in routings)
-        assert isinstance(balance, Tensor) and isinstance(z, Tensor)
-        return cls(balance, z)
+        balance = torch.stack([routing.balance_loss().to(device) for routing in routings])
+        z = torch.stack([routing.z_loss().to(device) for routing in routings])
+        return cls(balance.sum(), z.sum())
 
     def weighted(self, config: PreTrainedConfig) -> Tensor:
         """What they add to the training loss."""

@@ -52,7 +52,7 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
-            context, weights = _attention_with_weights(q, key, value, mask, causal, dropout)
+            context, weights = attention_with_weights(q, key, value, mask, causal, dropout)
         else:
             context = F.scaled_dot_product_attention(
                 q, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal
@@ -65,7 +65,7 @@ class Attention(nn.Module):
         return x.view(batch, time, self.heads, hidden // self.heads).transpose(1, 2)
 
 
-def _attention_with_weights(
+def attention_with_weights(
     q: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, dropout: float
 ) -> tuple[Tensor, Tensor]:
     """The same computation spelled out, for callers who want to see the probabilities."""

@@ -84,6 +84,50 @@ class DecoderCache:
             self._source = [pair and _pick(pair, sentences) for pair in self._source]
 
 
+class PromptCache:
+    """Keys and values of a decoder that reads its prompt itself, by layer.
+
+    As long as a sentence has one row, all of them lie in one place. Once it has several
+    (its beams), what came before is kept once per sentence, and only what each row adds
+    is its own: reordering beams then moves little.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.length = 0
+        self.shared_length = 0
+        self.beams = 1
+        self._own: list[tuple[Tensor, Tensor] | None] = [None] * layers
+        self.shared: list[tuple[Tensor, Tensor] | None] = [None] * layers
+        """What a sentence's rows share, [sentences, heads, shared_length, head_dim]."""
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new positions [rows, heads, new, head_dim]; returns views of all the rows' own."""
+        used = self.length - self.shared_length
+        end = used + key.shape[2]
+        slots = self._own[layer]
+        if slots is None or slots[0].shape[2] < end:
+            slots = _grow(slots, key, end + DecoderCache.GROWTH, used)
+            self._own[layer] = slots
+        slots[0][:, :, used:end] = key
+        slots[1][:, :, used:end] = value
+        if layer == len(self._own) - 1:
+            self.length = self.shared_length + end
+        return slots[0][:, :, :end], slots[1][:, :, :end]
+
+    def select(self, rows: Tensor, sentences: Tensor | None, beams: int) -> None:
+        """Keep `rows` in their order; `sentences` too, unless all stay as they are (None)."""
+        if beams > 1 and self.shared_length == 0 and self.length:
+            assert self.beams == 1, "rows that were never one can't share what they have"
+            end = self.length
+            self.shared = [pair and (pair[0][:, :, :end], pair[1][:, :, :end]) for pair in self._own]
+            self._own = [None] * len(self._own)
+            self.shared_length = end
+        self.beams = beams
+        self._own = [pair and _pick(pair, rows) for pair in self._own]
+        if sentences is not None:
+            self.shared = [pair and _pick(pair, sentences) for pair in self.shared]
+
+
 def _pick(pair: tuple[Tensor, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
     return pair[0].index_select(0, rows), pair[1].index_select(0, rows)
 

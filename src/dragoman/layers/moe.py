@@ -6,6 +6,7 @@ runs experts 0 and 1 only.)
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,9 +100,7 @@ class Top2Router(nn.Module):
     def __init__(self, hidden: int, options: MoeOptions) -> None:
         super().__init__()
         self.options = options
-        self.classifier = RouterLinear(
-            hidden, options.num_experts, options.router_bias, options.router_dtype
-        )
+        self.classifier = RouterLinear(hidden, options.num_experts, options.router_bias, options.router_dtype)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Routing:
         """Route the tokens of `x` [tokens, hidden]; keep: boolean [tokens], False on padding."""
@@ -198,10 +197,7 @@ class SparseMLP(nn.Module):
         self.options = options
         self.router = Top2Router(hidden, options)
         self.experts = nn.ModuleDict(
-            {
-                f"expert_{i}": DenseMLP(hidden, inner, activation, dropout)
-                for i in range(options.num_experts)
-            }
+            {f"expert_{i}": DenseMLP(hidden, inner, activation, dropout) for i in range(options.num_experts)}
         )
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Routing]:
@@ -226,9 +222,7 @@ class SparseMLP(nn.Module):
         token, slot = token[order], slot[order]
         counts = torch.bincount(expert, minlength=self.options.num_experts).tolist()
         parts = tokens[token].split(counts)
-        outputs = [
-            self.experts[f"expert_{index}"](part) for index, part in enumerate(parts) if len(part)
-        ]
+        outputs = [self.experts[f"expert_{index}"](part) for index, part in enumerate(parts) if len(part)]
         mixed = torch.zeros_like(tokens)
         if not outputs:
             return mixed
@@ -258,4 +252,9 @@ def _denominator(gates: Tensor) -> Tensor:
     return gates.sum(-1, keepdim=True).clamp(min=torch.finfo(gates.dtype).eps)
 
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "swish": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "swish": F.silu,
+}

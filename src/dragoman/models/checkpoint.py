@@ -10,13 +10,13 @@ import re
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, Shape
+from dragoman.layers.creation import unfilled
 from dragoman.models.config import DENSE, NllbConfig
+from dragoman.models.loading import assign, check_dtype
 from dragoman.models.nllb import Nllb
-from dragoman.models.weight_files import DTYPES, find_shards, open_shard, replacing, write_shards
+from dragoman.models.weight_files import find_shards, open_shard, replacing, write_shards
 
 OUTPUT = "lm_head.weight"
 SHARED = "shared.weight"
@@ -36,14 +36,14 @@ def load_nllb(
     replaced or deleted, but not written into, while the model lives.
     Raises ConfigError, CheckpointError, or KeyMismatch with every tensor that doesn't fit.
     """
-    _check_dtype(dtype)
+    check_dtype(dtype)
     folder = Path(folder)
     model = _skeleton(NllbConfig.from_folder(folder))
     for path, wanted in _plan(folder, model).items():
         stored = open_shard(path)
         for key, name in wanted.items():
             tensor = stored[key].read()
-            _assign(model, name, tensor.to(device=device, dtype=dtype or tensor.dtype))
+            assign(model, name, tensor.to(device=device, dtype=dtype or tensor.dtype))
     model.tie_weights()
     return model.eval()
 
@@ -60,7 +60,7 @@ def save_nllb(
     `max_shard_bytes` becomes several files and an index. An older checkpoint in `folder`
     stays as it is until the new one is complete. Raises CheckpointError if it can't be written.
     """
-    _check_dtype(dtype)
+    check_dtype(dtype)
     if max_shard_bytes < 1:
         raise InvalidOption(f"max_shard_bytes is {max_shard_bytes}; it must be at least 1")
     _check_whole(model)
@@ -68,7 +68,7 @@ def save_nllb(
     if not model.config.tie_word_embeddings:
         # transformers 5 unties these too, and would fill absent ones at random.
         copies = {published_name(name, model.config): model.shared.weight for name in EMBEDDINGS[1:]}
-        tensors |= {name: weight.detach().clone() for name, weight in copies.items()}
+        tensors |= {name: weight.detach() for name, weight in copies.items()}
     text = json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n"
     with replacing(Path(folder)) as scratch:
         (scratch / "config.json").write_text(text, encoding="utf-8")
@@ -123,18 +123,8 @@ def _is_ignored(name: str) -> bool:
 
 def _skeleton(config: NllbConfig) -> Nllb:
     """The model without memory for its weights, which would only be filled to be thrown away."""
-    with torch.device("meta"), _NoInitialisation():
+    with unfilled():
         return Nllb(config)
-
-
-class _NoInitialisation(TorchFunctionMode):
-    """Skips torch.nn.init: drawing on the meta device imports torch's compiler, a second of start-up."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
 
 
 def _plan(folder: Path, model: Nllb) -> dict[Path, dict[str, str]]:
@@ -209,11 +199,6 @@ def _check_copies(places: list[Place], config: NllbConfig) -> None:
             )
 
 
-def _assign(model: Nllb, name: str, tensor: Tensor) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, nn.Parameter(tensor))
-
-
 def _check_whole(model: Nllb) -> None:
     """Quantised, offloaded or cut models have no published form."""
     published = {name: p.shape for name, p in _skeleton(model.config).named_parameters()}
@@ -224,8 +209,3 @@ def _check_whole(model: Nllb) -> None:
             f"{len(odd)} parameters are not what the model's config describes, among them {odd[0]}. A model "
             "can't be saved once it was quantised, offloaded or cut; save it before that."
         )
-
-
-def _check_dtype(dtype: torch.dtype | None) -> None:
-    if dtype is not None and dtype not in DTYPES:
-        raise InvalidOption(f"dtype is {dtype}; it must be one of {', '.join(map(str, DTYPES))} or None")

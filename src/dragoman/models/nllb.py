@@ -6,7 +6,7 @@ decoder and output layer. Reference: transformers 4.57.6, `modeling_nllb_moe.py`
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,30 +17,7 @@ from dragoman.layers.cache import Cache, DecoderCache, NoCache, causal_mask
 from dragoman.layers.moe import DenseMLP, Routing, SparseMLP
 from dragoman.layers.positions import SinusoidalPositions
 from dragoman.models.config import NllbConfig, is_sparse_layer
-
-
-@dataclass
-class Trace:
-    """What a pass leaves behind for those who look inside; lists are by layer.
-
-    hidden: the input of each layer and the final output, [batch, time, hidden];
-    self_attention, cross_attention: probabilities [batch, heads, queries, keys];
-    routings: one per *sparse* layer. Only what `want` names is gathered, routings always.
-    """
-
-    want: frozenset[str] = frozenset()
-    hidden: list[Tensor] = field(default_factory=list)
-    self_attention: list[Tensor] = field(default_factory=list)
-    cross_attention: list[Tensor] = field(default_factory=list)
-    routings: list[Routing] = field(default_factory=list)
-
-    def keep_hidden(self, x: Tensor) -> None:
-        if "hidden" in self.want:
-            self.hidden.append(x)
-
-    @property
-    def wants_attention(self) -> bool:
-        return "attention" in self.want
+from dragoman.models.trace import Trace
 
 
 class ScaledEmbedding(nn.Embedding):
@@ -116,9 +93,7 @@ class DecoderLayer(nn.Module):
         source = cache.source(self.index, self.cross_attention, encoded)
         if source is not None:
             normed = self.cross_attention_layer_norm(x)
-            attended, cross = self.cross_attention(
-                normed, *source, source_mask, need_weights=need_weights
-            )
+            attended, cross = self.cross_attention(normed, *source, source_mask, need_weights=need_weights)
             x = x + F.dropout(attended, self.dropout, self.training)
         x, routing = _feed_forward_block(self, x, keep)
         return x, own, cross, routing

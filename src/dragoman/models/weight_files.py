@@ -4,21 +4,23 @@ Knows nothing of models. Nothing in a file is ever executed.
 """
 
 import json
+import math
 import os
 import pickle
 import re
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dragoman.errors import CheckpointError, Shape
@@ -28,7 +30,23 @@ PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 AGAIN = "Download it again, or convert the model anew."
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_PLAIN = frozenset({"F32", "F16", "BF16", "F64", *map(str, DTYPES)})
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_PLAIN = {spelling: dtype for dtype in DTYPES for spelling in (str(dtype), _NAMES[dtype])}
+_BLOCK = 16_777_216  # numbers converted and written at a time
+
+Progress = Callable[[int], None]
+"""Is told how many more bytes have been written."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,32 @@ class Stored:
     def is_plain(self) -> bool:
         """Whether the numbers mean what they say; quantised ones need scales beside them."""
         return self.dtype in _PLAIN
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of a plain tensor."""
+        return _PLAIN[self.dtype]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A tensor still to be written: its shape, the dtype to store it in, and the way to get it."""
+
+    shape: Shape
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+
+    @classmethod
+    def of(cls, tensor: "Tensor | Pending", dtype: torch.dtype | None = None) -> "Pending":
+        """`tensor`, to be stored in `dtype` (None: its own)."""
+        if isinstance(tensor, Pending):
+            return replace(tensor, dtype=dtype or tensor.dtype)
+        return cls(tuple(tensor.shape), dtype or tensor.dtype, tensor.detach)
+
+    @property
+    def nbytes(self) -> int:
+        """How much room it takes in a file."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def find_shards(folder: Path) -> list[Path]:
@@ -67,25 +111,73 @@ def open_shard(path: Path) -> dict[str, Stored]:
         raise _unreadable(path, error) from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The remarks in the header of a .safetensors file; a .bin has none."""
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as handle:
+            return handle.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
 def write_shards(
-    folder: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None, max_shard_bytes: int
+    folder: Path,
+    tensors: Mapping[str, Tensor] | Mapping[str, Pending],
+    dtype: torch.dtype | None,
+    max_shard_bytes: int,
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> None:
-    """Write `tensors` as safetensors in `dtype` (None: their own), with an index if one file won't do."""
-    shards = list(_shards(tensors, dtype, max_shard_bytes))
+    """Write `tensors` as safetensors in `dtype` (None: their own), with an index if one file won't do.
+
+    Memory holds one tensor at a time beside those that are there already.
+    """
+    shards = list(
+        _shards({name: Pending.of(tensor, dtype) for name, tensor in tensors.items()}, max_shard_bytes)
+    )
     weight_map: dict[str, str] = {}
-    total = 0
     for number, shard in enumerate(shards, 1):
         file = SAFETENSORS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        stored = {
-            name: tensor.to("cpu", dtype or tensor.dtype).contiguous() for name, tensor in shard.items()
-        }
-        # transformers refuses a file without this mark.
-        save_file(stored, folder / file, metadata={"format": "pt"})
+        write_safetensors(folder / file, shard, metadata, progress)
         weight_map |= dict.fromkeys(shard, file)
-        total += sum(tensor.nbytes for tensor in stored.values())
     if len(shards) > 1:
+        total = sum(pending.nbytes for shard in shards for pending in shard.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / SAFETENSORS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, Pending],
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write one .safetensors file, reading each tensor only when its turn comes.
+
+    The format: eight bytes for the length of the header, the header as JSON, the numbers.
+    """
+    # Wide numbers first: readers view the bytes as numbers where they lie, which takes alignment.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    # transformers refuses a file without this mark.
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    end = 0
+    for name, pending in ordered:
+        start, end = end, end + pending.nbytes
+        spelling, shape = _NAMES[pending.dtype], list(pending.shape)
+        header[name] = {"dtype": spelling, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, pending in ordered:
+            tensor = pending.read()
+            assert tuple(tensor.shape) == pending.shape, (
+                f"{name} is {tensor.shape}, announced {pending.shape}"
+            )
+            _write_numbers(file, tensor, pending.dtype, progress)
+            del tensor  # before the next is read
 
 
 @contextmanager
@@ -175,20 +267,27 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} {reason}. {AGAIN}")
 
 
-def _shards(
-    tensors: Mapping[str, Tensor], dtype: torch.dtype | None, limit: int
-) -> Iterator[dict[str, Tensor]]:
+def _shards(tensors: Mapping[str, Pending], limit: int) -> Iterator[dict[str, Pending]]:
     """Split into groups of at most `limit` bytes, or of one tensor that is larger."""
-    group: dict[str, Tensor] = {}
+    group: dict[str, Pending] = {}
     size = 0
-    for name, tensor in tensors.items():
-        weight_bytes = tensor.numel() * (dtype or tensor.dtype).itemsize
-        if group and size + weight_bytes > limit:
+    for name, pending in tensors.items():
+        if group and size + pending.nbytes > limit:
             yield group
             group, size = {}, 0
-        group[name] = tensor
-        size += weight_bytes
+        group[name] = pending
+        size += pending.nbytes
     yield group
+
+
+def _write_numbers(file: BinaryIO, tensor: Tensor, dtype: torch.dtype, progress: Progress | None) -> None:
+    for block in tensor.detach().reshape(-1).split(_BLOCK):
+        numbers = block.to("cpu", dtype).contiguous().view(torch.uint8).numpy()
+        if sys.byteorder == "big":
+            numbers = numbers.reshape(-1, dtype.itemsize)[:, ::-1].copy()
+        file.write(numbers.data)
+        if progress is not None:
+            progress(numbers.nbytes)
 
 
 def _publish(scratch: Path, folder: Path) -> None:

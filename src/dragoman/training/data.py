@@ -130,7 +130,7 @@ class Batches:
         source = np.take_along_axis(widths, source_side[None], 0)[0] + 2
         target = np.take_along_axis(widths, 1 - source_side[None], 0)[0] + 2
         batches = self._cut(examples, source, target, rng)
-        rng.shuffle(batches)  # type: ignore[arg-type]
+        rng.shuffle(batches)
         return batches
 
     def _cut(

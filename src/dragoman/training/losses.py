@@ -43,7 +43,7 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         return hidden.new_tensor(loss, dtype=torch.float32), nll_tensor
 
     @staticmethod
-    def backward(ctx, grad, _):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad, _):  # type: ignore[no-untyped-def]
         d_hidden, d_weight = ctx.saved_tensors
         return d_hidden * grad.to(d_hidden.dtype), d_weight * grad, None, None
 

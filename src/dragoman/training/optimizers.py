@@ -1,6 +1,7 @@
 """Which parameter learns how."""
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,13 @@ class Optimizers:
     """
 
     def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             special = ("shared", "lm_head", "router")
             plain = parameter.dim() == 2 and not any(part in name for part in special)
             (matrices if plain else others).append(parameter)
-        adam = {"betas": (0.9, 0.98), "eps": 1e-8}
+        adam: dict[str, Any] = {"betas": (0.9, 0.98), "eps": 1e-8}
         if config.optimizer == "muon":
             self.all: list[torch.optim.Optimizer] = [
                 torch.optim.Muon(

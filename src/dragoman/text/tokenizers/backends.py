@@ -7,11 +7,14 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dragoman.errors import CheckpointError
 from dragoman.text.tokenizers.charsmap import Charsmap
 from dragoman.text.tokenizers.layout import MASK, SPECIALS, UNK, NllbLayout
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 SPM_NAME, JSON_NAME = "sentencepiece.bpe.model", "tokenizer.json"
 # Below this many texts threads cost more than they save.
@@ -80,45 +83,36 @@ class TokenizersBackend:
     post-processor.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, opened: "Tokenizer | None" = None) -> None:
+        """Read the file at `path`; `opened` is what it holds, from callers who have it already."""
         from tokenizers import Tokenizer, pre_tokenizers
 
-        try:
-            self._whole = Tokenizer.from_file(str(path))
-        except BaseException as error:
-            # A damaged file makes the library raise a plain Exception or panic, and a panic is none.
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            raise CheckpointError(f"{path} is no tokenizer.json: {error}") from None
+        self._whole = open_tokenizer_json(path) if opened is None else opened
         self.layout, self._pieces = _read_ids(self._whole.get_vocab(with_added_tokens=True), path)
         self._cutter = Tokenizer(self._whole.model)  # shares the vocabulary, doesn't copy it
         self._cutter.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True)
-        self._charsmap = None
+        self.charsmap: Charsmap | None = None
+        """What to do to characters before all else; without it the file's own normaliser does it."""
         if self._whole.normalizer is not None:
             spec = json.loads(self._whole.normalizer.__getstate__())
             try:
-                self._charsmap = _charsmap(spec)
+                self.charsmap = _charsmap(spec)
             except ValueError as error:
                 raise CheckpointError(f"{path} has a broken precompiled_charsmap: {error}") from None
-            if self._charsmap is None:
+            if self.charsmap is None:
                 self._cutter.normalizer = self._whole.normalizer
         self._check_injection(path)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        tidy = [self._tidy(text) for text in texts]
-        return [encoding.ids for encoding in self._cutter.encode_batch_fast(tidy, add_special_tokens=False)]
+        tidied = [tidy(text, self.charsmap) for text in texts]
+        encodings = self._cutter.encode_batch_fast(tidied, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def pieces(self) -> list[str]:
         return self._pieces
 
     def save(self, folder: Path) -> None:
         self._whole.save(str(folder / JSON_NAME))
-
-    def _tidy(self, text: str) -> str:
-        if self._charsmap is not None:
-            text = self._charsmap.normalize(text)
-        # As SentencePiece does, and files made by older converters don't: no space at either end.
-        return " ".join(filter(None, text.split(" ")))
 
     def _check_injection(self, path: str | Path) -> None:
         """A vocabulary may still join pieces to a special token; such a file is not safe to use."""
@@ -129,6 +123,29 @@ class TokenizersBackend:
                     f"{path} turns the text {name!r} into a special token; "
                     f"remove it from the merges, or use {SPM_NAME} instead"
                 )
+
+
+def open_tokenizer_json(path: str | Path) -> "Tokenizer":
+    """A file of the `tokenizers` library; CheckpointError if it is none."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except BaseException as error:
+        # A damaged file makes the library raise a plain Exception or panic, and a panic is none.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(f"{path} is no tokenizer.json: {error}") from None
+
+
+def tidy(text: str, charsmap: Charsmap | None) -> str:
+    """Text as it is cut: characters replaced, spaces single and none at either end.
+
+    SentencePiece does the same; the files of older converters leave spaces at the ends.
+    """
+    if charsmap is not None:
+        text = charsmap.normalize(text)
+    return " ".join(filter(None, text.split(" ")))
 
 
 def _read_ids(names: dict[str, int], path: str | Path) -> tuple[NllbLayout, list[str]]:

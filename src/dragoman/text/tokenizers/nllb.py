@@ -6,10 +6,9 @@ for and never from what a user wrote.
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from operator import index
 from pathlib import Path
 
-from dragoman.errors import CheckpointError, InvalidOption, InvalidText
+from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.languages import find
 from dragoman.text.tokenizers.backends import (
     JSON_NAME,
@@ -18,7 +17,8 @@ from dragoman.text.tokenizers.backends import (
     SentencePieceBackend,
     TokenizersBackend,
 )
-from dragoman.text.tokenizers.characters import encodable
+from dragoman.text.tokenizers.characters import encodable, valid_texts
+from dragoman.text.tokenizers.ids import pad, valid_ids
 from dragoman.text.tokenizers.layout import BOS, EOS, MASK, PAD, SPECIALS, TAGS, UNK
 
 
@@ -161,17 +161,7 @@ class NllbTokenizer:
         return {**ids, **self.layout.languages, MASK: self.mask_id}
 
     def _valid(self, ids: Iterable[int]) -> list[int]:
-        try:
-            numbers = [index(i) for i in ids]
-        except TypeError as error:
-            raise InvalidText(f"token ids must be integers: {error}") from None
-        if numbers and not 0 <= min(numbers) <= max(numbers) < self.layout.rows:
-            wrong = next(i for i in numbers if not 0 <= i < self.layout.rows)
-            raise InvalidText(
-                f"{wrong} is no token id of this tokenizer, whose ids go from 0 to {self.layout.rows - 1}; "
-                "was the text encoded with another one, or are label paddings among the ids?"
-            )
-        return numbers
+        return valid_ids(ids, self.layout.rows)
 
     # Text to ids
 
@@ -200,18 +190,11 @@ class NllbTokenizer:
 
     def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of the pieces of each text, without language and `</s>`; none for an empty text."""
-        if isinstance(texts, str):
-            raise InvalidText("a list of texts is needed, but a single str came; put it in a list")
-        many = len(texts) > 1
-        which = "text {} of the batch (counted from 0)" if many else "the text"
-        return self._backend.encode([encodable(text, which.format(i)) for i, text in enumerate(texts)])
+        return self._backend.encode([encodable(text) for text in valid_texts(texts)])
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[bool]]]:
         """Rows of equal length, filled up at the right, and which ids are real: [batch, time] each."""
-        width = max(map(len, rows), default=0)
-        ids = [[*row, *[PAD] * (width - len(row))] for row in rows]
-        keep = [[True] * len(row) + [False] * (width - len(row)) for row in rows]
-        return ids, keep
+        return pad(rows, PAD)
 
     def _frame(self, pieces: list[int], language: int) -> list[int]:
         return [*pieces, EOS, language] if self.legacy else [language, *pieces, EOS]

@@ -26,8 +26,17 @@ class SpmFile:
     charsmap: bytes
     """The precompiled normalisation rules; empty if characters stay as they are."""
     is_bpe: bool
-    plain_spaces: bool
-    """A space in front, runs of spaces as one, spaces marked in front of words: NLLB's ways."""
+    dummy_prefix: bool
+    """A space is put in front of a text."""
+    tidies_spaces: bool
+    """Runs of spaces become one, and those at either end go."""
+    marks_spaces: bool
+    """A space is written `▁` and belongs to the word behind it."""
+
+    @property
+    def plain_spaces(self) -> bool:
+        """Whether spaces are treated in NLLB's ways."""
+        return self.dummy_prefix and self.tidies_spaces and self.marks_spaces
 
     @classmethod
     def read(cls, path: str | Path) -> "SpmFile":
@@ -100,22 +109,27 @@ def _check_convertible(spm: SpmFile, model: str | Path) -> None:
 
 
 def _parse(data: bytes) -> SpmFile:
-    pieces, model_type, charsmap, plain_spaces = [], 0, b"", True
+    pieces: list[tuple[str, float, int]] = []
+    trainer: dict[int, Any] = {}
+    normalizer: dict[int, Any] = {}
     for number, value in _fields(data):
         if number == 1:
             pieces.append(_piece(value))
         elif number == 2:
             trainer = dict(_fields(value))
-            model_type = trainer.get(3, 1)
-            plain_spaces &= not trainer.get(24, 0)  # treat_whitespace_as_suffix
         elif number == 3:
             normalizer = dict(_fields(value))
-            charsmap = normalizer.get(2, b"")
-            # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
-            plain_spaces &= all(normalizer.get(field, 1) for field in (3, 4, 5))
     if not pieces:
         raise ValueError("it holds no pieces")
-    return SpmFile(pieces, charsmap, model_type == BPE_MODEL, plain_spaces)
+    escapes, as_suffix = normalizer.get(5, 1), trainer.get(24, 0)
+    return SpmFile(
+        pieces,
+        charsmap=normalizer.get(2, b""),
+        is_bpe=trainer.get(3, 1) == BPE_MODEL,
+        dummy_prefix=bool(normalizer.get(3, 1)),
+        tidies_spaces=bool(normalizer.get(4, 1)),
+        marks_spaces=bool(escapes and not as_suffix),
+    )
 
 
 def _piece(data: bytes) -> tuple[str, float, int]:

@@ -1,0 +1,166 @@
+"""Encoder and decoder as transformers models.
+
+They adopt the children of the plain stacks in `dragoman.models.nllb` and borrow their forward:
+parameters have the published names, and nothing is computed here.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import MoEModelOutput, MoEModelOutputWithPastAndCrossAttentions
+from transformers.utils import logging
+
+from dragoman.huggingface.cache import CacheAdapter
+from dragoman.huggingface.configuration import NllbMoeConfig, plain_config
+from dragoman.huggingface.outputs import Wanted, length_of, real_tokens
+from dragoman.models.nllb import Decoder, DecoderLayer, Encoder, EncoderLayer, ScaledEmbedding, Trace
+
+logger = logging.get_logger(__name__)
+
+
+class NllbMoeEncoderLayer(GradientCheckpointingLayer, EncoderLayer):
+    """The plain layer, which can forget its activations and compute them again."""
+
+
+class NllbMoeDecoderLayer(GradientCheckpointingLayer, DecoderLayer):
+    """The plain layer, which can forget its activations and compute them again."""
+
+
+class NllbMoePreTrainedModel(PreTrainedModel):
+    """What all of them share."""
+
+    config: NllbMoeConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["NllbMoeEncoderLayer", "NllbMoeDecoderLayer"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    # Old checkpoints store what is computed here, or a bias that is always zero.
+    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
+        r"embed_positions\.(weights|_float_tensor)$",
+        r"^final_logits_bias$",
+    ]
+
+    def _adopt(self, plain: Encoder | Decoder) -> None:
+        """Take over all that the forward of `plain` looks for in itself."""
+        self.shape = plain.shape
+        for name, child in plain.named_children():
+            self.add_module(name, child)
+
+
+class NllbMoeEncoder(NllbMoePreTrainedModel):
+    """Encodes source sentences."""
+
+    def __init__(self, config: NllbMoeConfig) -> None:
+        super().__init__(config)
+        shape = plain_config(config)
+        self._adopt(Encoder(shape, ScaledEmbedding(shape), NllbMoeEncoderLayer))
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_router_logits: bool | None = None,
+        return_dict: bool | None = None,
+        trace: Trace | None = None,
+        **kwargs: Any,
+    ) -> MoEModelOutput | tuple:
+        """input_ids: [batch, time], or inputs_embeds: [batch, time, hidden] from `get_input_embeddings()`."""
+        wanted = Wanted.of(
+            self.config, output_attentions, output_hidden_states, output_router_logits, return_dict
+        )
+        trace = wanted.new_trace() if trace is None else trace
+        keep = real_tokens(attention_mask, "attention_mask", length_of(input_ids, inputs_embeds))
+        hidden = Encoder.forward(self, input_ids, keep, trace, inputs_embeds)  # type: ignore[arg-type]
+        output = MoEModelOutput(
+            last_hidden_state=hidden,
+            hidden_states=wanted.hidden(trace),
+            attentions=wanted.own_attention(trace),
+            router_logits=wanted.routers(trace),
+        )
+        return wanted.form(output)
+
+
+class NllbMoeDecoder(NllbMoePreTrainedModel):
+    """Continues target sentences; without `encoder_hidden_states` it attends to itself alone."""
+
+    layers: nn.ModuleList
+
+    def __init__(self, config: NllbMoeConfig) -> None:
+        super().__init__(config)
+        shape = plain_config(config)
+        self._adopt(Decoder(shape, ScaledEmbedding(shape), NllbMoeDecoderLayer))
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_router_logits: bool | None = None,
+        return_dict: bool | None = None,
+        trace: Trace | None = None,
+        **kwargs: Any,
+    ) -> MoEModelOutputWithPastAndCrossAttentions | tuple:
+        """input_ids: [batch, time], the positions that come after those in `past_key_values`.
+
+        attention_mask: [batch, past + time]; encoder_hidden_states: [batch, source, hidden].
+        Unless told otherwise, a new cache is made when the model is not training.
+        """
+        wanted = Wanted.of(
+            self.config, output_attentions, output_hidden_states, output_router_logits, return_dict
+        )
+        trace = wanted.new_trace() if trace is None else trace
+        past_key_values = self._cache(past_key_values, use_cache)
+        cache = None if past_key_values is None else CacheAdapter(past_key_values)
+        past = 0 if cache is None else cache.length
+        length = past + length_of(input_ids, inputs_embeds, "decoder_")
+        keep = real_tokens(attention_mask, "decoder_attention_mask", length)
+        source_keep = None
+        if encoder_hidden_states is not None:
+            source_length = encoder_hidden_states.shape[1]
+            source_keep = real_tokens(encoder_attention_mask, "encoder_attention_mask", source_length)
+        hidden = Decoder.forward(
+            self,  # type: ignore[arg-type]
+            input_ids,
+            encoder_hidden_states,
+            source_keep,
+            keep,
+            cache,
+            trace,
+            inputs_embeds,
+        )
+        output = MoEModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=hidden,
+            past_key_values=past_key_values,
+            hidden_states=wanted.hidden(trace),
+            attentions=wanted.own_attention(trace),
+            cross_attentions=wanted.cross_attention(trace),
+            router_logits=wanted.routers(trace),
+        )
+        return wanted.form(output)
+
+    def _cache(self, given: Cache | None, wanted: bool | None) -> Cache | None:
+        """The cache to use: the given one, or a new one if it is wanted."""
+        if self.training and any(layer.gradient_checkpointing for layer in self.layers):
+            if given is not None or wanted:
+                # Layers that run twice would enter their keys twice.
+                logger.warning_once("there is no cache while gradients are checkpointed; none is used")
+            return None
+        if given is not None:
+            return given
+        if wanted is None:
+            wanted = self.config.use_cache and not self.training
+        return EncoderDecoderCache(DynamicCache(), DynamicCache()) if wanted else None

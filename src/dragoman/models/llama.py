@@ -1,0 +1,227 @@
+"""Llama, and X-ALMA as a Llama with language modules, as one plain module under the published names.
+
+A pre-norm decoder with rotary positions. Reference: transformers 5.23, `modeling_llama.py`; for the
+modules the authors' `modeling_xalma.py`, whose dense W + B A is never formed here.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dragoman.errors import LanguageModuleError
+from dragoman.layers.llama import LlamaAttention, LlamaMLP, Pass, SelfCache, count_positions, self_mask
+from dragoman.layers.low_rank import Routes
+from dragoman.layers.norm import RMSNorm
+from dragoman.layers.rotary import Rotary
+from dragoman.models.llama_config import LlamaConfig
+from dragoman.models.llama_state import LlamaState
+from dragoman.models.trace import Trace
+
+ANY = -1
+"""Stands for the group of merged weights that nobody knows: rows of every group are let through."""
+
+RowGroups = Tensor | Sequence[int]
+"""The language group of each row, 0 for none."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """The weight of a projection as it was before a module was merged into it."""
+
+    name: str
+    weight: Tensor
+
+
+@dataclass
+class LanguageModules:
+    """Which language modules a model has at hand."""
+
+    scales: dict[int, float] = field(default_factory=dict)
+    """The attached groups, and what their products are multiplied by."""
+    merged: int | None = None
+    """The group that the weights themselves contain; ANY if that is unknown."""
+    source: Path | None = None
+    """The checkpoint from which more groups can be read."""
+    originals: list[Original] | None = None
+    """What is needed to take the merged group out again, if it was kept."""
+    version: int = 0
+    """Rises with every change, so that decoding under way notices."""
+
+    def routes(self, groups: RowGroups | None, device: torch.device) -> Routes | None:
+        """Which rows use which module; None if all run through the weights as they are.
+
+        LanguageModuleError if a row needs a module that isn't there, or other weights
+        than a merged group's.
+        """
+        if groups is None:
+            return None
+        wanted = [int(group) for group in (groups.tolist() if isinstance(groups, Tensor) else groups)]
+        if self.merged is not None:
+            strange = [group for group in wanted if self.merged not in (ANY, group)]
+            if strange:
+                raise LanguageModuleError(
+                    f"a row needs {_name(strange[0])}, but group {self.merged} is merged into the weights; "
+                    "unmerge_ the model first, or keep such rows apart"
+                )
+            return None
+        for group in wanted:
+            if group and group not in self.scales:
+                there = ", ".join(map(str, sorted(self.scales))) or "none"
+                raise LanguageModuleError(
+                    f"a row needs the module of group {group}, which is not attached (attached: {there}); "
+                    "attach_ it, or name it when loading"
+                )
+        return Routes.of(wanted, self.scales, device)
+
+
+def _name(group: int) -> str:
+    return f"group {group}" if group else "the base without a module"
+
+
+class LlamaLayer(nn.Module):
+    """Self-attention, then a gated feed-forward block."""
+
+    def __init__(self, config: LlamaConfig, index: int, groups: Iterable[int] = ()) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.self_attn = LlamaAttention(
+            hidden,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+            index,
+            config.attention_bias,
+            config.attention_dropout,
+            groups,
+            config.lora_size,
+        )
+        self.mlp = LlamaMLP(
+            hidden, config.intermediate_size, config.hidden_act, config.mlp_bias, groups, config.lora_size
+        )
+        self.input_layernorm = RMSNorm(hidden, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(hidden, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, step: Pass) -> tuple[Tensor, Tensor | None]:
+        """[rows, time, hidden] -> the same, and the attention probabilities if asked for."""
+        attended, weights = self.self_attn(self.input_layernorm(x), step)
+        x = x + attended
+        return x + self.mlp(self.post_attention_layernorm(x), step.routes), weights
+
+
+class LlamaStack(nn.Module):
+    """Embedding, layers and the last norm: what the checkpoint calls `model`."""
+
+    # Set by the transformers face; here so that one forward serves both.
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[..., tuple]
+
+    def __init__(self, config: LlamaConfig, groups: Iterable[int] = ()) -> None:
+        super().__init__()
+        groups = tuple(groups)
+        self.shape = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.layers = nn.ModuleList(
+            LlamaLayer(config, index, groups) for index in range(config.num_hidden_layers)
+        )
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary = Rotary(config.head_dim, config.rope, config.max_position_embeddings)
+        self.language = LanguageModules(dict.fromkeys(groups, float(config.lora_alpha)))
+
+    def forward(
+        self,
+        input_ids: Tensor | None,
+        keep: Tensor | None = None,
+        groups: RowGroups | None = None,
+        positions: Tensor | None = None,
+        cache: SelfCache | None = None,
+        trace: Trace | None = None,
+        embedded: Tensor | None = None,
+    ) -> Tensor:
+        """The hidden states [rows, time, hidden] of `input_ids` [rows, time], after the last norm.
+
+        keep: boolean [rows, past + time], False on padding, on whichever side. groups: the
+        language group of each row, 0 for none. positions: [rows, time] or [1, time]; without
+        them they are counted, padding left out. `embedded` [rows, time, hidden] may stand in
+        for `input_ids`. Raises LanguageModuleError.
+        """
+        trace = Trace() if trace is None else trace
+        if embedded is None:
+            assert input_ids is not None
+            embedded = self.embed_tokens(input_ids)
+        past = 0 if cache is None else cache.length
+        keep = None if keep is None or bool(keep.all()) else keep
+        time, device = embedded.shape[1], embedded.device
+        if positions is None:
+            positions = count_positions(keep, past, time, device)
+        step = Pass(
+            self.rotary(positions, embedded.dtype),
+            *self_mask(keep, past, time, device),
+            cache=cache,
+            routes=self.language.routes(groups, device),
+            need_weights=trace.wants_attention,
+        )
+        return run_layers(self, embedded, step, trace)
+
+
+class Llama(nn.Module):
+    """Stack and output layer: a language model that continues prompts."""
+
+    def __init__(self, config: LlamaConfig, groups: Iterable[int] = ()) -> None:
+        super().__init__()
+        self.config = config
+        self.model = LlamaStack(config, groups)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Make the output layer use the embedding, if the config says so."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        keep: Tensor | None = None,
+        groups: RowGroups | None = None,
+        positions: Tensor | None = None,
+        trace: Trace | None = None,
+    ) -> Tensor:
+        """Logits [rows, time, vocabulary]; arguments as those of the stack."""
+        return self.lm_head(self.model(input_ids, keep, groups, positions, trace=trace))
+
+    def begin(self, keep: Tensor, groups: RowGroups | None = None) -> LlamaState:
+        """Prepare to continue prompts, of which the first `step` is given all tokens.
+
+        keep: boolean [rows, time], False on padding, which must be on the left. groups: the
+        language group of each row, 0 for none.
+        """
+        if not bool(keep[:, -1].all()):
+            raise ValueError("prompts must be padded on the left, and each must have a token")
+        wanted = groups.tolist() if isinstance(groups, Tensor) else groups
+        return LlamaState(self.model.language, len(self.model.layers), keep, wanted)
+
+    @torch.inference_mode()
+    def step(self, tokens: Tensor, state: LlamaState) -> Tensor:
+        """Feed the newest tokens of each row [rows, new]; logits of the next one [rows, vocabulary]."""
+        x = self.model.embed_tokens(state.arrange(tokens))
+        step = state.advance(x, self.model.rotary)
+        hidden = run_layers(self.model, x, step, Trace())[:, -1]
+        return self.lm_head(state.restore(hidden))
+
+
+def run_layers(stack: LlamaStack, x: Tensor, step: Pass, trace: Trace) -> Tensor:
+    """Vectors [rows, time, hidden] through all layers and the last norm."""
+    for layer in stack.layers:
+        trace.keep_hidden(x)
+        if stack.gradient_checkpointing and stack.training:
+            x, weights = stack._gradient_checkpointing_func(layer.__call__, x, step)
+        else:
+            x, weights = layer(x, step)
+        if weights is not None:
+            trace.self_attention.append(weights)
+    x = stack.norm(x)
+    trace.keep_hidden(x)
+    return x

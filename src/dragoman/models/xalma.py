@@ -1,0 +1,62 @@
+"""X-ALMA's languages, and the group of each: what says which language module a row needs."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from dragoman.errors import UnknownLanguage
+from dragoman.languages import Language, all_languages, find
+
+GROUPS = range(1, 9)
+
+
+@cache
+def language_groups() -> Mapping[str, int]:
+    """X-ALMA's codes of the 49 languages with a module, and the group of each."""
+    rows = [(row.xalma, row.group) for row in all_languages() if row.xalma and row.group]
+    return MappingProxyType({code: group for code, group in sorted(rows, key=lambda row: (row[1], row[0]))})  # type: ignore[arg-type,return-value]
+
+
+@cache
+def _spoken() -> tuple[Language, ...]:
+    return tuple(row for row in all_languages() if row.xalma)
+
+
+def group_of(language: str | None) -> int:
+    """The group, 1 to 8, whose module translates between English and `language`.
+
+    Any spelling will do: "zh", "zho_Hans", "Chinese". UnknownLanguage, with the choices, for
+    a language without a module; English has none, as it is on the other side of every pair.
+    """
+    choices = f"X-ALMA has modules for {', '.join(language_groups())}"
+    if not isinstance(language, str) or not language.strip():
+        raise UnknownLanguage(
+            f"the language other than English picks X-ALMA's module, and it is {language!r}. {choices}"
+        )
+    try:
+        row = find(language, _spoken())
+    except UnknownLanguage as error:
+        raise UnknownLanguage(f"{error}. {choices}") from None
+    if row.group is None:
+        raise UnknownLanguage(
+            f"{language!r} is {row.name}, which is on one side of every pair and has no module; give the "
+            f"other language. {choices}"
+        )
+    return row.group
+
+
+def row_groups(
+    language: str | Sequence[str] | None, rows: int, device: torch.device | str | None = None
+) -> Tensor:
+    """The group of each row, [rows]: `language` is one for all of them, or one for each.
+
+    Raises UnknownLanguage, also if there are not as many languages as rows.
+    """
+    if language is None or isinstance(language, str):
+        return torch.full((rows,), group_of(language), device=device)
+    if len(language) != rows:
+        raise UnknownLanguage(f"{len(language)} languages for {rows} rows; give one for all, or one for each")
+    return torch.tensor([group_of(each) for each in language], dtype=torch.long, device=device)

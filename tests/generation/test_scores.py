@@ -1,0 +1,124 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dragoman.generation.options import GenerationOptions
+from dragoman.generation.scores import adjust, ban_repeated_ngrams, penalize_repetition, restrict
+
+BANNED = -math.inf
+
+
+def random_scores(rows: int = 6, vocabulary: int = 9, seed: int = 0) -> Tensor:
+    return 3 * torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed))
+
+
+def sampling(**options: object) -> GenerationOptions:
+    return GenerationOptions(beams=1, sample=True, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("history", "size", "banned"),
+    [
+        ([1, 2, 3, 1, 2], 3, [3]),
+        ([1, 2, 3, 1, 2, 4, 1, 2], 3, [3, 4]),
+        ([1, 2, 3, 1], 2, [2]),
+        ([1, 1, 1], 2, [1]),
+        ([1, 1, 1], 3, [1]),
+        ([1, 1], 3, []),
+        ([1, 2], 2, []),
+        ([4, 2, 4], 1, [2, 4]),
+        ([1, 2, 3], 4, []),
+        ([1], 5, []),
+    ],
+)
+def test_token_that_would_repeat_an_ngram_is_banned(history: list[int], size: int, banned: list[int]) -> None:
+    scores = random_scores(rows=1)
+    found = ban_repeated_ngrams(scores, torch.tensor([history]), size)
+    expected = scores.clone()
+    expected[0, banned] = BANNED
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_ngrams_are_banned_row_by_row(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    history = torch.randint(0, 4, (20, 12), generator=generator)
+    scores = random_scores(20)
+    found = ban_repeated_ngrams(scores, history, size)
+    for row, past in enumerate(history.tolist()):
+        seen = {tuple(past[i : i + size]) for i in range(len(past) - size + 1)}
+        ending = past[len(past) - size + 1 :]
+        banned = [token for token in range(9) if (*ending, token) in seen]
+        assert found[row].isneginf().nonzero().flatten().tolist() == banned
+        rest = [token for token in range(9) if token not in banned]
+        assert torch.equal(found[row, rest], scores[row, rest])
+
+
+def test_used_tokens_lose_whatever_their_sign_and_once_only() -> None:
+    scores = torch.tensor([[2.0, -2.0, 4.0, -4.0], [1.0, 1.0, 1.0, 1.0]])
+    history = torch.tensor([[0, 1, 1, 0], [3, 3, 3, 2]])
+    expected = torch.tensor([[1.0, -4.0, 4.0, -4.0], [1.0, 1.0, 0.5, 0.5]])
+    assert torch.equal(penalize_repetition(scores, history, 2.0), expected)
+
+
+def test_adjust_changes_nothing_unless_asked_and_never_its_argument() -> None:
+    scores, history = random_scores(), torch.zeros(6, 3, dtype=torch.long)
+    before = scores.clone()
+    assert adjust(scores, history, GenerationOptions()) is scores
+    options = GenerationOptions(repetition_penalty=2.0, no_repeat_ngram=2, suppress=(5, 8))
+    found = adjust(scores, history, options)
+    assert torch.equal(scores, before)
+    assert found.isneginf().nonzero()[:, 1].tolist() == [0, 5, 8] * 6
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 9, 50])
+def test_top_k_leaves_the_k_likeliest(k: int) -> None:
+    scores = random_scores()
+    found = restrict(scores, sampling(top_k=k))
+    for row in range(len(scores)):
+        likeliest = sorted(range(9), key=lambda token: -float(scores[row, token]))[:k]
+        assert (~found[row].isneginf()).nonzero().flatten().tolist() == sorted(likeliest)
+        assert torch.equal(found[row, likeliest], scores[row, likeliest])
+
+
+@pytest.mark.parametrize("p", [0.001, 0.3, 0.6, 0.9, 0.999])
+def test_top_p_leaves_the_smallest_set_of_that_mass(p: float) -> None:
+    scores = random_scores(rows=40)
+    found = restrict(scores, sampling(top_p=p))
+    for row, shares in enumerate(scores.softmax(-1).tolist()):
+        kept: list[int] = []
+        for token in sorted(range(9), key=lambda token: -shares[token]):
+            if sum(shares[t] for t in kept) >= p:
+                break
+            kept.append(token)
+        assert (~found[row].isneginf()).nonzero().flatten().tolist() == sorted(kept)
+
+
+def test_temperature_comes_before_top_p() -> None:
+    scores = torch.tensor([[2.0, 1.0, 0.0]])
+    assert torch.equal(restrict(scores, sampling(temperature=0.5)), scores * 2)
+    assert int((~restrict(scores, sampling(top_p=0.7)).isneginf()).sum()) == 2
+    assert int((~restrict(scores, sampling(top_p=0.7, temperature=0.5)).isneginf()).sum()) == 1
+    assert restrict(scores, sampling()) is scores
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 0.7}, {"top_k": 4}, {"top_p": 0.8}, {"temperature": 1.3, "top_k": 6, "top_p": 0.7}],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_restrictions_are_those_of_transformers(options: dict) -> None:
+    warpers = pytest.importorskip("transformers.generation.logits_process")
+    scores = random_scores(rows=30)
+    expected = scores
+    for name, warper in (
+        ("temperature", warpers.TemperatureLogitsWarper),
+        ("top_k", warpers.TopKLogitsWarper),
+        ("top_p", warpers.TopPLogitsWarper),
+    ):
+        if name in options:
+            expected = warper(options[name])(None, expected)
+    torch.testing.assert_close(restrict(scores, sampling(**options)), expected)

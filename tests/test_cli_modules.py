@@ -1,0 +1,116 @@
+"""`dragoman modules`, in this process."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from dragoman.cli_modules import app
+from dragoman.errors import DragomanError, InvalidOption, UnknownLanguage
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+XALMA = GOLDEN / "xalma"
+BASE, ADAPTER, MERGED = (GOLDEN / "xalma_group6" / name for name in ("base", "adapter", "merged"))
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture):
+    """Run `dragoman modules ARGS`; what it printed to (standard output, standard error)."""
+
+    def run(*args: object) -> tuple[str, str]:
+        app([str(arg) for arg in args], standalone_mode=False)
+        return capsys.readouterr()
+
+    return run
+
+
+def test_list_shows_groups_with_their_languages(run) -> None:
+    lines = run("list", XALMA)[0].splitlines()
+    assert lines[0] == "base and language modules, combined: 3 layers, rank 8, scale 2"
+    assert [line.split()[:2] for line in lines[2:]] == [["group", str(group)] for group in range(1, 9)]
+    assert "zh" in lines[7].split()
+
+
+def test_list_as_json_is_one_object(run) -> None:
+    listing = json.loads(run("list", XALMA, "--json")[0])
+    assert listing["kind"] == "combined"
+    assert listing["modules"][5]["group"] == 6
+    assert "zh" in listing["modules"][5]["languages"]
+
+
+def test_extracts_a_module_by_language_or_group(run, tmp_path: Path) -> None:
+    out, err = run("extract", XALMA, "--lang", "chinese", "--output", tmp_path / "zh")
+    assert out == ""
+    assert f"wrote {tmp_path / 'zh'}" in err
+    run("extract", XALMA, "--group", 6, "--output", tmp_path / "6", "--base-name", "../base")
+    mine = (tmp_path / "zh" / "adapter_model.safetensors").read_bytes()
+    assert mine == (tmp_path / "6" / "adapter_model.safetensors").read_bytes()
+    names = [json.loads((tmp_path / n / "adapter_config.json").read_text()) for n in ("zh", "6")]
+    assert [name["base_model_name_or_path"] for name in names] == ["haoranxu/X-ALMA-13B-Pretrain", "../base"]
+
+
+def test_takes_apart_merges_and_combines(run, tmp_path: Path) -> None:
+    run("extract", XALMA, "--base", "-o", tmp_path / "base", "--max-shard-gb", "0.0002")
+    assert len(list((tmp_path / "base").glob("model-*.safetensors"))) > 2
+    run("extract", XALMA, "-g", 6, "-o", tmp_path / "6")
+    run(
+        "merge",
+        tmp_path / "base",
+        "--adapter",
+        tmp_path / "6",
+        "-o",
+        tmp_path / "merged",
+        "--dtype",
+        "float16",
+    )
+    run("merge", XALMA, "--lang", "ja", "-o", tmp_path / "merged2", "--dtype", "float16")
+    mine = load_file(tmp_path / "merged" / "model.safetensors")
+    other = load_file(tmp_path / "merged2" / "model.safetensors")
+    assert all(tensor.equal(other[key]) for key, tensor in mine.items())
+    _, err = run("combine", tmp_path / "base", "--module", f"6={tmp_path / '6'}", "-o", tmp_path / "combined")
+    assert "no module for group 1, 2, 3, 4, 5, 7, 8" in err
+    listing = json.loads(run("list", tmp_path / "combined", "--json")[0])
+    assert [module["group"] for module in listing["modules"]] == [6]
+
+
+def test_force_replaces(run, tmp_path: Path) -> None:
+    run("extract", XALMA, "-g", 5, "-o", tmp_path)
+    before = (tmp_path / "adapter_model.safetensors").read_bytes()
+    run("extract", XALMA, "-g", 6, "-o", tmp_path, "--force")
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["extract", XALMA], "--group 6, --lang zh or --base"),
+        (["extract", XALMA, "--group", "6", "--lang", "zh"], "not both"),
+        (["extract", XALMA, "--group", "6", "--base"], "leave out"),
+        (["merge", XALMA], "which module to merge"),
+        (["merge", BASE, "--group", "6", "--adapter", ADAPTER], "which module to merge"),
+        (["merge", XALMA, "--group", "6", "--dtype", "int8"], "--dtype is 'int8'"),
+        (["merge", XALMA, "--group", "6", "--max-shard-gb", "0"], "max_shard_bytes is 0"),
+        (["combine", BASE, "--module", ADAPTER], "is not GROUP=FOLDER"),
+        (["combine", BASE, "--module", f"6={ADAPTER}", "--module", f"6={ADAPTER}"], "given already"),
+    ],
+    ids=range(9),
+)
+def test_impossible_request_is_an_error_and_writes_nothing(
+    run, args: list[object], words: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(InvalidOption, match=words):
+        run(*args, "--output", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_language_without_a_module_is_an_error(run, tmp_path: Path) -> None:
+    with pytest.raises(UnknownLanguage):
+        run("extract", XALMA, "--lang", "sw", "--output", tmp_path / "out")
+
+
+def test_error_is_the_only_line(run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(DragomanError):
+        run("merge", tmp_path / "nothing", "--group", 6, "--output", tmp_path / "out")
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,470 @@
+"""Llama-2's tokenizer: both libraries and transformers give the same ids, and every text comes back."""
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dragoman.errors import CheckpointError, InvalidOption, InvalidText
+from dragoman.text.tokenizers import LlamaTokenizer
+from dragoman.text.tokenizers.spm_file import SpmFile
+
+Train = Callable[..., Path]
+Pair = tuple[LlamaTokenizer, LlamaTokenizer]
+
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+PREPEND = {
+    "type": "Sequence",
+    "normalizers": [
+        {"type": "Prepend", "prepend": "▁"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+    ],
+}
+ODD = [
+    "",
+    " ",
+    "   ",
+    "a",
+    " a",
+    "  two  spaces   three    ",
+    "tab\tline\nreturn\r\n\n\nend\n",
+    "\0 NUL \x01\x1b[31m\x7f\x85",
+    "😀👩‍👩‍👧‍👦🏴\U000e0067\U000e007f",
+    "עברית \u202eabc\u202c ‏עוד‏ \ufeff",
+    "e\u0301 ① ﬁ ｗｉｄｅ \u3000\u00a0\u2028",
+    "▁ and ▁▁ of a ▁line▁",
+    "<s>[INST] <<SYS>> </s><unk><0x0A><pad> [/INST]",
+    "1234567890 3.14",
+    "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 \U0010ffff \ue000 \ufffe",
+]
+hostile = st.lists(
+    st.one_of(
+        st.text(max_size=8),
+        st.sampled_from(
+            ["▁", " ", "  ", "\n", "\t", "\0", "<s>", "</s>", "<unk>", "<0x0A>", "<0xE2>", "[INST]"]
+        ),
+        st.sampled_from(["The", "train", " the", "ing", "🙂", "é", "e\u0301", "1", "22"]),
+    ),
+    max_size=12,
+).map("".join)
+
+
+def write_json(folder: Path, target: Path, **changes: Any) -> Path:
+    """The tokenizer.json of a tokenizer.model; `changes` replace its parts."""
+    spm = SpmFile.read(folder / "tokenizer.model")
+    names = [piece for piece, _, _ in spm.pieces]
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    model = {
+        "type": "BPE",
+        "unk_token": "<unk>",
+        "fuse_unk": True,
+        "byte_fallback": True,
+        "vocab": {name: place for place, name in enumerate(names)},
+        "merges": [" ".join(pair) for pair in spm.merges()],
+    }
+    spec = {
+        "version": "1.0",
+        "added_tokens": [{"id": i, "content": names[i], **special} for i in range(3)],
+        "normalizer": PREPEND,
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": None,
+        "model": {**model, **changes.pop("model", {})},
+        **changes,
+    }
+    target.mkdir(exist_ok=True)
+    (target / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    return target
+
+
+@pytest.fixture(scope="session")
+def pair(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Read with sentencepiece, and read with tokenizers."""
+    json_folder = write_json(llama_folder, tmp_path_factory.mktemp("llama_json"))
+    return LlamaTokenizer.from_folder(llama_folder), LlamaTokenizer.from_folder(json_folder)
+
+
+# Ids
+
+
+def test_ids_are_those_of_llama(pair: Pair) -> None:
+    for tokenizer in pair:
+        assert tokenizer.tokens([0, 1, 2, 3, 13, 258]) == [
+            "<unk>",
+            "<s>",
+            "</s>",
+            "<0x00>",
+            "<0x0A>",
+            "<0xFF>",
+        ]
+        assert (tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (0, 1, 2, 0)
+        assert tokenizer.vocabulary == len(tokenizer) == 1800
+        assert tokenizer.token_to_id("<0x0A>") == 13
+        assert tokenizer.token_to_id("<pad>") is None
+        assert tokenizer.id_to_token(1) == "<s>"
+
+
+def test_both_give_the_same_ids(pair: Pair, sentences: list[str]) -> None:
+    texts = [
+        *sentences,
+        *ODD,
+        *(f"({a})\n  {b} {i}" for i, (a, b) in enumerate(zip(sentences, ODD * 9, strict=False))),
+    ]
+    spm, fast = pair
+    for prefix in (True, False):
+        assert fast.encode_pieces(texts, prefix) == spm.encode_pieces(texts, prefix)
+    assert fast.tokens(range(1800)) == spm.tokens(range(1800))
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(text=hostile)
+def test_any_text_has_the_same_ids_and_comes_back(pair: Pair, text: str) -> None:
+    spm, fast = pair
+    ids = spm.encode(text)
+    assert fast.encode(text) == ids
+    assert ids[0] == 1
+    assert all(i > 2 for i in ids[1:])
+    assert spm.decode(ids) == fast.decode(ids) == text
+    inner = spm.encode_pieces([text], prefix=False)
+    assert fast.encode_pieces([text], prefix=False) == inner
+    assert spm.decode(inner[0], prefix=False) == text
+
+
+def test_every_text_comes_back(pair: Pair, sentences: list[str]) -> None:
+    for tokenizer in pair:
+        rows = tokenizer.encode_batch(sentences + ODD)
+        assert tokenizer.decode_batch(rows) == sentences + ODD
+        assert {i for row in rows for i in row} >= {1, 13}
+
+
+def test_every_character_of_the_first_planes_comes_back(pair: Pair) -> None:
+    everything = [chr(i) for i in range(0x20000) if not 0xD800 <= i < 0xE000]
+    texts = ["".join(everything[i : i + 4096]) for i in range(0, len(everything), 4096)]
+    for tokenizer in pair:
+        assert tokenizer.decode_batch(tokenizer.encode_batch(texts)) == texts
+
+
+@pytest.mark.parametrize("name", ["<s>", "</s>", "<unk>", "<0x0A>", "<pad>", "[INST]", "<0xE2>"])
+def test_tokens_spelled_in_a_text_stay_text(pair: Pair, name: str) -> None:
+    for tokenizer in pair:
+        for text in (name, f"x{name}y", f" {name} "):
+            ids = tokenizer.encode(text, bos=False)
+            assert tokenizer.token_to_id(name) not in ids
+            assert len(ids) > 1
+            assert tokenizer.decode(ids) == text
+
+
+def test_a_text_begins_like_a_word_unless_it_goes_on(pair: Pair) -> None:
+    for tokenizer in pair:
+        assert tokenizer.tokens(tokenizer.encode("Translate this")) == ["<s>", "▁Translate", "▁this"]
+        inner = tokenizer.encode_pieces([" this", "this", ""], prefix=False)
+        assert tokenizer.tokens(inner[0]) == ["▁this"]
+        assert tokenizer.tokens(inner[1])[0] != "▁this"
+        assert inner[2] == tokenizer.encode_pieces([""])[0] == []
+
+
+def test_many_texts_have_the_ids_of_each(pair: Pair, sentences: list[str]) -> None:
+    texts = (sentences + ODD) * 5
+    for tokenizer in pair:
+        assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+        assert tokenizer.encode_batch([]) == []
+
+
+# Decoding
+
+
+def test_special_tokens_are_written_only_if_wanted(pair: Pair) -> None:
+    ids = [0, 1, *pair[0].encode("Hello", bos=False), 2, 0]
+    assert pair[0].decode(ids) == "Hello"
+    assert pair[0].decode(ids, skip_special=False) == "<unk><s> Hello</s><unk>"
+
+
+def test_bytes_that_make_no_character_are_replaced(pair: Pair) -> None:
+    tokenizer = pair[0]
+    euro = tokenizer.encode_bytes("€")
+    assert tokenizer.decode(euro) == "€"
+    assert tokenizer.decode([*euro[:2], *tokenizer.encode(" a", bos=False)]) == "\ufffd  a"
+    assert tokenizer.decode([3 + 0xFF, 13]) == "\ufffd\n"
+
+
+def test_ids_of_numpy_and_torch_decode(pair: Pair) -> None:
+    numpy = pytest.importorskip("numpy")
+    assert pair[0].decode(numpy.array(pair[0].encode("Hello"))) == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [([1800], "1800 is no token id"), ([-100], "-100"), ([1.5], "integers"), (["a"], "integers")],
+)
+def test_ids_that_are_none_are_an_error(pair: Pair, ids: list[Any], message: str) -> None:
+    with pytest.raises(InvalidText, match=message):
+        pair[0].decode(ids)
+
+
+# What is no text
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "half \ude00 an emoji", b"bytes", None, 7])
+def test_what_is_no_text_is_an_error(pair: Pair, text: Any) -> None:
+    for tokenizer in pair:
+        with pytest.raises(InvalidText, match="the text"):
+            tokenizer.encode(text)
+        with pytest.raises(InvalidText, match="text 1 of the batch"):
+            tokenizer.encode_pieces(["fine", text])
+    with pytest.raises(InvalidText, match="a list of texts"):
+        pair[0].encode_pieces("a str")
+
+
+# Padding
+
+
+def test_rows_are_padded_on_the_left_unless_told_otherwise(pair: Pair) -> None:
+    tokenizer = pair[0]
+    assert tokenizer.pad([[1, 5], [1], []]) == (
+        [[1, 5], [0, 1], [0, 0]],
+        [[True, True], [False, True], [False, False]],
+    )
+    assert tokenizer.pad([[1, 5], [1]], left=False) == ([[1, 5], [1, 0]], [[True, True], [True, False]])
+    assert tokenizer.pad([]) == ([], [])
+
+
+def test_the_padding_is_what_was_chosen(llama_folder: Path) -> None:
+    assert LlamaTokenizer.from_folder(llama_folder, pad_id=2).pad([[], [1]])[0] == [[2], [1]]
+    for wrong in (-1, 1800):
+        with pytest.raises(InvalidOption, match="from 0 to 1799"):
+            LlamaTokenizer.from_folder(llama_folder, pad_id=wrong)
+
+
+# Folders
+
+
+def configure(folder: Path, model: Path, **config: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer.model").write_bytes((model / "tokenizer.model").read_bytes())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+ADDED = {"1800": {"content": "<pad>", "special": True}, "1": {"content": "<s>", "special": True}}
+
+
+def test_added_tokens_are_known_but_never_come_from_text(llama_folder: Path, tmp_path: Path) -> None:
+    configured = configure(tmp_path / "a", llama_folder, pad_token="<pad>", added_tokens_decoder=ADDED)
+    added = [{"id": int(place), **token} for place, token in ADDED.items()]
+    names = {name: i for i, name in enumerate(LlamaTokenizer.from_folder(llama_folder).tokens(range(1800)))}
+    mergeable = {"vocab": {**names, "<pad>": 1800}, "merges": ["p a", "< pa", "d >", "<pa d>", "< s", "<s >"]}
+    for token in ("pa", "<pa", "d>", "<s"):
+        mergeable["vocab"].setdefault(token, len(mergeable["vocab"]))
+    listed = write_json(llama_folder, tmp_path / "b", added_tokens=added)
+    merging = write_json(llama_folder, tmp_path / "c", added_tokens=added, model=mergeable)
+    for folder in (configured, listed, merging):
+        tokenizer = LlamaTokenizer.from_folder(folder)
+        assert tokenizer.token_to_id("<pad>") == 1800
+        ids = tokenizer.encode("<pad><s>")
+        assert ids.count(1) == 1
+        assert 1800 not in ids
+        assert tokenizer.decode([*ids, 2]) == "<pad><s>"
+    tokenizer = LlamaTokenizer.from_folder(configured)
+    assert (len(tokenizer), tokenizer.vocabulary, tokenizer.pad_id) == (1801, 1800, 1800)
+    assert tokenizer.decode([1800, 1, 1800]) == ""
+    assert tokenizer.decode([1800, 1], skip_special=False) == "<pad><s>"
+
+
+@pytest.mark.parametrize(
+    ("stated", "rules", "given", "expected"),
+    [
+        (None, None, None, True),
+        (False, None, None, False),
+        (True, "first", None, True),
+        (None, "first", None, False),
+        (None, "prepend", None, True),
+        (None, "always", None, True),
+        (False, "prepend", None, False),
+        (False, "prepend", True, True),
+        (None, "prepend", False, False),
+    ],
+)
+def test_legacy_is_what_is_given_or_configured_or_ruled(
+    llama_folder: Path,
+    tmp_path: Path,
+    stated: bool | None,
+    rules: str | None,
+    given: bool | None,
+    expected: bool,
+) -> None:
+    spaces = {"normalizer": None, "pre_tokenizer": {**METASPACE, "prepend_scheme": rules}}
+    if rules is not None:
+        write_json(llama_folder, tmp_path, **({} if rules == "prepend" else spaces))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"legacy": stated}), encoding="utf-8")
+        assert LlamaTokenizer.from_folder(tmp_path, legacy=given).legacy is expected
+    configure(tmp_path, llama_folder, legacy=stated)
+    assert LlamaTokenizer.from_folder(tmp_path, legacy=given).legacy is expected
+
+
+def test_a_saved_tokenizer_opens_the_same(llama_folder: Path, tmp_path: Path) -> None:
+    config = {"pad_token": {"content": "<pad>"}, "added_tokens_decoder": ADDED, "chat_template": "[INST]"}
+    source = configure(tmp_path / "a", llama_folder, legacy=False, **config)
+    fast = write_json(llama_folder, tmp_path / "b")
+    for folder in (source, fast):
+        tokenizer = LlamaTokenizer.from_folder(folder)
+        tokenizer.save(tmp_path / "new" / folder.name)
+        again = LlamaTokenizer.from_folder(tmp_path / "new" / folder.name)
+        assert again.encode_batch(ODD) == tokenizer.encode_batch(ODD)
+        assert (again.legacy, again.pad_id, len(again)) == (
+            tokenizer.legacy,
+            tokenizer.pad_id,
+            len(tokenizer),
+        )
+    saved = json.loads((tmp_path / "new" / "a" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert saved["chat_template"] == "[INST]"
+    assert (saved["legacy"], saved["pad_token"]) == (False, "<pad>")
+
+
+def test_a_folder_without_tokenizer_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        LlamaTokenizer.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "can't be read"),
+        ("[]", "should hold an object, but it holds a list"),
+        ('{"add_prefix_space": false}', "add_prefix_space"),
+        ('{"added_tokens_decoder": {"x": {}}}', "damaged"),
+        ('{"added_tokens_decoder": {"1900": {"content": "<x>"}}}', "has the id 1900, but 1800 is the next"),
+        ('{"added_tokens_decoder": {"5": {"content": "<x>"}}}', "has the id 5, but 1800 is the next"),
+    ],
+)
+def test_a_damaged_configuration_is_an_error(
+    llama_folder: Path, tmp_path: Path, config: str, message: str
+) -> None:
+    configure(tmp_path, llama_folder)
+    (tmp_path / "tokenizer_config.json").write_text(config, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=message):
+        LlamaTokenizer.from_folder(tmp_path)
+
+
+# Files of another kind
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "replaces characters"),
+        ({"normalization_rule_name": "identity"}, "treats spaces in another way"),
+        ({"model_type": "unigram", "vocab_size": 1000}, "not a BPE model"),
+        (
+            {"normalization_rule_name": "identity", "remove_extra_whitespaces": False},
+            "its pieces are not <unk>, <s>, </s>, the 256 bytes",
+        ),
+        (
+            {
+                "normalization_rule_name": "identity",
+                "remove_extra_whitespaces": False,
+                "byte_fallback": True,
+                "vocab_size": 2000,
+                "user_defined_symbols": ["<br>"],
+            },
+            "its pieces are not",
+        ),
+    ],
+)
+def test_a_model_of_another_kind_is_an_error(
+    train_sentencepiece: Train, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    train_sentencepiece(tmp_path / "tokenizer.model", **options)
+    with pytest.raises(CheckpointError, match=message):
+        LlamaTokenizer.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pre_tokenizer": {"type": "ByteLevel"}}, "treats spaces in another way"),
+        ({"normalizer": None}, "treats spaces in another way"),
+        ({"normalizer": None, "pre_tokenizer": {**METASPACE, "prepend_scheme": "never"}}, "treats spaces"),
+        ({"normalizer": {"type": "NFKC"}}, "treats spaces in another way"),
+        ({"model": {"byte_fallback": False}}, "doesn't fall back to bytes"),
+        ({"model": {"type": "Unigram"}}, "type 'Unigram', not BPE"),
+        (
+            {"model": {"vocab": {"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3}}},
+            "<0x00> the id None, .* has it at 3",
+        ),
+        ({"model": {"vocab": {"<unk>": 0, "<s>": 2}}}, "gives '<s>' the id 2 where 1 is due"),
+        ({"model": {"merges": ["a b c"]}}, r"is no tokenizer\.json"),
+        ({"model": {"merges": ["no piece"]}}, r"is no tokenizer\.json"),
+        ({"model": {"merges": None}}, r"is no tokenizer\.json"),
+    ],
+)
+def test_a_json_of_another_kind_is_an_error(
+    llama_folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    write_json(llama_folder, tmp_path, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        LlamaTokenizer.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs", b"[]", b"\xff\xfe"])
+def test_a_damaged_file_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(CheckpointError, match="no SentencePiece model"):
+        LlamaTokenizer.from_sentencepiece(tmp_path / "file")
+    with pytest.raises(CheckpointError, match=r"is no tokenizer\.json"):
+        LlamaTokenizer.from_tokenizer_json(tmp_path / "file")
+    for missing in (LlamaTokenizer.from_sentencepiece, LlamaTokenizer.from_tokenizer_json):
+        with pytest.raises(CheckpointError, match="can't be read"):
+            missing(tmp_path / "none")
+
+
+# transformers as the oracle
+
+
+def transformers_tokenizer(folder: Path, model: Path, **config: Any) -> Any:
+    transformers = pytest.importorskip("transformers")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return transformers.LlamaTokenizer.from_pretrained(str(configure(folder, model, **config)))
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_ids_are_those_of_transformers(
+    pair: Pair, llama_folder: Path, tmp_path: Path, sentences: list[str], legacy: bool
+) -> None:
+    theirs = transformers_tokenizer(tmp_path, llama_folder, legacy=legacy, add_bos_token=True)
+    # It takes <s> and the like out of texts, U+2581 for a space, and puts no space before one.
+    texts = [text for text in ODD if text.strip(" ") == text and "<s>" not in text and "▁" not in text]
+    texts += sentences + [f"{a}\n\n{b}  {a}" for a, b in zip(sentences, reversed(sentences), strict=True)]
+    assert len(texts) > 240
+    for ours in pair:
+        assert ours.encode_batch(texts) == theirs(texts).input_ids
+        rows = ours.encode_batch(texts)
+        assert ours.decode_batch(rows) == theirs.batch_decode(rows, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_json_saved_by_transformers_gives_the_same_ids(
+    pair: Pair, llama_folder: Path, tmp_path: Path, sentences: list[str], legacy: bool
+) -> None:
+    theirs = transformers_tokenizer(tmp_path / "a", llama_folder, legacy=legacy)
+    theirs.add_special_tokens({"pad_token": "<pad>"})
+    theirs.save_pretrained(str(tmp_path / "b"))
+    ours = LlamaTokenizer.from_folder(tmp_path / "b")
+    assert ours.encode_batch(sentences + ODD) == pair[0].encode_batch(sentences + ODD)
+    assert ours.legacy is legacy
+    assert (ours.pad_id, len(ours)) == (theirs.pad_token_id, len(theirs)) == (1800, 1801)
+
+
+def test_the_tokenizer_needs_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys; from dragoman.text.tokenizers import LlamaTokenizer; import dragoman.text.prompts; "
+        "assert not {'torch', 'transformers', 'sentencepiece', 'tokenizers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

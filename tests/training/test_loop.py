@@ -1,0 +1,390 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dragoman.errors import InvalidOption
+from dragoman.generation.options import GenerationOptions
+from dragoman.generation.search import generate
+from dragoman.models.nllb import Nllb, initialize_
+from dragoman.training.config import TrainingConfig
+from dragoman.training.data import ENGLISH, Batches, Corpus
+from dragoman.training.loop import Trainer, resolve_precision
+from dragoman.training.optimizers import Optimizers, rate_factor
+
+FRENCH = "fra_Latn"
+IDS = {ENGLISH: 14, FRENCH: 15}
+VOCABULARY, FIRST_DIGIT = 16, 4
+QUIET = {"dropout": 0.0, "attention_dropout": 0.0, "moe_token_dropout": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def digits(count: int, longest: int, seed: int) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [(FIRST_DIGIT + rng.integers(0, 10, rng.integers(1, longest + 1))).tolist() for _ in range(count)]
+
+
+def copies(count: int, longest: int, seed: int = 0) -> Corpus:
+    """Numbers whose translation is the same number."""
+    rows = digits(count, longest, seed)
+    ids, starts = np.concatenate([np.array(row) for row in rows]), np.cumsum([0] + [len(row) for row in rows])
+    return Corpus(FRENCH, (ids, ids), (starts, starts))
+
+
+def config_of(model: dict[str, Any] | None = None, **settings: Any) -> TrainingConfig:
+    shape = {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "encoder_sparse_step": 2,
+        "decoder_sparse_step": 2,
+        "num_experts": 4,
+        **QUIET,
+    }
+    defaults: dict[str, Any] = {"updates": 20, "warmup": 5, "rate": 3e-3, "batch_tokens": 300}
+    return TrainingConfig(model=shape | (model or {}), **defaults | {"precision": "fp32"} | settings)
+
+
+def trainer_in(
+    folder: Path, config: TrainingConfig, evaluate: Any = lambda model: {}, longest: int = 6
+) -> Trainer:
+    model = Nllb(config.model_config(VOCABULARY))
+    initialize_(model, config.seed)
+    corpus = copies(300, longest)
+    batches = Batches([corpus], IDS, config.batch_tokens, config.balance, config.seed)
+    return Trainer(model, batches, config, folder, evaluate)
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def parameters_of(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def accuracy(model: Nllb, longest: int, seed: int = 99) -> float:
+    """Share of unseen numbers that are copied without a mistake."""
+    rows = digits(40, longest, seed)
+    ids = torch.ones(len(rows), longest + 2, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row) + 2] = torch.tensor([IDS[FRENCH], *row, 2])
+    prompt = torch.tensor([[2, IDS[ENGLISH]]]).repeat(len(rows), 1)
+    options = GenerationOptions(beams=1, max_new_tokens=longest + 2)
+    found = generate(model.eval(), ids, ids != 1, prompt, options)
+    right = [list(h.tokens) == [IDS[ENGLISH], *row, 2] for row, (h,) in zip(rows, found, strict=True)]
+    return sum(right) / len(right)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_loss_falls_when_copying_digits(optimizer: str, tmp_path: Path) -> None:
+    config = config_of(updates=75, optimizer=optimizer, save_every=1000, evaluate_every=1000)
+    trainer = trainer_in(tmp_path, config)
+    trainer.run()
+    losses = [row["loss"] for row in log_of(tmp_path) if "loss" in row]
+    assert len(losses) == 3
+    assert losses[0] > losses[1] > losses[2]
+    assert losses[2] < 0.75 * losses[0]
+    assert losses[2] < math.log(10)  # better than any guess of digits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_model_learns_to_copy_digits(optimizer: str, tmp_path: Path) -> None:
+    config = config_of(
+        {"d_model": 64, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "moe_token_dropout": 0.1},
+        updates=1200,
+        optimizer=optimizer,
+        batch_tokens=1500,
+        save_every=1000,
+        evaluate_every=2000,
+    )
+    trainer = trainer_in(tmp_path, config)
+    trainer.batches = Batches([copies(20_000, 6)], IDS, config.batch_tokens, 1.0, 0)
+    trainer.run()
+    assert accuracy(trainer.model, 6) >= 0.95
+
+
+class Interruption(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("model", [QUIET, {"dropout": 0.1, "moe_token_dropout": 0.3}], ids=["quiet", "noisy"])
+def test_resumed_run_equals_an_uninterrupted_one(
+    optimizer: str, model: dict[str, float], tmp_path: Path
+) -> None:
+    config = config_of(
+        model,
+        updates=30,
+        optimizer=optimizer,
+        save_every=8,
+        evaluate_every=13,
+        accumulate=2,
+        batch_tokens=200,
+    )
+    whole = trainer_in(tmp_path / "whole", config)
+    whole.run()
+
+    def interrupt(_: Nllb) -> dict[str, float]:
+        torch.rand(7)  # an evaluation may draw numbers too
+        raise Interruption
+
+    parts = tmp_path / "parts"
+    first = trainer_in(parts, config, interrupt)
+    with pytest.raises(Interruption):
+        first.run()
+    assert first.update == 13
+    second = trainer_in(parts, config)
+    second.run()
+    assert (second.update, second.pairs) == (whole.update, whole.pairs)
+    for (name, a), b in zip(parameters_of(whole).items(), parameters_of(second).values(), strict=True):
+        assert torch.equal(a, b), name
+    logs = [[{**row, "seconds": 0} for row in log_of(tmp_path / part)] for part in ("whole", "parts")]
+    # The window of figures that was interrupted holds only what came after.
+    known = ("update", "pairs", "rate")
+    assert [[row.get(k) for k in known] for row in logs[0]] == [
+        [row.get(k) for k in known] for row in logs[1]
+    ]
+
+
+def test_figures_of_a_shortened_window_are_means_too(tmp_path: Path) -> None:
+    config = config_of(updates=25, rate=1e-9, save_every=15, evaluate_every=20)
+
+    def interrupt(_: Nllb) -> dict[str, float]:
+        raise Interruption
+
+    with pytest.raises(Interruption):
+        trainer_in(tmp_path / "parts", config, interrupt).run()
+    trainer_in(tmp_path / "parts", config).run()
+    trainer_in(tmp_path / "whole", config).run()
+    short, full = (next(r for r in log_of(tmp_path / part) if "loss" in r) for part in ("parts", "whole"))
+    for name in ("loss", "aux", "norm"):  # nothing is learnt at this rate, so they stay as they are
+        assert short[name] == pytest.approx(full[name], rel=0.1)
+
+
+def test_log_forgets_what_a_resumed_run_does_again(tmp_path: Path) -> None:
+    config = config_of(updates=30, save_every=20, evaluate_every=1000)
+    trainer = trainer_in(tmp_path, config)
+    trainer.save = lambda: None if trainer.update == 30 else Trainer.save(trainer)  # type: ignore[method-assign]
+    trainer.run()
+    with open(tmp_path / "log.jsonl", "a", encoding="utf-8") as log:
+        log.write('{"update": 30, "pai')  # a crash
+    trainer_in(tmp_path, config).run()
+    assert [row["update"] for row in log_of(tmp_path)] == [25, 30]
+
+
+def test_finished_run_does_nothing_more(tmp_path: Path) -> None:
+    config = config_of(updates=3)
+    trainer_in(tmp_path, config).run()
+    before = (tmp_path / "checkpoint.pt").read_bytes(), (tmp_path / "log.jsonl").read_text()
+    again = trainer_in(tmp_path, config, evaluate=lambda model: pytest.fail("evaluated"))
+    again.run()
+    assert ((tmp_path / "checkpoint.pt").read_bytes(), (tmp_path / "log.jsonl").read_text()) == before
+
+
+def test_evaluation_sees_the_model_at_rest_and_its_figures_are_logged(tmp_path: Path) -> None:
+    training: list[bool] = []
+
+    def evaluate(model: Nllb) -> dict[str, float]:
+        training.append(model.training)
+        return {"chrf": 12.5}
+
+    trainer_in(tmp_path, config_of(updates=7, evaluate_every=3), evaluate).run()
+    assert training == [False] * 3
+    found = [(row["update"], row["chrf"]) for row in log_of(tmp_path) if "chrf" in row]
+    assert found == [(3, 12.5), (6, 12.5), (7, 12.5)]
+
+
+def test_accumulated_batches_count_by_their_tokens(tmp_path: Path) -> None:
+    config = config_of(balance_loss=0.0, clip=1e9)
+    trainer = trainer_in(tmp_path, config)
+    trainer.optimizers.step = lambda: None  # type: ignore[method-assign]
+    batches = [trainer.batches.assemble(rows) for rows in trainer.batches.epoch(0)[:3]]
+    sizes = [int((batch.target[:, 1:] != 1).sum()) for batch in batches]
+    figures = trainer._train(batches)
+    together = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    trainer.model.zero_grad()
+    nll = 0.0
+    for batch in batches:
+        loss, likelihood, _ = trainer.losses(batch, config.label_smoothing)
+        (loss / sum(sizes)).backward()
+        nll += likelihood
+    assert figures["tokens"] == sum(sizes)
+    assert figures["nll"] == pytest.approx(nll)
+    for name, p in trainer.model.named_parameters():
+        if p.grad is not None:
+            torch.testing.assert_close(together[name], p.grad)
+
+
+def test_padding_has_no_part_in_the_loss(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, config_of(balance_loss=0.0))
+    trainer.model.eval()
+    rows = max(trainer.batches.epoch(0), key=len)
+    together = trainer.losses(trainer.batches.assemble(rows), 0.1)
+    alone = [trainer.losses(trainer.batches.assemble(row[None]), 0.1) for row in rows]
+    assert float(together[0].detach()) == pytest.approx(sum(float(a[0].detach()) for a in alone), rel=1e-4)
+    assert together[1] == pytest.approx(sum(a[1] for a in alone), rel=1e-4)
+
+
+def test_loss_that_is_no_number_stops_the_run_before_anything_is_stored(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, config_of(save_every=1))
+    with torch.no_grad():
+        trainer.model.decoder.layer_norm.weight.fill_(math.nan)
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is nan in update 1; lower `rate`.*checkpoint\.pt"
+    ):
+        trainer.run()
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_update_with_an_infinite_gradient_is_skipped_and_logged(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, config_of(updates=25))
+    before = parameters_of(trainer)
+    seen: list[int] = []
+
+    def spoil(gradient: Tensor) -> Tensor:
+        seen.append(trainer.update)
+        if trainer.update == 0:
+            return gradient * math.inf
+        assert trainer.update > 1 or all(
+            torch.equal(a, b) for a, b in zip(before.values(), now(), strict=True)
+        )
+        return gradient
+
+    def now() -> list[Tensor]:
+        return [p.detach() for p in trainer.model.parameters()]
+
+    trainer.model.decoder.layer_norm.weight.register_hook(spoil)
+    trainer.run()
+    assert len(seen) == 25
+    assert not torch.equal(before["shared.weight"], trainer.model.shared.weight)
+    row = next(row for row in log_of(tmp_path) if "loss" in row)
+    assert row["skipped"] == 1
+    assert math.isfinite(row["norm"])
+
+
+def test_crash_while_saving_leaves_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_in(tmp_path, config_of(updates=2))
+    trainer.run()
+    stored = (tmp_path / "checkpoint.pt").read_bytes()
+    whole = torch.save
+
+    def crash(state: object, file: Any) -> None:
+        whole({"half": torch.zeros(10)}, file)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", crash)
+    trainer.update = 3
+    with pytest.raises(OSError, match="disk full"):
+        trainer.save()
+    assert (tmp_path / "checkpoint.pt").read_bytes() == stored
+    again = trainer_in(tmp_path, config_of(updates=2))
+    again.resume()
+    assert again.update == 2
+
+
+def test_stored_checkpoint_loads_without_running_code(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, config_of(updates=2, optimizer="muon"))
+    trainer.run()
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["update"] == 2
+    assert set(state["model"]) == set(trainer.model.state_dict())
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("update", "factor"),
+    [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (70, 1.0), (85, 0.5), (99, 1 / 30), (100, 0)],
+)
+def test_rate_rises_stays_and_falls(update: int, factor: float) -> None:
+    config = TrainingConfig(updates=100, warmup=10, decay=0.3)
+    assert rate_factor(update, config) == pytest.approx(factor)
+
+
+def test_rate_without_warmup_and_decay_is_constant() -> None:
+    config = TrainingConfig(updates=10, warmup=0, decay=0.0)
+    assert [rate_factor(update, config) for update in range(10)] == [1.0] * 10
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_muon_gets_the_matrices_of_the_layers_alone(tied: bool) -> None:
+    config = config_of({"tie_word_embeddings": tied}, optimizer="muon")
+    model = Nllb(config.model_config(VOCABULARY))
+    names = {id(p): name for name, p in model.named_parameters()}
+    matrices, others = (
+        {names[id(p)] for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in Optimizers(model, config).all
+    )
+    assert matrices | others == set(names.values())
+    assert not matrices & others
+    assert "encoder.layers.1.ffn.experts.expert_0.fc1.weight" in matrices
+    assert "decoder.layers.0.cross_attention.q_proj.weight" in matrices
+    special = {"shared.weight", "encoder.layers.1.ffn.router.classifier.weight"}
+    assert special | (set() if tied else {"lm_head.weight"}) <= others
+    assert all(name.endswith(".weight") and ".layers." in name for name in matrices)
+
+
+def test_settings_are_read_from_toml(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(
+        'updates = 7\nexcluded_origins = ["x"]\n[languages]\nfr = "fra_Latn"\n[model]\nd_model = 64\n'
+    )
+    config = TrainingConfig.from_toml(path)
+    assert (config.updates, config.excluded_origins, config.languages) == (7, ("x",), {"fr": FRENCH})
+    assert config.model_config(100).d_model == 64
+    assert config.model_config(100).vocab_size == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("update = 7", "unknown setting 'update'; the settings are .*updates"),
+        ("[model]\nd_modle = 64", "unknown setting model.d_modle; it may have .*d_model"),
+        ("[model]\nvocab_size = 64", "unknown setting model.vocab_size"),
+        ('optimizer = "sgd"', "optimizer 'sgd' is neither 'adamw' nor 'muon'"),
+        ('precision = "fp8"', "precision 'fp8' is none of"),
+    ],
+)
+def test_unknown_setting_is_an_error_that_names_the_known_ones(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(InvalidOption, match=message):
+        TrainingConfig.from_toml(path)
+
+
+def test_precision_is_what_is_asked_for() -> None:
+    cpu = torch.device("cpu")
+    assert resolve_precision("fp32", cpu) == torch.float32
+    assert resolve_precision("bf16", cpu) == torch.bfloat16
+    assert resolve_precision("auto", cpu) in (torch.float32, torch.bfloat16)
+    assert resolve_precision("auto", torch.device("cuda")) == torch.bfloat16
+
+
+def test_bfloat16_gradients_are_near_those_of_full_precision(tmp_path: Path) -> None:
+    gradients = []
+    for precision in ("fp32", "bf16"):
+        trainer = trainer_in(tmp_path / precision, config_of(precision=precision))
+        trainer.model.train()
+        loss, _, aux = trainer.losses(trainer.batches.assemble(trainer.batches.epoch(0)[0]), 0.1)
+        (loss + aux).backward()
+        gradients.append(trainer.model.shared.weight.grad)
+    assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 0.1
+    assert trainer.model.shared.weight.dtype == torch.float32
