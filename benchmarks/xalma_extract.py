@@ -26,8 +26,8 @@ from torch import Tensor
 from dragoman.models.weight_files import Pending, write_shards
 from dragoman.surgery.module_layout import GROUPS, Layout, lora_shapes
 
-EXTRACT = "from dragoman.surgery.module_files import extract_module as f; import sys; f(sys.argv[1], 6, sys.argv[2])"
-IMPORTS = "import dragoman.surgery.module_files"
+IMPORTS = "import sys; from dragoman.surgery.module_files import extract_module"
+EXTRACT = f"{IMPORTS}; extract_module(sys.argv[1], 6, sys.argv[2])"
 
 
 def main() -> None:

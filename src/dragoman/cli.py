@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 import dragoman
+from dragoman import cli_modules
 from dragoman import languages as table
 from dragoman.errors import DragomanError, InvalidOption, InvalidText
 from dragoman.streams import available_lines, decode_line, output_file
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Self-hosted translation with NLLB-200 and NLLB-MoE.",
 )
+app.add_typer(cli_modules.app, name="modules")
 CHUNK = 256  # lines translated together
 
 Model = Annotated[
@@ -86,6 +88,9 @@ def translate(
         float, typer.Option(help="For --sample: only the likeliest tokens up to this mass.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="For --sample.")] = 0,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Not by way of English, even if the model learned no other way.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(help="Sentences translated side by side.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
@@ -107,6 +112,7 @@ def translate(
         "top_p": top_p,
         "seed": seed,
         "batch_size": batch_size,
+        "direct": direct,
     }
     # Before the second or so that loading takes: a misspelled language should be told at once.
     for spelling in (source, target):
@@ -123,6 +129,22 @@ def translate(
         session.run(_chunks(text, input_file, stack), sink, measured)
         sink.flush()
     session.close()
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question, in the language of --lang.")],
+    lang: Annotated[str, typer.Option("--lang", "-l", help="The language of question and answer.")],
+    model: Annotated[str, typer.Option("--model", "-m", envvar="DRAGOMAN_MODEL", help="An X-ALMA model.")],
+    beams: Annotated[int, typer.Option(help="Beam width; 1 is greedy.")] = 5,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 512,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+) -> None:
+    """Ask a chat-tuned model (X-ALMA) an open question."""
+    table.find(lang)
+    from dragoman.translator import Translator
+
+    print(Translator.load(model, device).ask(question, lang, beams=beams, max_new_tokens=max_new_tokens))
 
 
 def _chunks(

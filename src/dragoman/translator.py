@@ -102,7 +102,7 @@ class Translator:
         folder = locate(name)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(load_system(folder, device))
+        return cls(load_system(folder, device, str(name)))
 
     @overload
     def translate(
@@ -141,6 +141,7 @@ class Translator:
         target: str | None = None,
         batch_size: int = 32,
         likely_source: str | None = None,
+        direct: bool = False,
         progress: Progress | None = None,
         **options: Any,
     ) -> Iterator[Translation]:
@@ -148,7 +149,8 @@ class Translator:
 
         A text that can't be translated gives a Translation with an `error`; its neighbours
         don't notice. likely_source: the language of texts too short to detect it; without
-        it, that of most texts before and around. progress: called with (sentences done,
+        it, that of most texts before and around. direct: don't go by way of English between
+        two other languages, even if the model was not trained for it. progress: called with (sentences done,
         sentences known so far).
         """
         settings = self._settings(options)
@@ -166,13 +168,23 @@ class Translator:
         iterator = iter(texts)
         usual = None if likely_source is None else find(likely_source, self.languages)
         while chunk := list(islice(iterator, self.WINDOW)):
-            jobs = self._prepare(chunk, spoken, wanted, usual)
+            jobs = self._prepare(chunk, spoken, wanted, usual, direct)
             ready = [job for job in jobs if isinstance(job, _Job)]
             usual = _most_frequent([job.source for job in ready]) or usual
             count[1] += sum(len(job.parts.segments) * (2 if job.pivot else 1) for job in ready)
             finished = iter(self._translate_jobs(ready, settings, batch_size, done))
             for job in jobs:
                 yield next(finished) if isinstance(job, _Job) else job
+
+    def ask(self, question: str, language: str, **options: Any) -> str:
+        """The answer of a chat-tuned model (X-ALMA) to an open question in `language`.
+
+        options: the fields of `GenerationOptions`. InvalidOption if the model only translates.
+        """
+        answer = getattr(self.system, "ask", None)
+        if answer is None:
+            raise InvalidOption(f"{self.card.name} only translates; questions need X-ALMA (--model)")
+        return str(answer([question], find(language, self.languages).nllb, self._settings(options))[0])
 
     def _settings(self, options: dict[str, Any]) -> GenerationOptions:
         names = GenerationOptions.__dataclass_fields__
@@ -183,7 +195,12 @@ class Translator:
         return GenerationOptions(**options)
 
     def _prepare(
-        self, texts: list[str], source: Language | None, target: Language, usual: Language | None
+        self,
+        texts: list[str],
+        source: Language | None,
+        target: Language,
+        usual: Language | None,
+        direct: bool,
     ) -> list[_Job | Translation]:
         """Find each text's language and split it; what can't be done becomes a failed Translation."""
         found = [self._detect(text) if source is None else None for text in texts]
@@ -202,7 +219,7 @@ class Translator:
                     assert isinstance(detected, DragomanError)
                     raise detected
                 evidence = detected if isinstance(detected, Detection) else None
-                jobs.append(self._job(text, spoken, target, evidence))
+                jobs.append(self._job(text, spoken, target, evidence, direct))
             except DragomanError as error:
                 code = spoken.nllb if spoken else ""
                 jobs.append(Translation("", code, target.nllb, error=error))
@@ -216,12 +233,19 @@ class Translator:
         except DragomanError as error:
             return error
 
-    def _job(self, text: str, source: Language, target: Language, detected: Detection | None) -> _Job:
+    def _job(
+        self, text: str, source: Language, target: Language, detected: Detection | None, direct: bool
+    ) -> _Job:
         if not isinstance(text, str):
             raise InvalidText(f"a text must be a str, not {type(text).__name__}")
         encodable(text)
         pivot = None
-        if self.card.pivot and source != target and self.card.pivot not in (source.nllb, target.nllb):
+        if (
+            not direct
+            and self.card.pivot
+            and source != target
+            and self.card.pivot not in (source.nllb, target.nllb)
+        ):
             pivot = find(self.card.pivot)
         room = self.system.room(source, pivot or target)
         parts = split(text, source.nllb, limit=room, measure=self.system.measure)

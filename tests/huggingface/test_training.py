@@ -9,9 +9,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from dragoman.huggingface import NllbMoeForConditionalGeneration
+from dragoman.huggingface import NllbMoeForConditionalGeneration, NllbTokenizer
 from dragoman.models.checkpoint import load_nllb
 
 Load = Callable[..., NllbMoeForConditionalGeneration]
@@ -215,8 +215,13 @@ def test_adapted_model_generates(load: Load, batch: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
-def test_trainer_trains(load: Load, batch: dict[str, Tensor], tmp_path: Path) -> None:
-    rows = [{name: tensor[i] for name, tensor in batch.items()} for i in range(3)] * 4
+def test_trainer_trains(load: Load, batch: dict[str, Tensor], tmp_path: Path, spm_folder: Path) -> None:
+    lengths = batch["attention_mask"].sum(1).tolist()
+    rows = [
+        {"input_ids": source[:length].tolist(), "labels": target[target != -100].tolist()}
+        for source, length, target in zip(batch["input_ids"], lengths, batch["labels"], strict=True)
+    ]
+    model = load()
     settings = Seq2SeqTrainingArguments(
         output_dir=str(tmp_path),
         per_device_train_batch_size=3,
@@ -229,7 +234,8 @@ def test_trainer_trains(load: Load, batch: dict[str, Tensor], tmp_path: Path) ->
         disable_tqdm=True,
         save_strategy="no",
     )
-    trainer = Seq2SeqTrainer(load(), settings, train_dataset=rows)
+    collator = DataCollatorForSeq2Seq(NllbTokenizer.from_pretrained(spm_folder), model=model)
+    trainer = Seq2SeqTrainer(model, settings, data_collator=collator, train_dataset=rows * 4)
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert len(losses) == 8

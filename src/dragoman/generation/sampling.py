@@ -15,8 +15,15 @@ class SampleSearch:
     width = 1
 
     def __init__(
-        self, input_ids: Tensor, prompt: Tensor, options: GenerationOptions, forced: int, eos: int
+        self,
+        sources: Tensor,
+        keep: Tensor,
+        prompt: Tensor,
+        options: GenerationOptions,
+        forced: int,
+        eos: int,
     ) -> None:
+        """sources: [sentences, time], what their samples are seeded by; keep: False on padding."""
         self.options, self.eos = options, eos
         self.copies = options.n_best if options.sample else 1
         self.history = prompt
@@ -28,8 +35,9 @@ class SampleSearch:
         # A generator per result, seeded by the sentence: a sample ignores its batch mates.
         self.random = []
         if options.sample:
-            for source in input_ids.tolist():
-                key = zlib.crc32(repr([t for t in source if t != 1]).encode())
+            for source, real in zip(sources.tolist(), keep.tolist(), strict=True):
+                tokens = [token for token, is_real in zip(source, real, strict=True) if is_real]
+                key = zlib.crc32(repr(tokens).encode())
                 for copy in range(self.copies):
                     seed = (options.seed * 1000003 + key + copy * 7919) % 2**63
                     self.random.append(torch.Generator().manual_seed(seed))

@@ -160,9 +160,10 @@ class NllbMoeForConditionalGeneration(NllbMoePreTrainedModel, GenerationMixin):
         wanted = Wanted.of(
             self.config, output_attentions, output_hidden_states, output_router_logits, return_dict
         )
-        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-            if decoder_attention_mask is None:
+        if labels is not None:
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+            if decoder_attention_mask is None and past_key_values is None:
                 # Behind the last label there is nothing to predict, so nothing to route or to balance.
                 decoder_attention_mask = (labels != -100).flip(1).cumsum(1).flip(1) > 0
         encoder_trace, decoder_trace = wanted.new_trace(), wanted.new_trace()

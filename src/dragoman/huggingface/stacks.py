@@ -36,6 +36,8 @@ class NllbMoePreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["NllbMoeEncoderLayer", "NllbMoeDecoderLayer"]  # noqa: RUF012
+    # In half precision near-ties between experts would flip.
+    _keep_in_fp32_modules_strict = ["router.classifier"]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     # Old checkpoints store what is computed here, or a bias that is always zero.
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012

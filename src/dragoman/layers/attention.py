@@ -68,10 +68,15 @@ class Attention(nn.Module):
 def attention_with_weights(
     q: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, dropout: float
 ) -> tuple[Tensor, Tensor]:
-    """The same computation spelled out, for callers who want to see the probabilities."""
+    """The same computation spelled out, for callers who want to see the probabilities.
+
+    mask: boolean, True where a query may look, or numbers to add to the scores.
+    """
     scores = q @ key.transpose(-1, -2) * q.shape[-1] ** -0.5
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None and mask.is_floating_point():
+        scores, mask = scores + mask, None
     if mask is not None:
         # A query that sees no key gets zeros, as from PyTorch's kernels, and not NaN.
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)

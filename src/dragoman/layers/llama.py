@@ -36,7 +36,7 @@ class Pass:
 
     rotation: Rotation
     mask: Tensor | None = None
-    """Boolean [rows, 1, queries, keys], True where a query may look; None if nowhere it may not."""
+    """[rows, 1, queries, keys]: boolean, True where a query may look, or to be added to the scores."""
     causal: bool = False
     """Instead of a mask: query i looks at the keys up to i."""
     cache: SelfCache | None = None
@@ -165,13 +165,18 @@ def count_positions(keep: Tensor | None, past: int, time: int, device: torch.dev
 
 
 def self_mask(
-    keep: Tensor | None, past: int, time: int, device: torch.device
+    keep: Tensor | None, past: int, time: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor | None, bool]:
-    """(mask, causal) for attention to a row's own past. keep: boolean [rows, past + time] or None."""
+    """(mask, causal) for attention to a row's own past. keep: boolean [rows, past + time] or None.
+
+    The mask is one to add. A padded query that sees no key then spreads its attention evenly
+    over all, as in transformers 4: losses that take in what padding predicts are the same.
+    """
     if keep is None:
         if past == 0:
             return None, time > 1
         return (causal_mask(time, past, device) if time > 1 else None), False
-    mask = keep[:, None, None, :] & causal_mask(time, past, device)
-    # A padded query may see no key at all; let it see itself, or softmax gives NaN.
-    return mask | torch.eye(past + time, dtype=torch.bool, device=device)[past:], False
+    visible = keep[:, None, None, :] & causal_mask(time, past, device)
+    # Half precision has no room for a score beside its least number.
+    least = -30000.0 if dtype == torch.float16 else torch.finfo(dtype).min
+    return torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, least), False

@@ -158,7 +158,7 @@ class LlamaStack(nn.Module):
             positions = count_positions(keep, past, time, device)
         step = Pass(
             self.rotary(positions, embedded.dtype),
-            *self_mask(keep, past, time, device),
+            *self_mask(keep, past, time, embedded.dtype, device),
             cache=cache,
             routes=self.language.routes(groups, device),
             need_weights=trace.wants_attention,

@@ -63,7 +63,7 @@ class LlamaState:
             self._next = self._next + new
         step = Pass(rotary(positions, x.dtype), cache=self.cache, routes=self._routes)
         if past == 0:
-            step.mask, step.causal = self_mask(self._keep, 0, new, x.device)
+            step.mask, step.causal = self_mask(self._keep, 0, new, x.dtype, x.device)
         else:
             self._mask_later(step, new, past, x.device)
         return step

@@ -6,14 +6,28 @@ from dragoman.errors import ConfigError
 from dragoman.models.config import DENSE, MOE, read_config
 from dragoman.systems.base import Request, System
 
+LLAMAS = ("llama", "xalma")
+
 __all__ = ["Request", "System", "load_system"]
 
 
-def load_system(folder: Path, device: str) -> System:
-    """The system that the model in `folder` belongs to, loaded; ConfigError if it belongs to none."""
-    model_type = read_config(folder).get("model_type")
+def load_system(folder: Path, device: str, name: str | None = None) -> System:
+    """The system that the model in `folder` belongs to, loaded; ConfigError if it belongs to none.
+
+    name: what the user called the model, which tells an X-ALMA from an ALMA.
+    """
+    model_type = "llama" if _is_adapter(folder) else read_config(folder).get("model_type")
     if model_type in (DENSE, MOE):
         from dragoman.systems.nllb import NllbSystem
 
         return NllbSystem.load(folder, device)
-    raise ConfigError(f"{folder}: model_type {model_type!r} is none of {DENSE!r}, {MOE!r}")
+    if model_type in LLAMAS:
+        from dragoman.systems.xalma import XalmaSystem
+
+        return XalmaSystem.load(folder, device, name)
+    known = ", ".join(map(repr, (DENSE, MOE, *LLAMAS)))
+    raise ConfigError(f"{folder}: model_type is {model_type!r}; models of these types are known: {known}")
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()

@@ -109,6 +109,7 @@ def xalma_languages() -> tuple[Language, ...]:
     return tuple(language for language in all_languages() if language.xalma)
 
 
+@cache
 def _name(language: Language) -> str:
     name = find(language.nllb, among=xalma_languages()).xalma_name
     assert name is not None

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dragoman.errors import CheckpointError
 from dragoman.text.tokenizers.charsmap import Charsmap
 from dragoman.text.tokenizers.layout import MASK, SPECIALS, UNK, NllbLayout
+from dragoman.text.tokenizers.libraries import cut_sentencepiece, open_sentencepiece, reading_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SPM_NAME, JSON_NAME = "sentencepiece.bpe.model", "tokenizer.json"
-# Below this many texts threads cost more than they save.
-THREADED_BATCH = 512
 
 
 class Backend(Protocol):
@@ -40,20 +39,12 @@ class SentencePieceBackend:
     """Reads `sentencepiece.bpe.model`."""
 
     def __init__(self, path: str | Path) -> None:
-        from sentencepiece import SentencePieceProcessor
-
-        try:
-            self._processor = SentencePieceProcessor(model_proto=Path(path).read_bytes())
-        except OSError as error:
-            raise CheckpointError(f"{path} can't be read: {error}") from None
-        except RuntimeError as error:
-            raise CheckpointError(f"{path} is no SentencePiece model: {error}") from None
+        self._processor = open_sentencepiece(path)
         self._check(path)
         self.layout = NllbLayout(self._processor.get_piece_size())
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        threads = -1 if len(texts) >= THREADED_BATCH else 1
-        rows = self._processor.encode(texts, out_type=int, num_threads=threads)
+        rows = cut_sentencepiece(self._processor, texts)
         # The file has <unk>, <s>, </s> at 0, 1, 2; of these only <unk> can come out of text.
         return [[i + 1 if i else UNK for i in row] for row in rows]
 
@@ -129,13 +120,8 @@ def open_tokenizer_json(path: str | Path) -> "Tokenizer":
     """A file of the `tokenizers` library; CheckpointError if it is none."""
     from tokenizers import Tokenizer
 
-    try:
+    with reading_json(path):
         return Tokenizer.from_file(str(path))
-    except BaseException as error:
-        # A damaged file makes the library raise a plain Exception or panic, and a panic is none.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise CheckpointError(f"{path} is no tokenizer.json: {error}") from None
 
 
 def tidy(text: str, charsmap: Charsmap | None) -> str:
