@@ -84,6 +84,15 @@ def test_text_without_a_clear_language_is_an_error_that_says_what_to_do(translat
         translator.translate("12 345", target="fr")
 
 
+def test_unclear_text_follows_its_neighbours_only_where_it_may_be_their_language(translator):
+    texts = ["Je ne sais pas où il habite.", "Elle est très gentille.", "Par excellence", "Ich", "12"]
+    results = list(translator.stream(texts, target="en"))
+    for result in results:
+        told = result.detected is not None or any("taken to be French" in w for w in result.warnings)
+        assert told or result.error is not None or result.text == "12"
+    assert results[3].source != "fra_Latn"
+
+
 def test_likely_source_helps_short_texts(translator):
     assert next(translator.stream(["12"], target="fr", likely_source="de")).source == "deu_Latn"
 

@@ -25,7 +25,14 @@ class UnknownLanguage(DragomanError, ValueError):
 
 
 class LanguageNotDetected(DragomanError, ValueError):
-    """The source language was left out and the text gives no clear answer."""
+    """The source language was left out and the text gives no clear answer.
+
+    possible: the languages (NLLB codes) that it may be in; None if it has no letters at all.
+    """
+
+    def __init__(self, message: str, possible: tuple[str, ...] | None = None) -> None:
+        super().__init__(message)
+        self.possible = possible
 
 
 class InvalidText(DragomanError, ValueError):

@@ -76,6 +76,8 @@ class _Job:
     detected: Detection | None
     parts: SplitText
     pivot: Language | None
+    assumed: bool
+    """Whether the source language is that of the texts around it, for want of evidence."""
 
 
 class Translator:
@@ -212,14 +214,14 @@ class Translator:
             if isinstance(detected, Detection):
                 spoken = find(detected.code)
             elif spoken is None:
-                # A short line among others is taken to be in the language of the others.
-                spoken = usual if isinstance(detected, LanguageNotDetected) else None
+                spoken = usual if _may_be(usual, detected) else None
             try:
                 if spoken is None:
                     assert isinstance(detected, DragomanError)
                     raise detected
                 evidence = detected if isinstance(detected, Detection) else None
-                jobs.append(self._job(text, spoken, target, evidence, direct))
+                assumed = source is None and evidence is None and any(c.isalpha() for c in text)
+                jobs.append(self._job(text, spoken, target, evidence, direct, assumed))
             except DragomanError as error:
                 code = spoken.nllb if spoken else ""
                 jobs.append(Translation("", code, target.nllb, error=error))
@@ -234,7 +236,13 @@ class Translator:
             return error
 
     def _job(
-        self, text: str, source: Language, target: Language, detected: Detection | None, direct: bool
+        self,
+        text: str,
+        source: Language,
+        target: Language,
+        detected: Detection | None,
+        direct: bool,
+        assumed: bool,
     ) -> _Job:
         if not isinstance(text, str):
             raise InvalidText(f"a text must be a str, not {type(text).__name__}")
@@ -249,7 +257,7 @@ class Translator:
             pivot = find(self.card.pivot)
         room = self.system.room(source, pivot or target)
         parts = split(text, source.nllb, limit=room, measure=self.system.measure)
-        return _Job(text, source, target, detected, parts, pivot)
+        return _Job(text, source, target, detected, parts, pivot, assumed)
 
     def _translate_jobs(
         self, jobs: list[_Job], options: GenerationOptions, batch_size: int, done: Callable[[int], None]
@@ -284,6 +292,9 @@ class Translator:
             for number, candidate in enumerate(best, 1)
             if not candidate.complete
         )
+        if job.assumed:
+            name = job.source.name
+            warnings = (f"taken to be {name} like the texts around it; its own words don't tell", *warnings)
         text = join(job.parts, [c.text for c in best], job.source.nllb, job.target.nllb)
         pivot = job.pivot.nllb if job.pivot else None
         return Translation(text, job.source.nllb, job.target.nllb, sentences, job.detected, pivot, warnings)
@@ -320,6 +331,13 @@ class Translator:
         system = self.system
         text, complete = system.decode(hypothesis, request), system.is_complete(hypothesis)
         return Candidate(text, hypothesis.score, system.tokens(hypothesis), complete)
+
+
+def _may_be(usual: Language | None, detected: Detection | DragomanError | None) -> bool:
+    """Whether a text that shows no clear language may be in that of the texts around it."""
+    if usual is None or not isinstance(detected, LanguageNotDetected):
+        return False
+    return detected.possible is None or usual.nllb in detected.possible
 
 
 def _most_frequent(languages: list[Language]) -> Language | None:

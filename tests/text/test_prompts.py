@@ -3,7 +3,7 @@
 import json
 import random
 import string
-import warnings
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -206,19 +206,17 @@ def test_ids_of_any_text_without_fragments_are_those_of_the_whole(
 
 @pytest.mark.parametrize("legacy", [True, False])
 def test_ids_are_those_of_transformers(
-    llama_folder: Path, tmp_path: Path, sentences: list[str], legacy: bool
+    llama_folder: Path,
+    theirs_of: Callable[..., Any],
+    tmp_path: Path,
+    sentences: list[str],
+    legacy: bool,
 ) -> None:
-    transformers = pytest.importorskip("transformers")
     template = "{{ bos_token }}[INST] {{ messages[0]['content'].strip() }} [/INST]"
-    config = {"legacy": legacy, "add_bos_token": True, "chat_template": template}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    (tmp_path / "tokenizer.model").write_bytes((llama_folder / "tokenizer.model").read_bytes())
-    ours = LlamaTokenizer.from_folder(tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs = transformers.LlamaTokenizer.from_pretrained(str(tmp_path))
+    theirs = theirs_of(tmp_path, legacy=legacy, add_bos_token=True, chat_template=template)
+    ours = LlamaTokenizer.from_folder(llama_folder, legacy=legacy)
     assert ours.tokens(encode(ask_prompt("x"), ours))[:2] == ["<s>", "▁[" if legacy else "["]
-    for text in sentences:
+    for text in [*sentences, "  two  spaces\n   three\n \n"]:
         if "</s>" in text:
             continue
         plain = alma_prompt(text, GERMAN, ENGLISH, SHOTS)

@@ -31,6 +31,7 @@ SAMPLE = 10_000
 
 # A text is foreign if a language outside has 0.3 or more while all those inside have less than 0.1 together.
 _FOREIGN, _AT_HOME = 0.3, 0.1
+_POSSIBLE = 0.1
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,11 @@ def _fail(judgement: _Judgement, among: Collection[str]) -> NoReturn:
         problem = f"The text doesn't tell its language clearly enough. It might be {names}."
     others = ["fra_Latn"] if "fra_Latn" in among or not among else sorted(among)
     example = [*guesses, *candidates, find(others[0])][0].short_code
-    raise LanguageNotDetected(f"{problem} Say which language it is, such as: --from {example}")
+    possible = tuple(guess.code for guess in judgement.guesses if guess.confidence >= _POSSIBLE)
+    raise LanguageNotDetected(
+        f"{problem} Say which language it is, such as: --from {example}",
+        None if not judgement.scripts else () if judgement.foreign else possible,
+    )
 
 
 def _describe(judgement: _Judgement) -> str:

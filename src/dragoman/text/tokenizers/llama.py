@@ -153,7 +153,8 @@ class LlamaTokenizer:
     def encode(self, text: str, bos: bool = True) -> list[int]:
         """The ids of one text, with `<s>` in front unless told not to.
 
-        As SentencePiece does it; transformers 5 loses a space where a text begins with some.
+        They are SentencePiece's. Those of transformers 5 differ in spaces: where a text begins
+        with some it loses one, and from a tokenizer.model alone it joins runs of them too early.
         """
         return [BOS] * bos + self.encode_pieces([valid_text(text)])[0]
 

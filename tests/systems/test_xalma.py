@@ -1,0 +1,113 @@
+"""X-ALMA from text to text, with a toy checkpoint of the published layout."""
+
+import json
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+
+from dragoman.errors import InvalidOption, UnknownLanguage
+from dragoman.generation.options import GenerationOptions
+from dragoman.languages import find
+from dragoman.models.llama import Llama
+from dragoman.models.llama_config import LlamaConfig
+from dragoman.models.weight_files import write_shards
+from dragoman.surgery.language_modules import groups
+from dragoman.systems import Request
+from dragoman.translator import Translator
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(scope="module")
+def combined(tmp_path_factory) -> Path:
+    """A random combined checkpoint with a Llama-2-like tokenizer of 900 pieces."""
+    folder = tmp_path_factory.mktemp("hub") / "X-ALMA"
+    folder.mkdir()
+    lines = (DATA / "multilingual.txt").read_text(encoding="utf-8").splitlines()
+    for path in sorted((DATA / "tatoeba").glob("*.tsv")):
+        lines += [line.split("\t")[1] for line in path.read_text(encoding="utf-8").splitlines()]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=900,
+        model_type="bpe",
+        byte_fallback=True,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        character_coverage=0.98,
+        minloglevel=2,
+    )
+    config = json.loads((DATA / "golden" / "xalma" / "config.json").read_text())
+    config |= {"vocab_size": 900, "max_position_embeddings": 1024}
+    (folder / "config.json").write_text(json.dumps(config))
+    model = Llama(LlamaConfig.from_dict(config), groups=range(1, 9))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(0, 0.05, generator=generator)
+    write_shards(folder, model.state_dict(), None, 10**9)
+    return folder
+
+
+@pytest.fixture
+def xalma(combined) -> Translator:
+    return Translator.load(combined, device="cpu")
+
+
+OPTIONS = {"max_new_tokens": 10, "beams": 2}
+
+
+def test_speaks_fifty_languages_and_reads_modules_when_needed(xalma):
+    assert len(xalma.languages) == 50
+    assert groups(xalma.system.model) == ()
+    xalma.translate("Good night.", "en", "zh", **OPTIONS)
+    assert groups(xalma.system.model) == (6,)
+    xalma.translate("Guten Tag.", "de", "en", **OPTIONS)
+    assert groups(xalma.system.model) == (1, 6)
+
+
+def test_batch_mixes_groups_without_changing_results(xalma):
+    texts = {"zh": "Good night.", "de": "I am tired.", "ar": "Where are you?", "ru": "Come in."}
+    alone = {code: next(xalma.stream([text], "en", code, **OPTIONS)) for code, text in texts.items()}
+    requests = [alone[code].sentences[0] for code in texts]
+    batch = [Request(text, find("en"), find(code)) for code, text in texts.items()]
+    found = xalma.system.run(xalma.system.encode(batch), batch, GenerationOptions(**OPTIONS))
+    mixed = [xalma.system.tokens(ranked[0]) for ranked in found]
+    assert mixed == [sentence.candidates[0].tokens for sentence in requests]
+
+
+def test_other_pairs_go_through_english_unless_direct(xalma):
+    assert next(xalma.stream(["Guten Tag."], "de", "fr", **OPTIONS)).pivot == "eng_Latn"
+    assert next(xalma.stream(["Guten Tag."], "de", "fr", direct=True, **OPTIONS)).pivot is None
+
+
+def test_language_without_a_module_is_an_error(xalma):
+    with pytest.raises(UnknownLanguage, match="Basque"):
+        xalma.translate("Hello.", "en", "eu")
+
+
+def test_long_text_is_split_and_no_prompt_loses_its_end(xalma):
+    text = "I have a dog. " * 40
+    result = next(xalma.stream([text], "en", "de", beams=1, max_new_tokens=4))
+    assert len(result.sentences) == 40
+    long = "one dog and " * 200
+    result = next(xalma.stream([long], "en", "de", beams=1, max_new_tokens=4))
+    assert len(result.sentences) > 1
+    assert all(xalma.system.measure(s.source) <= 200 for s in result.sentences)
+
+
+def test_questions_need_a_chat_model(xalma, translator):
+    assert isinstance(xalma.ask("Wie geht es dir?", "de", **OPTIONS), str)
+    with pytest.raises(UnknownLanguage):
+        xalma.ask("How are you?", "en")
+    with pytest.raises(InvalidOption, match="only translates"):
+        translator.ask("Wie geht es dir?", "de")
