@@ -225,12 +225,6 @@ def test_fraction_of_zero_or_less_means_the_capacity_of_training(fraction: float
     assert router.capacity(23) == router.train().capacity(23) == 10
 
 
-def test_least_training_capacity_counts_where_the_even_share_is_less() -> None:
-    router = router_with(replace(OPTIONS, least_training_capacity=8), training=True)
-    assert [router.capacity(count) for count in (5, 20, 21)] == [8, 8, 10]
-    assert router.eval().capacity(5) is None
-
-
 def test_sampled_second_expert_follows_the_softmax_of_the_rest() -> None:
     router = router_with(replace(OPTIONS, second_expert_policy="sampling"))
     logits = torch.tensor([2.5, 1.0, 0.0, 0.5, -1.0]).expand(20_000, -1)
@@ -348,11 +342,16 @@ def even_luck(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "rand", rand)
 
 
+@pytest.fixture
+def room_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is dropped in training either."""
+    monkeypatch.setattr(Top2Router, "capacity", lambda self, tokens: None)
+
+
 @torch.no_grad()
-@pytest.mark.usefixtures("even_luck")
+@pytest.mark.usefixtures("even_luck", "room_for_all")
 def test_expert_masking_zeroes_its_share_of_whole_rows_without_rescaling() -> None:
-    # Enough places for every token in training too.
-    options = replace(OPTIONS, expert_output_masking=0.2, least_training_capacity=100)
+    options = replace(OPTIONS, expert_output_masking=0.2)
     mlp, x = sparse_with(options), tokens(50)
     one, two = both_parts(mlp, x)
     out = mlp.train()(x[None])[0][0]
@@ -375,9 +374,9 @@ def test_expert_masking_scales_at_inference(dtype: torch.dtype) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.usefixtures("even_luck")
+@pytest.mark.usefixtures("even_luck", "room_for_all")
 def test_final_masking_zeroes_whole_tokens_in_training_and_scales_at_inference() -> None:
-    options = replace(OPTIONS, final_output_masking=0.3, least_training_capacity=100)
+    options = replace(OPTIONS, final_output_masking=0.3)
     mlp, x = sparse_with(options), tokens(50)
     plain = sum(both_parts(mlp, x))
     torch.testing.assert_close(mlp(x[None])[0][0], plain * 0.7)
@@ -388,8 +387,9 @@ def test_final_masking_zeroes_whole_tokens_in_training_and_scales_at_inference()
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("room_for_all")
 def test_without_masking_training_and_inference_agree() -> None:
-    mlp, x = sparse_with(replace(OPTIONS, least_training_capacity=100)), tokens()[None]
+    mlp, x = sparse_with(OPTIONS), tokens()[None]
     torch.testing.assert_close(mlp(x)[0], mlp.train()(x)[0])
 
 

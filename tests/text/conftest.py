@@ -86,11 +86,11 @@ def train_llama(path: Path) -> Path:
         sentence_iterator=iter(lines),
     )
     content = path.read_bytes()
-    for piece, score, kind in SpmFile.read(path).pieces:
+    for place, (piece, score, kind) in enumerate(SpmFile.read(path).pieces):
         if kind == NORMAL and len(piece) > 1 and not piece.strip("▁"):
             name = piece.encode("utf-8")
             start = b"\x0a" + bytes([len(name)]) + name + b"\x15"
-            content = content.replace(start + pack("<f", score), start + pack("<f", -1e9))
+            content = content.replace(start + pack("<f", score), start + pack("<f", -1e6 - place))
     path.write_bytes(content)
     return path
 
@@ -103,6 +103,12 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+BOS_FIRST = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+}
 PREPEND = {
     "type": "Sequence",
     "normalizers": [
@@ -130,7 +136,7 @@ def write_llama_json(folder: Path, target: Path, **changes: Any) -> Path:
         "added_tokens": [{"id": i, "content": names[i], **special} for i in range(3)],
         "normalizer": PREPEND,
         "pre_tokenizer": None,
-        "post_processor": None,
+        "post_processor": BOS_FIRST,
         "decoder": None,
         "model": {**model, **changes.pop("model", {})},
         **changes,

@@ -53,6 +53,8 @@ class GenerationOptions:
             )
         if any(isinstance(t, bool) or not isinstance(t, int) or t < 0 for t in self.suppress):
             raise InvalidOption(f"suppress is {self.suppress!r}; it must hold token ids, from 0 on")
+        if not self.sample and (self.temperature != 1.0 or self.top_k or self.top_p != 1.0):
+            raise InvalidOption("temperature, top_k and top_p are for sampling; set sample=True (--sample)")
         if self.sample and self.beams > 1:
             raise InvalidOption(f"sampling keeps one hypothesis; set beams=1 (it is {self.beams})")
         if not self.sample and self.n_best > self.beams:

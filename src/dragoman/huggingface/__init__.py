@@ -12,6 +12,13 @@ from dragoman.huggingface.moe import NllbMoeSparseMLP, NllbMoeTop2Router
 from dragoman.huggingface.nllb_moe import NllbMoeForConditionalGeneration, NllbMoeModel
 from dragoman.huggingface.stacks import NllbMoeDecoder, NllbMoeEncoder, NllbMoePreTrainedModel
 from dragoman.huggingface.tokenizer import NllbTokenizer, NllbTokenizerFast
+from dragoman.huggingface.xalma import XALMAForCausalLM, XALMAModel, XALMAPreTrainedModel
+from dragoman.huggingface.xalma_configuration import XALMAConfig
+from dragoman.huggingface.xalma_heads import (
+    XALMAForQuestionAnswering,
+    XALMAForSequenceClassification,
+    XALMAForTokenClassification,
+)
 
 __all__ = [
     "NllbMoeConfig",
@@ -24,6 +31,13 @@ __all__ = [
     "NllbMoeTop2Router",
     "NllbTokenizer",
     "NllbTokenizerFast",
+    "XALMAConfig",
+    "XALMAForCausalLM",
+    "XALMAForQuestionAnswering",
+    "XALMAForSequenceClassification",
+    "XALMAForTokenClassification",
+    "XALMAModel",
+    "XALMAPreTrainedModel",
     "register",
 ]
 
@@ -42,6 +56,24 @@ def register() -> None:
         transformers.AutoTokenizer.register(
             config, tokenizer_class=NllbTokenizer, fast_tokenizer_class=NllbTokenizerFast, exist_ok=True
         )
+    _register_xalma()
+
+
+def _register_xalma() -> None:
+    transformers.AutoConfig.register("xalma", XALMAConfig, exist_ok=True)
+    models = (
+        (transformers.AutoModel, XALMAModel),
+        (transformers.AutoModelForCausalLM, XALMAForCausalLM),
+        (transformers.AutoModelForPreTraining, XALMAForCausalLM),
+        (transformers.AutoModelForSequenceClassification, XALMAForSequenceClassification),
+        (transformers.AutoModelForQuestionAnswering, XALMAForQuestionAnswering),
+        (transformers.AutoModelForTokenClassification, XALMAForTokenClassification),
+    )
+    for auto, model in models:
+        auto.register(XALMAConfig, model, exist_ok=True)
+    transformers.AutoTokenizer.register(
+        XALMAConfig, tokenizer_class=transformers.LlamaTokenizer, exist_ok=True
+    )
 
 
 register()

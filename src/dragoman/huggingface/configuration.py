@@ -11,9 +11,8 @@ class NllbMoeConfig(transformers.NllbMoeConfig):
     """transformers' config of NLLB-MoE, field by field, and one field of our own.
 
     Two fields mean other things than one would guess. `router_ignore_padding_tokens=False`
-    is the published setting and keeps padding away from the experts. `expert_capacity` counts
-    in training alone: an expert takes that many tokens of a batch, or twice its even share if
-    that is more. `moe_final_output_dropout` masks the combined output of the experts of a token
+    is the published setting and keeps padding away from the experts. `expert_capacity` has no
+    effect: in training an expert takes twice its even share of a batch. `moe_final_output_dropout` masks the combined output of the experts of a token
     as `moe_token_dropout` masks that of each one.
     """
 

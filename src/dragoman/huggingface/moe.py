@@ -24,14 +24,14 @@ class NllbMoeTop2Router(Top2Router):
     - an additive attention mask [batch, 1, queries, keys], whose last row of queries says
       which of the keys are padding. Keys from a cache come first and are passed over.
 
-    In training an expert takes `config.expert_capacity` tokens, of however many.
+    In training an expert takes twice its even share of the tokens, as in fairseq;
+    `config.expert_capacity`, by which transformers 4.57 goes instead, is read by nothing.
     """
 
     def __init__(self, config: NllbMoeConfig) -> None:
         shape = plain_config(config)
         super().__init__(shape.d_model, shape.moe_options())
         self.num_experts = shape.num_experts
-        self.expert_capacity = shape.expert_capacity
 
     def forward(  # type: ignore[override]
         self, hidden_states: Tensor, padding_mask: Tensor | bool | None = None
@@ -61,12 +61,6 @@ class NllbMoeTop2Router(Top2Router):
     def add_noise(self, logits: Tensor) -> Tensor:
         """Noise for the policy "sampling", left in `logits`."""
         return logits.detach().copy_(super().add_noise(logits))
-
-    def capacity(self, tokens: int) -> int | None:
-        """How many tokens an expert takes from a batch of `tokens`; None if any number."""
-        if self.training or self.options.eval_capacity_fraction <= 0:
-            return self.expert_capacity
-        return super().capacity(tokens)
 
 
 class NllbMoeSparseMLP(SparseMLP):

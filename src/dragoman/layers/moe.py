@@ -26,8 +26,6 @@ class MoeOptions:
     normalize_before_dropping: bool = False
     batch_prioritized: bool = False
     eval_capacity_fraction: float = 1.0
-    least_training_capacity: int = 0
-    """Tokens an expert takes from any training batch, however small its even share is."""
     route_padding: bool = False
     router_bias: bool = False
     router_dtype: torch.dtype = torch.float32
@@ -150,8 +148,7 @@ class Top2Router(nn.Module):
         """
         fraction = self.options.eval_capacity_fraction
         if self.training or fraction <= 0:
-            share = 2 * math.ceil(tokens / self.options.num_experts)
-            return max(share, self.options.least_training_capacity)
+            return 2 * math.ceil(tokens / self.options.num_experts)
         # A token reaches an expert at most once, so a capacity of `tokens` can't be exceeded.
         return None if fraction >= 1 else math.ceil(fraction * tokens)
 

@@ -77,7 +77,9 @@ class RotaryOptions:
         if given.get("factor") is None and original and longest:
             given["factor"] = longest / original
         if given.get("partial_rotary_factor") not in (None, 1.0):
-            raise ConfigError("partial_rotary_factor is set in the model's config; Llama turns whole heads only")
+            raise ConfigError(
+                "partial_rotary_factor is set in the model's config; Llama turns whole heads only"
+            )
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in given.items() if name in known and value is not None})
 
@@ -93,7 +95,9 @@ class Rotary:
 
     def __init__(self, head_dim: int, options: RotaryOptions, max_positions: int) -> None:
         if head_dim % 2:
-            raise ConfigError(f"head_dim is {head_dim} in the model's config; rotary positions need an even one")
+            raise ConfigError(
+                f"head_dim is {head_dim} in the model's config; rotary positions need an even one"
+            )
         self.head_dim, self.options, self.max_positions = head_dim, options, max_positions
         self.scale = _attention_factor(options, max_positions) if options.rope_type == "yarn" else 1.0
         self._frequencies: dict[torch.device, Tensor] = {}

@@ -49,8 +49,6 @@ class NllbConfig:
     encoder_sparse_step: int = 4
     decoder_sparse_step: int = 4
     num_experts: int = 128
-    expert_capacity: int = 64
-    """Tokens an expert takes in training even where 2*ceil(tokens/experts) is less."""
     second_expert_policy: SecondExpertPolicy = "all"
     normalize_router_prob_before_dropping: bool = False
     batch_prioritized_routing: bool = False
@@ -126,7 +124,6 @@ class NllbConfig:
             normalize_before_dropping=self.normalize_router_prob_before_dropping,
             batch_prioritized=self.batch_prioritized_routing,
             eval_capacity_fraction=self.moe_eval_capacity_token_fraction,
-            least_training_capacity=self.expert_capacity,
             # The published flag says the opposite of its name: False means padding is NOT routed.
             route_padding=self.router_ignore_padding_tokens,
             router_bias=self.router_bias,

@@ -54,7 +54,9 @@ class LlamaConfig:
             )
         if self.hidden_act not in ACTIVATIONS:
             choices = ", ".join(map(repr, ACTIVATIONS))
-            raise ConfigError(f"hidden_act is {self.hidden_act!r} in the model's config; it must be one of {choices}")
+            raise ConfigError(
+                f"hidden_act is {self.hidden_act!r} in the model's config; it must be one of {choices}"
+            )
         for name in _COUNTS:
             value, least = getattr(self, name), int(name not in ("num_key_value_heads", "head_dim"))
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

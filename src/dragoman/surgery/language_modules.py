@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
 from dragoman.layers.low_rank import AdaptedProjections
 from dragoman.models.llama import LlamaStack, Original
-from dragoman.surgery.module_folders import ADAPTER_CONFIG, Module, Reader, has_weights, open_adapter, open_model
+from dragoman.surgery.module_folders import (
+    ADAPTER_CONFIG,
+    Module,
+    Reader,
+    has_weights,
+    open_adapter,
+    open_model,
+)
 from dragoman.surgery.module_layout import (
     PARTS,
     Layout,
@@ -32,9 +39,7 @@ def groups(model: nn.Module) -> tuple[int, ...]:
     return tuple(sorted(stack_of(model).language.scales))
 
 
-def attach_(
-    model: nn.Module, group: int, source: Source | None = None, scale: float | None = None
-) -> None:
+def attach_(model: nn.Module, group: int, source: Source | None = None, scale: float | None = None) -> None:
     """Give rows of `group` their module. Only this module's tensors are read.
 
     source: where it is; None means the combined checkpoint that the model came from. scale:
@@ -154,7 +159,9 @@ def find_module(folder: str | Path, group: int) -> Module:
     if (folder / ADAPTER_CONFIG).is_file():
         module = open_adapter(folder)
         if module.group not in (None, group):
-            raise CheckpointError(f"{folder} says it is the module of group {module.group}, not of group {group}")
+            raise CheckpointError(
+                f"{folder} says it is the module of group {module.group}, not of group {group}"
+            )
         return module
     if not has_weights(folder):
         raise CheckpointError(f"{folder} holds neither a combined checkpoint nor a PEFT adapter")

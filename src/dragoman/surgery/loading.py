@@ -106,11 +106,15 @@ def _merged_group(found: ModelFolder, given: int | None, has_adapter: bool) -> i
     if found.is_combined or found.mark == "base" or has_adapter:
         if given is not None:
             kind = "a combined checkpoint" if found.is_combined else "a base"
-            raise InvalidOption(f"merged_group is {given}, but {found.path} is used as {kind}: nothing is merged in it")
+            raise InvalidOption(
+                f"merged_group is {given}, but {found.path} is used as {kind}: nothing is merged in it"
+            )
         return None
     marked = int(found.mark) if found.mark and found.mark.isdecimal() else None
     if marked is not None and given not in (None, marked):
-        raise InvalidOption(f"merged_group is {given}, but {found.path} says that group {marked} is merged in it")
+        raise InvalidOption(
+            f"merged_group is {given}, but {found.path} says that group {marked} is merged in it"
+        )
     return given or marked or guess_group(found.path) or ANY
 
 
@@ -125,7 +129,9 @@ def _modules(
         if absent:
             there = ", ".join(map(str, sorted(found.modules)))
             raise CheckpointError(f"{found.path} holds no module of group {absent[0]}; groups there: {there}")
-        return {group: found.modules[group] for group in (sorted(found.modules) if asked is None else asked)}, None
+        return {
+            group: found.modules[group] for group in (sorted(found.modules) if asked is None else asked)
+        }, None
     if asked and asked != (merged,):
         raise InvalidOption(
             f"{found.path} holds plain weights and no modules to choose from, so groups can't be {list(asked)}. "
@@ -138,15 +144,23 @@ def _adapters(
     found: ModelFolder, asked: tuple[int, ...] | None, adapter: Adapters
 ) -> tuple[dict[int, Module], Module | None]:
     if found.is_combined:
-        raise InvalidOption(f"{found.path} is a combined checkpoint; adapters go with its base alone. See attach_")
+        raise InvalidOption(
+            f"{found.path} is a combined checkpoint; adapters go with its base alone. See attach_"
+        )
     if found.mark not in (None, "base"):
-        raise InvalidOption(f"{found.path} has a module merged into it already; give the base it was made from")
+        raise InvalidOption(
+            f"{found.path} has a module merged into it already; give the base it was made from"
+        )
     if isinstance(adapter, Mapping):
         if asked is not None and set(asked) != set(adapter):
-            raise InvalidOption(f"groups are {list(asked)}, the adapters' are {list(adapter)}; leave groups out")
+            raise InvalidOption(
+                f"groups are {list(asked)}, the adapters' are {list(adapter)}; leave groups out"
+            )
         return {group: _open(found, path, group) for group, path in adapter.items()}, None
     if asked is not None and len(asked) != 1:
-        raise InvalidOption(f"groups are {list(asked)}, but one adapter has one group; give adapters by group")
+        raise InvalidOption(
+            f"groups are {list(asked)}, but one adapter has one group; give adapters by group"
+        )
     group = asked[0] if asked else None
     module = _open(found, adapter, group)
     group = group or module.group or guess_group(Path(adapter))
@@ -161,7 +175,9 @@ def _open(found: ModelFolder, adapter: str | Path, group: int | None) -> Module:
         )
     module = open_adapter(adapter, found)
     if group is not None and module.group not in (None, group):
-        raise CheckpointError(f"{adapter} says it is the module of group {module.group}, not of group {group}")
+        raise CheckpointError(
+            f"{adapter} says it is the module of group {module.group}, not of group {group}"
+        )
     return module
 
 

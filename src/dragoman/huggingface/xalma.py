@@ -1,0 +1,253 @@
+"""X-ALMA as transformers models, so that `generate`, `Trainer`, PEFT and `device_map` work.
+
+They adopt the children of the plain stack in `dragoman.models.llama` and borrow its forward:
+parameters have the names of the combined checkpoint, and nothing is computed here.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils import logging
+
+from dragoman.errors import LanguageModuleError
+from dragoman.huggingface.cache import CacheAdapter
+from dragoman.huggingface.outputs import Wanted, length_of, real_tokens
+from dragoman.huggingface.xalma_configuration import XALMAConfig, plain_llama_config
+from dragoman.layers.llama import Pass
+from dragoman.layers.low_rank import AdaptedProjections
+from dragoman.models.llama import LlamaLayer, LlamaStack
+from dragoman.models.xalma import row_groups
+from dragoman.surgery.language_modules import stack_of
+
+logger = logging.get_logger(__name__)
+
+Lang = str | Sequence[str] | None
+"""The language other than English: one for all rows, or one for each."""
+
+
+class XALMADecoderLayer(LlamaLayer):
+    """The plain layer, which may be on another device than the one before it."""
+
+    def forward(self, x: Tensor, step: Pass) -> tuple[Tensor, Tensor | None]:
+        """[rows, time, hidden] -> the same, and the attention probabilities if asked for."""
+        return super().forward(x, step if step.rotation[0].device == x.device else _moved(step, x.device))
+
+
+def _moved(step: Pass, device: torch.device) -> Pass:
+    """The same pass on another device; its cache sees to itself."""
+    cos, sin = (part.to(device) for part in step.rotation)
+    mask = None if step.mask is None else step.mask.to(device)
+    routes = step.routes and replace(step.routes, order=step.routes.order.to(device))
+    return replace(step, rotation=(cos, sin), mask=mask, routes=routes)
+
+
+class XALMAPreTrainedModel(PreTrainedModel):
+    """What all of them share."""
+
+    config: XALMAConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["XALMADecoderLayer"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+
+    def __init__(self, config: XALMAConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        # Modules that the config leaves out are left in the file without a word.
+        others = "|".join(rf"{group}\." for group in config.groups)
+        left_out = rf"_lora_[AB]\.(?!{others})\d" if others else r"_lora_[AB]\.\d"
+        self._keys_to_ignore_on_load_unexpected = [left_out, r"rotary_emb\.inv_freq$"]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Fresh modules change nothing: B is zero. (The authors' have noise in A and B both.)"""
+        super()._init_weights(module)
+        if isinstance(module, AdaptedProjections):
+            for name, child in module.named_children():
+                for linear in child.children() if name.endswith("_lora_B") else ():
+                    init.zeros_(linear.weight)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As in transformers, with the modules that are attached now.
+
+        Raises LanguageModuleError if one of them is merged into the weights, or has another
+        scale than the config's `lora_alpha`: the folder could not say so.
+        """
+        language = stack_of(self).language
+        groups = sorted(language.scales)
+        if groups and language.merged is not None:
+            raise LanguageModuleError(
+                f"group {language.merged} is merged into the weights while modules are attached; unmerge_ the "
+                "model before it is saved, or detach_ all modules to save the merged weights alone"
+            )
+        odd = {group: scale for group, scale in language.scales.items() if scale != self.config.lora_alpha}
+        if odd:
+            raise LanguageModuleError(
+                f"modules have the scales {odd}, but a folder has one for all, lora_alpha = "
+                f"{self.config.lora_alpha}; attach_ them with that scale, their B multiplied to make up for it"
+            )
+        self.config.lora_groups = groups
+        self.config.merged_group = language.merged
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+
+class XALMAModel(XALMAPreTrainedModel):
+    """The decoder without an output layer."""
+
+    # One forward serves the plain stack and this, and looks for it here.
+    gradient_checkpointing = False
+
+    def __init__(self, config: XALMAConfig) -> None:
+        super().__init__(config)
+        shape = plain_llama_config(config)
+        plain = LlamaStack(shape, config.groups)
+        for name, child in plain.named_children():
+            self.add_module(name, child)
+        self.layers = nn.ModuleList(
+            XALMADecoderLayer(shape, index, config.groups) for index in range(shape.num_hidden_layers)
+        )
+        self.shape, self.rotary, self.language = plain.shape, plain.rotary, plain.language
+        self.language.merged = config.merged_group
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        lang: Lang = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast | tuple:
+        """input_ids: [batch, time], the positions that come after those in `past_key_values`.
+
+        attention_mask: [batch, past + time], 1 for tokens, 0 for padding on either side. lang: the
+        language other than English, one for all rows or one for each. Without position_ids the
+        positions are counted, padding left out. Raises UnknownLanguage, with the choices, if
+        lang has no module or is missing; LanguageModuleError if its module is not loaded.
+        """
+        wanted = Wanted.of(self.config, output_attentions, output_hidden_states, False, return_dict)
+        trace = wanted.new_trace()
+        time = length_of(input_ids, inputs_embeds)
+        rows = len(input_ids if inputs_embeds is None else inputs_embeds)  # type: ignore[arg-type]
+        groups = row_groups(lang, rows)
+        past_key_values = self._cache(past_key_values, use_cache)
+        cache = None if past_key_values is None else CacheAdapter(past_key_values)
+        past = 0 if cache is None else cache.length
+        keep = real_tokens(attention_mask, "attention_mask", past + time)
+        hidden = LlamaStack.forward(
+            self,  # type: ignore[arg-type]
+            input_ids,
+            keep,
+            groups,
+            position_ids,
+            cache,
+            trace,
+            inputs_embeds,
+        )
+        output = BaseModelOutputWithPast(
+            last_hidden_state=hidden,  # type: ignore[arg-type]
+            past_key_values=past_key_values,
+            hidden_states=wanted.hidden(trace),  # type: ignore[arg-type]
+            attentions=wanted.own_attention(trace),  # type: ignore[arg-type]
+        )
+        return wanted.form(output)
+
+    def _cache(self, given: Cache | None, wanted: bool | None) -> Cache | None:
+        """The cache to use: the given one, or a new one if it is wanted."""
+        if self.training and self.gradient_checkpointing:
+            if given is not None or wanted:
+                # Layers that run twice would enter their keys twice.
+                logger.warning_once("there is no cache while gradients are checkpointed; none is used")
+            return None
+        if given is not None:
+            return given
+        if wanted is None:
+            wanted = self.config.use_cache and not self.training
+        return DynamicCache() if wanted else None
+
+
+class XALMAForCausalLM(XALMAPreTrainedModel, GenerationMixin):
+    """The translation model. `generate` takes `lang` too."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: XALMAConfig) -> None:
+        super().__init__(config)
+        self.model = XALMAModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @staticmethod
+    def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+        """Leave the mask as it is when `generate` uses a static cache; ours says where it ends."""
+        return attention_mask
+
+    def _expand_inputs_for_generation(  # type: ignore[override]
+        self, expand_size: int = 1, *args: Any, lang: Lang = None, **kwargs: Any
+    ) -> tuple[Tensor | None, dict[str, Any]]:
+        """Give every beam or sample the language of its row."""
+        given = kwargs.get("input_ids")
+        given = kwargs.get("inputs_embeds") if given is None else given
+        if given is not None:
+            row_groups(lang, len(given))  # said before the rows are multiplied
+        if lang is not None and not isinstance(lang, str):
+            lang = [each for each in lang for _ in range(expand_size)]
+        ids, expanded = super()._expand_inputs_for_generation(expand_size, *args, **kwargs)
+        return ids, {**expanded, "lang": lang}
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        lang: Lang = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast | tuple:
+        """Logits [batch, time, vocabulary]; with `labels` [batch, time] the loss as well.
+
+        labels are the input_ids themselves, -100 where nothing is to be learnt (padding has to be
+        that): they are shifted here. logits_to_keep: so many last positions, or which ones; 0
+        means all. The other arguments are those of `XALMAModel`.
+        """
+        wanted = Wanted.of(self.config, output_attentions, output_hidden_states, False, return_dict)
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            output_attentions=wanted.attentions,
+            output_hidden_states=wanted.hidden_states,
+            return_dict=True,
+            lang=lang,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(output.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
+        others: dict[str, Any] = {
+            name: value for name, value in output.items() if name != "last_hidden_state"
+        }
+        return wanted.form(CausalLMOutputWithPast(loss=loss, logits=logits, **others))
