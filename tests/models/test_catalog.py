@@ -46,7 +46,7 @@ def test_cached_repository_is_used_without_network(hub, name):
 
 
 def test_repository_that_is_not_cached_says_how_to_get_it(hub):
-    with pytest.raises(CheckpointError, match="facebook/nllb-200-3.3B is not in the local cache"):
+    with pytest.raises(CheckpointError, match=r"facebook/nllb-200-3\.3B is not in the local cache"):
         locate("nllb-200-3.3B")
 
 
@@ -87,4 +87,5 @@ def test_broken_card_is_an_error(tmp_path, text):
 
 
 def test_every_published_model_names_its_licence():
-    assert all("NC" in model.licence for model in KNOWN if model.repository)
+    assert all("NC" in model.licence for model in KNOWN if "nllb" in model.name)
+    assert all(model.licence for model in KNOWN)

@@ -12,8 +12,9 @@ class NllbMoeConfig(transformers.NllbMoeConfig):
 
     Two fields mean other things than one would guess. `router_ignore_padding_tokens=False`
     is the published setting and keeps padding away from the experts. `expert_capacity` has no
-    effect: in training an expert takes twice its even share of a batch. `moe_final_output_dropout` masks the combined output of the experts of a token
-    as `moe_token_dropout` masks that of each one.
+    effect: in training an expert takes twice its even share of a batch.
+    `moe_final_output_dropout` masks the combined output of the experts of a token as
+    `moe_token_dropout` masks that of each one.
     """
 
     moe_final_output_dropout: float = 0.0

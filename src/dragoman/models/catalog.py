@@ -42,6 +42,9 @@ KNOWN = (
             ("nllb-moe-54b", "54.5 B", 222.0, _MOE),
         )
     ),
+    KnownModel(
+        "X-ALMA", "haoranxu/X-ALMA", "13 B + 8 × 2 B", 116.2, "MIT (Llama-2 base)", "50 languages by modules"
+    ),
 )
 
 

@@ -1,9 +1,11 @@
 """The two libraries that cut text into Llama-2's pieces, behind one face.
 
 Both cut a text as it stands, without the space that Llama puts in front: that is the tokenizer's
-affair. Their ids are the same, but for pieces of equal score, such as runs of spaces in some files:
-SentencePiece joins the leftmost first, and a tokenizer.json has an order for them. Neither ever makes a special or a byte piece out of text that spells one, such as `</s>`
+affair. Neither ever makes a special or a byte piece out of text that spells one, such as `</s>`
 or `<0x0A>`; byte pieces come only from characters that have no piece.
+
+Their ids are the same. Where the scores of two pieces are equal, as those of runs of spaces may
+be, SentencePiece joins the leftmost first, and of a tokenizer.json the order of its merges counts.
 """
 
 import json
