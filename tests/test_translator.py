@@ -13,7 +13,12 @@ from dragoman.errors import (
     LanguageNotDetected,
     UnknownLanguage,
 )
+from dragoman.generation.search import Hypothesis
+from dragoman.languages import find
+from dragoman.systems import Request
 from dragoman.translator import Translator
+
+EN = find("en")
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +132,20 @@ def test_sentence_over_the_limit_is_cut_at_clauses_and_not_off(translator):
     assert len(result.sentences) > 1
     assert all(translator.system.measure(s.source) <= limit for s in result.sentences)
     assert "".join("".join(s.source for s in result.sentences).split()) == "".join(text.split())
+
+
+def test_a_megabyte_without_a_space_is_split_and_comes_back_whole(translator, monkeypatch):
+    """Only the model is replaced, by one that returns its source; all else is the real path."""
+    system = translator.system
+    monkeypatch.setattr(system, "decode", lambda hypothesis, request: request.text)
+    monkeypatch.setattr(
+        system, "run", lambda rows, requests, options: [[Hypothesis((2,), 0.0)] for _ in requests]
+    )
+    text = "abcdefghij" * 100_000
+    result = next(translator.stream([text], "en", "fr"))
+    assert result.text == text
+    longest = max(len(row) for row in system.encode([Request(s.source, EN, EN) for s in result.sentences]))
+    assert longest <= system.room(EN, EN) + 2
 
 
 def test_special_tokens_in_text_stay_text(translator):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils import logging
@@ -20,8 +20,8 @@ from dragoman.errors import LanguageModuleError
 from dragoman.huggingface.cache import CacheAdapter
 from dragoman.huggingface.outputs import Wanted, length_of, real_tokens
 from dragoman.huggingface.xalma_configuration import XALMAConfig, plain_llama_config
+from dragoman.huggingface.xalma_generation import XALMAGenerationMixin
 from dragoman.layers.llama import Pass
-from dragoman.layers.low_rank import AdaptedProjections
 from dragoman.models.llama import LlamaLayer, LlamaStack
 from dragoman.models.xalma import row_groups
 from dragoman.surgery.language_modules import stack_of
@@ -67,11 +67,10 @@ class XALMAPreTrainedModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Fresh modules change nothing: B is zero. (The authors' have noise in A and B both.)"""
-        super()._init_weights(module)
-        if isinstance(module, AdaptedProjections):
-            for name, child in module.named_children():
-                for linear in child.children() if name.endswith("_lora_B") else ():
-                    init.zeros_(linear.weight)
+        if getattr(module, "starts_at_zero", False):
+            init.zeros_(module.weight)  # type: ignore[arg-type]
+        else:
+            super()._init_weights(module)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As in transformers, with the modules that are attached now.
@@ -114,6 +113,9 @@ class XALMAModel(XALMAPreTrainedModel):
         )
         self.shape, self.rotary, self.language = plain.shape, plain.rotary, plain.language
         self.language.merged = config.merged_group
+        for name, module in self.named_modules():
+            if "_lora_B." in name:
+                module.starts_at_zero = True  # type: ignore[assignment]
         self.post_init()
 
     def forward(
@@ -178,7 +180,7 @@ class XALMAModel(XALMAPreTrainedModel):
         return DynamicCache() if wanted else None
 
 
-class XALMAForCausalLM(XALMAPreTrainedModel, GenerationMixin):
+class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
     """The translation model. `generate` takes `lang` too."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
@@ -188,24 +190,6 @@ class XALMAForCausalLM(XALMAPreTrainedModel, GenerationMixin):
         self.model = XALMAModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
-
-    @staticmethod
-    def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
-        """Leave the mask as it is when `generate` uses a static cache; ours says where it ends."""
-        return attention_mask
-
-    def _expand_inputs_for_generation(  # type: ignore[override]
-        self, expand_size: int = 1, *args: Any, lang: Lang = None, **kwargs: Any
-    ) -> tuple[Tensor | None, dict[str, Any]]:
-        """Give every beam or sample the language of its row."""
-        given = kwargs.get("input_ids")
-        given = kwargs.get("inputs_embeds") if given is None else given
-        if given is not None:
-            row_groups(lang, len(given))  # said before the rows are multiplied
-        if lang is not None and not isinstance(lang, str):
-            lang = [each for each in lang for _ in range(expand_size)]
-        ids, expanded = super()._expand_inputs_for_generation(expand_size, *args, **kwargs)
-        return ids, {**expanded, "lang": lang}
 
     def forward(
         self,

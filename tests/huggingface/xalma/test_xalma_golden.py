@@ -108,6 +108,7 @@ def test_heads_are_the_authors(cases: dict[str, Tensor]) -> None:
     assert_close(answer.end_logits[real], cases["heads.qa_end_logits"][real])
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own
 @torch.inference_mode()
 def test_combined_is_the_adapter_on_a_stock_llama_is_the_merged_one(
     model: XALMAForCausalLM, inputs: dict[str, Tensor]
@@ -122,9 +123,11 @@ def test_combined_is_the_adapter_on_a_stock_llama_is_the_merged_one(
     assert_close(adapted(**inputs).logits[real], wanted)
     assert_close(merged(**inputs).logits[real], wanted)
     assert_close(ours(**inputs, lang="ja").logits[real], wanted)
-    ids = model.generate(**inputs, **OPTIONS, num_beams=3, lang="ja")
-    assert torch.equal(adapted.generate(**inputs, **OPTIONS, num_beams=3), ids)
-    assert torch.equal(ours.generate(**inputs, **OPTIONS, num_beams=3, lang="ja"), ids)
+    # A stock Llama never writes padding with the id 0 behind what a beam gives.
+    options = {**OPTIONS, "num_beams": 3, "pad_token_id": 2}
+    ids = model.generate(**inputs, **options, lang="ja")
+    assert torch.equal(adapted.generate(**inputs, **options), ids)
+    assert torch.equal(ours.generate(**inputs, **options, lang="ja"), ids)
 
 
 @torch.inference_mode()
