@@ -1,0 +1,23 @@
+"""The settings files describe runs that can start."""
+
+from pathlib import Path
+
+import pytest
+
+from dragoman.languages import find
+from dragoman.models.nllb import Nllb, initialize_
+from dragoman.training.config import TrainingConfig
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "mini"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPE.glob("*.toml")), ids=lambda path: path.stem)
+def test_settings_make_a_sparse_model_that_fits_the_package(path):
+    config = TrainingConfig.from_toml(path)
+    assert {find(short).nllb for short in config.languages} == set(config.languages.values())
+    assert {"multi30k", "wmt-news"} <= set(config.excluded_origins)
+    model = Nllb(config.model_config(config.vocabulary + 206))
+    initialize_(model, config.seed)
+    assert model.config.is_sparse
+    assert model.config.num_experts >= 8
+    assert sum(p.numel() for p in model.parameters()) * 2 < 60e6 - 1e6
