@@ -82,14 +82,14 @@ class XALMAPreTrainedModel(PreTrainedModel):
         groups = sorted(language.scales)
         if groups and language.merged is not None:
             raise LanguageModuleError(
-                f"group {language.merged} is merged into the weights while modules are attached; unmerge_ the "
-                "model before it is saved, or detach_ all modules to save the merged weights alone"
+                f"group {language.merged} is merged into the weights while modules are attached; unmerge_ "
+                "the model before it is saved, or detach_ all modules to save the merged weights alone"
             )
         odd = {group: scale for group, scale in language.scales.items() if scale != self.config.lora_alpha}
         if odd:
             raise LanguageModuleError(
                 f"modules have the scales {odd}, but a folder has one for all, lora_alpha = "
-                f"{self.config.lora_alpha}; attach_ them with that scale, their B multiplied to make up for it"
+                f"{self.config.lora_alpha}; attach_ them with that scale, and multiply their B instead"
             )
         self.config.lora_groups = groups
         self.config.merged_group = language.merged
@@ -115,7 +115,7 @@ class XALMAModel(XALMAPreTrainedModel):
         self.language.merged = config.merged_group
         for name, module in self.named_modules():
             if "_lora_B." in name:
-                module.starts_at_zero = True  # type: ignore[assignment]
+                module.starts_at_zero = True
         self.post_init()
 
     def forward(
@@ -159,10 +159,10 @@ class XALMAModel(XALMAPreTrainedModel):
             inputs_embeds,
         )
         output = BaseModelOutputWithPast(
-            last_hidden_state=hidden,  # type: ignore[arg-type]
+            last_hidden_state=hidden,
             past_key_values=past_key_values,
-            hidden_states=wanted.hidden(trace),  # type: ignore[arg-type]
-            attentions=wanted.own_attention(trace),  # type: ignore[arg-type]
+            hidden_states=wanted.hidden(trace),
+            attentions=wanted.own_attention(trace),
         )
         return wanted.form(output)
 

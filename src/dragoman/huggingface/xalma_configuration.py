@@ -22,8 +22,8 @@ class XALMAConfig(transformers.LlamaConfig):
 
     model_type = "xalma"
     # Llama's plans split the projections over devices, and know nothing of the modules beside them.
-    base_model_tp_plan: ClassVar[dict[str, Any] | None] = None
-    base_model_pp_plan: ClassVar[dict[str, Any] | None] = None
+    base_model_tp_plan: ClassVar[dict[str, Any] | None] = None  # type: ignore[assignment]
+    base_model_pp_plan: ClassVar[dict[str, Any] | None] = None  # type: ignore[assignment]
 
     lora_size: int = 512
     """Rank of the modules."""
@@ -38,11 +38,14 @@ class XALMAConfig(transformers.LlamaConfig):
         super().__post_init__(**kwargs)
         groups = self.groups
         if any(group < 1 for group in groups) or len(set(groups)) < len(groups):
-            raise ConfigError(f"lora_groups is {self.lora_groups}; it must be different numbers from 1 on, or None")
+            raise ConfigError(
+                f"lora_groups is {self.lora_groups}; it must be different numbers from 1 on, or None"
+            )
         if groups and self.merged_group is not None:
             raise ConfigError(
-                f"merged_group is {self.merged_group}, but there are modules of the groups {list(groups)} too; "
-                "rows would get a module on top of merged weights. Set lora_groups to [], or leave merged_group out"
+                f"merged_group is {self.merged_group}, but there are modules of the groups {list(groups)} "
+                "too; rows would get a module on top of merged weights. Set lora_groups to [], or leave "
+                "merged_group out"
             )
 
     @property

@@ -18,7 +18,7 @@ class XALMAGenerationMixin(GenerationMixin):
         """Leave the mask as it is when `generate` uses a static cache; ours says where it ends."""
         return attention_mask
 
-    def _expand_inputs_for_generation(
+    def _expand_inputs_for_generation(  # type: ignore[override]
         self,
         expand_size: int = 1,
         is_encoder_decoder: bool = False,
@@ -32,17 +32,21 @@ class XALMAGenerationMixin(GenerationMixin):
             row_groups(lang, len(rows))  # errors tell of the rows as they were given
         if lang is not None and not isinstance(lang, str):
             lang = [each for each in lang for _ in range(expand_size)]
-        ids, expanded = super()._expand_inputs_for_generation(
+        generic: Any = super()
+        ids, expanded = generic._expand_inputs_for_generation(
             expand_size, is_encoder_decoder, input_ids, **model_kwargs
         )
         return ids, {**expanded, "lang": lang}
 
-    def _beam_search(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> ModelOutput | Tensor:
+    def _beam_search(  # type: ignore[override]
+        self, input_ids: Tensor, *args: Any, **kwargs: Any
+    ) -> ModelOutput | Tensor:
         """As in transformers, which forgets that a padding token may have the id 0 as Llama's has.
 
         It then writes the end token behind the end, again and again.
         """
-        output = super()._beam_search(input_ids, *args, **kwargs)
+        generic: Any = super()
+        output = generic._beam_search(input_ids, *args, **kwargs)
         config = kwargs["generation_config"]
         ends, padding = config._eos_token_tensor, config._pad_token_tensor
         if ends is not None and padding is not None:

@@ -21,9 +21,9 @@ class XALMAForSequenceClassification(XALMAPreTrainedModel):
 
     def __init__(self, config: XALMAConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = config.num_labels or 0
         self.model = XALMAModel(config)
-        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.score = nn.Linear(config.hidden_size, self.num_labels, bias=False)
         self.post_init()
 
     def forward(
@@ -97,13 +97,13 @@ class XALMAForTokenClassification(XALMAPreTrainedModel):
 
     def __init__(self, config: XALMAConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = config.num_labels or 0
         self.model = XALMAModel(config)
         dropout = getattr(config, "classifier_dropout", None)
         if dropout is None:
             dropout = getattr(config, "hidden_dropout", None)
         self.dropout = nn.Dropout(0.1 if dropout is None else dropout)
-        self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.score = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
     def forward(
@@ -156,7 +156,7 @@ class XALMAForQuestionAnswering(XALMAPreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> "XALMAForQuestionAnswering":  # type: ignore[override]
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> "XALMAForQuestionAnswering":
         """As in transformers, from the weights of a translation model too, where it is called `model`."""
         names = {r"^model\.": "transformer.", **(kwargs.pop("key_mapping", None) or {})}
         return super().from_pretrained(*args, key_mapping=names, **kwargs)

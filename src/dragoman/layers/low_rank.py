@@ -107,7 +107,7 @@ class AdaptedProjections(nn.Module):
     ) -> None:
         """sizes: (in, out) of each projection by name; groups: those to make room for."""
         super().__init__()
-        self._stacks: dict[tuple[str, ...], Stack] = {}
+        self._stacks: dict[tuple[str, ...], Stack | None] = {}
         groups = tuple(groups)
         for name, (inputs, outputs) in sizes.items():
             self.add_module(f"{name}_proj", nn.Linear(inputs, outputs, bias))
@@ -117,14 +117,18 @@ class AdaptedProjections(nn.Module):
             self.add_module(f"{name}_lora_A", nn.ModuleDict(a))
             self.add_module(f"{name}_lora_B", nn.ModuleDict(b))
 
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        self._stacks.clear()  # whatever moves or converts the parameters would leave the old memory here
+        return super()._apply(fn, recurse)
+
     def project(self, names: tuple[str, ...], x: Tensor, routes: Routes | None) -> list[Tensor]:
         """`x` [rows, time, in] through the projections `names`, which all read it."""
         # Called, never read as `.weight`: the base may be quantised or wrapped.
         outputs = [self._modules[f"{name}_proj"](x) for name in names]  # type: ignore[misc]
         if routes is None:
             return outputs
-        stack = self._stack(names)
-        if stack is not None and routes.groups <= stack.groups.keys() and stack.fits(x, outputs):
+        stack = self._stack(names, routes)
+        if stack is not None and stack.fits(x, outputs):
             _add_fast(stack, x, outputs, routes)
             return outputs
         return self._add_plainly(names, x, outputs, routes)
@@ -168,19 +172,15 @@ class AdaptedProjections(nn.Module):
                 del child._modules[str(group)]  # type: ignore[union-attr]
         self._stacks.clear()
 
-    def _stack(self, names: tuple[str, ...]) -> Stack | None:
-        """The fused weights of `names`, if they can be fused and no gradient is wanted."""
+    def _stack(self, names: tuple[str, ...], routes: Routes) -> Stack | None:
+        """The fused weights of `names`, if all groups have them alike and no gradient is wanted."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
         found = self._stacks.get(names)
         a, b = ([self._modules[f"{name}_lora_{side}"] for name in names] for side in "AB")
-        if found is None or not found.is_current(a, b):  # type: ignore[arg-type]
-            found = Stack.build(a, b)  # type: ignore[arg-type]
-            if found is None:
-                self._stacks.pop(names, None)
-            else:
-                self._stacks[names] = found
-        return found
+        if found is None or not found.is_current(a, b, routes.groups):  # type: ignore[arg-type]
+            found = self._stacks[names] = Stack.build(a, b)  # type: ignore[arg-type]
+        return found if found is not None and routes.groups <= found.groups.keys() else None
 
 
 def _add_fast(stack: Stack, x: Tensor, outputs: list[Tensor], routes: Routes) -> None:

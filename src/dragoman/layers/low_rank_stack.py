@@ -1,6 +1,6 @@
 """The weights of language modules side by side in memory, so that few large operations use them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,40 +24,40 @@ class Stack:
     """For each projection [groups, out, rank]."""
     bounds: list[tuple[int, int]]
     """For each projection, where its ranks begin and end in `a`."""
-    places: list[int]
+    places: dict[int, list[int]]
+    """Where in memory each group's parameters must be."""
 
     @classmethod
     def build(cls, a: Sequence[nn.ModuleDict], b: Sequence[nn.ModuleDict]) -> "Stack | None":
         """Stack the dictionaries of the projections' A and B; None if they aren't plain and alike."""
         keys = list(a[0]._modules)
-        if not keys or any(list(side._modules) != keys for side in (*a, *b)):
-            return None
-        tables = [[_plain_weight(side._modules[key]) for key in keys] for side in (*a, *b)]
-        weights = [weight for table in tables for weight in table if weight is not None]
-        if len(weights) < len(keys) * len(tables) or not _alike(tables, weights):  # type: ignore[arg-type]
-            return None
+        tables = [_plain_weights(side, keys) for side in (*a, *b)]
         weights_a, weights_b = tables[: len(a)], tables[len(a) :]
+        if not keys or not _alike(tables, len(keys)):
+            return None
+        bounds, start = [], 0
+        for table in weights_a:
+            bounds.append((start, start + len(table[0])))
+            start = bounds[-1][1]
         # Ordinary tensors even if built while generating: parameters must stay trainable.
         with torch.inference_mode(False), torch.no_grad():
-            per_group = [list(column) for column in zip(*weights_a, strict=True)]
-            stacked = _join([_join(parts, torch.cat) for parts in per_group], torch.stack)  # type: ignore[arg-type]
-            others = [_join(table, torch.stack) for table in weights_b]  # type: ignore[arg-type]
-            bounds, start = [], 0
-            for table in weights_a:
-                bounds.append((start, start + len(table[0])))  # type: ignore[arg-type]
-                start = bounds[-1][1]
-            for i in range(len(keys)):
-                for table, (low, high) in zip(weights_a, bounds, strict=True):
-                    table[i].data = stacked[i, low:high]  # type: ignore[union-attr]
-                for table, other in zip(weights_b, others, strict=True):
-                    table[i].data = other[i]  # type: ignore[union-attr]
+            stacked = _stack([_concatenate(parts) for parts in zip(*weights_a, strict=True)])
+            others = [_stack(table) for table in weights_b]
+            for table, (low, high) in zip(weights_a, bounds, strict=True):
+                for weight, home in zip(table, stacked, strict=True):
+                    weight.data = home[low:high]
+            for table, other in zip(weights_b, others, strict=True):
+                for weight, home in zip(table, other, strict=True):
+                    weight.data = home
         groups = {int(key): i for i, key in enumerate(keys)}
-        return cls(groups, stacked, others, bounds, _places(a, b))
+        return cls(groups, stacked, others, bounds, {group: _places(a, b, group) for group in groups})
 
-    def is_current(self, a: Sequence[nn.ModuleDict], b: Sequence[nn.ModuleDict]) -> bool:
-        """Whether the modules' parameters still lie in these tensors."""
+    def is_current(
+        self, a: Sequence[nn.ModuleDict], b: Sequence[nn.ModuleDict], groups: Iterable[int]
+    ) -> bool:
+        """Whether the parameters of these groups still lie in these tensors."""
         try:
-            return _places(a, b) == self.places
+            return all(_places(a, b, group) == self.places[group] for group in groups)
         except KeyError:
             return False
 
@@ -75,33 +75,36 @@ class Stack:
         return type(None), ()
 
 
-def _places(a: Sequence[nn.ModuleDict], b: Sequence[nn.ModuleDict]) -> list[int]:
+def _places(a: Sequence[nn.ModuleDict], b: Sequence[nn.ModuleDict], group: int) -> list[int]:
+    key = str(group)
     # Compared at every call, so without the detour through Module.__getattr__.
-    return [
-        linear._parameters["weight"].data_ptr()  # type: ignore[union-attr]
-        for side in (*a, *b)
-        for linear in side._modules.values()
-    ]
+    return [side._modules[key]._parameters["weight"].data_ptr() for side in (*a, *b)]  # type: ignore[union-attr]
 
 
-def _plain_weight(linear: nn.Module | None) -> nn.Parameter | None:
-    """The weight, if calling the module does nothing but multiply by it."""
-    weight = linear._parameters.get("weight") if type(linear) is nn.Linear else None
-    if linear is None or type(weight) is not nn.Parameter or weight.is_meta:
-        return None
-    # accelerate keeps its offloading hook in `_hf_hook`.
-    watched = linear._forward_hooks or linear._forward_pre_hooks or "_hf_hook" in linear.__dict__
-    return None if watched or linear.bias is not None else weight
+def _plain_weights(side: nn.ModuleDict, keys: Sequence[str]) -> list[nn.Parameter]:
+    """The weights of these modules, if calling one does nothing but multiply by it; else fewer."""
+    found: list[nn.Parameter] = []
+    for linear in (side._modules.get(key) for key in keys):
+        weight = linear._parameters.get("weight") if type(linear) is nn.Linear else None
+        if linear is None or type(weight) is not nn.Parameter or weight.is_meta or linear.bias is not None:
+            continue
+        # accelerate keeps its offloading hook in `_hf_hook`.
+        if not (linear._forward_hooks or linear._forward_pre_hooks or "_hf_hook" in linear.__dict__):
+            found.append(weight)
+    return found
 
 
-def _alike(tables: list[list[nn.Parameter]], weights: list[nn.Parameter]) -> bool:
-    kinds = {(weight.dtype, weight.device) for weight in weights}
-    shapes = all(len({weight.shape for weight in table}) == 1 for table in tables)
-    return len(kinds) == 1 and shapes and weights[0].is_floating_point()
+def _alike(tables: list[list[nn.Parameter]], count: int) -> bool:
+    kinds = {(weight.dtype, weight.device) for table in tables for weight in table}
+    if len(kinds) != 1 or not next(iter(kinds))[0].is_floating_point:
+        return False
+    return all(len(table) == count and len({weight.shape for weight in table}) == 1 for table in tables)
 
 
-def _join(parts: list[Tensor], how) -> Tensor:  # type: ignore[no-untyped-def]
-    """One tensor of many; of one, that itself, which may still lie in a file."""
-    if len(parts) > 1:
-        return how(parts)
-    return parts[0].detach() if how is torch.cat else parts[0].detach()[None]
+def _stack(parts: Sequence[Tensor]) -> Tensor:
+    """Of one tensor no copy is made: it may still lie in a file."""
+    return torch.stack(list(parts)) if len(parts) > 1 else parts[0].detach()[None]
+
+
+def _concatenate(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0].detach()

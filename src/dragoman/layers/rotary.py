@@ -121,7 +121,8 @@ class Rotary:
             length = (positions.amax(1) + 1).clamp(min=self.max_positions).float()
             return self._dynamic(length)[:, None]
         if device not in self._frequencies:
-            self._frequencies[device] = self._static().to(device)
+            with torch.inference_mode(False):  # what is kept may be needed in training later
+                self._frequencies[device] = self._static().to(device)
         return self._frequencies[device]
 
     def _plain(self) -> Tensor:

@@ -16,8 +16,8 @@ GROUPS = range(1, 9)
 @cache
 def language_groups() -> Mapping[str, int]:
     """X-ALMA's codes of the 49 languages with a module, and the group of each."""
-    rows = [(row.xalma, row.group) for row in all_languages() if row.xalma and row.group]
-    return MappingProxyType({code: group for code, group in sorted(rows, key=lambda row: (row[1], row[0]))})  # type: ignore[arg-type,return-value]
+    rows = [(row.group, row.xalma) for row in all_languages() if row.xalma and row.group]
+    return MappingProxyType({code: group for group, code in sorted(rows)})
 
 
 @cache

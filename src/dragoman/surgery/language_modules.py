@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
 from dragoman.layers.low_rank import AdaptedProjections
-from dragoman.models.llama import LlamaStack, Original
+from dragoman.models.llama import LlamaLayer, LlamaStack, Original
 from dragoman.surgery.module_folders import (
     ADAPTER_CONFIG,
     Module,
@@ -79,7 +79,7 @@ def detach_(model: nn.Module, group: int) -> None:
     """
     stack = stack_of(model)
     _require(stack, group)
-    for layer in stack.layers:
+    for layer in _layers(stack):
         layer.self_attn.detach(group)
         layer.mlp.detach(group)
     del stack.language.scales[group]
@@ -102,7 +102,7 @@ def merge_(model: nn.Module, group: int, keep_original: bool = True) -> None:
     _require(stack, group)
     pairs = list(_pairs(stack, group))
     for name, linear, _, _ in pairs:
-        if type(linear) is not nn.Linear or not linear.weight.is_floating_point() or linear.weight.is_meta:
+        if not _is_plain(linear):
             raise LanguageModuleError(
                 f"{name} is a {type(linear).__name__} and not a plain linear layer in memory; a quantised, "
                 "wrapped or offloaded base can't take a module in. Leave the module attached"
@@ -111,7 +111,7 @@ def merge_(model: nn.Module, group: int, keep_original: bool = True) -> None:
     scale = language.scales[group]
     with torch.inference_mode(False), torch.no_grad():
         for name, linear, a, b in pairs:
-            weight = linear.weight
+            weight: Tensor = linear.weight  # type: ignore[assignment]
             total = weight.to(torch.float32, copy=True)
             total.addmm_(b.float(), a.float(), alpha=scale)
             if keep_original:
@@ -138,8 +138,8 @@ def unmerge_(model: nn.Module) -> None:
         )
     with torch.inference_mode(False), torch.no_grad():
         for original in language.originals:
-            weight = stack.get_submodule(original.name).weight
-            weight.data = original.weight.to(weight.device, weight.dtype)  # type: ignore[arg-type]
+            weight: Tensor = stack.get_submodule(original.name).weight  # type: ignore[assignment]
+            weight.data = original.weight.to(weight.device, weight.dtype)
     language.merged = language.originals = None
     language.version += 1
 
@@ -182,7 +182,7 @@ def _attach(stack: LlamaStack, group: int, tensors: Mapping[LoraName, Tensor]) -
         if name.side == "B":
             continue
         b = tensors[LoraName(name.layer, name.projection, "B")]
-        layer = stack.layers[name.layer]
+        layer: LlamaLayer = stack.layers[name.layer]  # type: ignore[assignment]
         like = layer.input_layernorm.weight  # base weights may be quantised, norms are not
         a, b = (part.detach().to(like.device, like.dtype) for part in (a, b))
         part: AdaptedProjections = getattr(layer, PARTS[name.projection])
@@ -226,13 +226,28 @@ def _check_fit(stack: LlamaStack, found: Mapping[LoraName, tuple[int, ...]], whe
 
 def _pairs(stack: LlamaStack, group: int) -> Iterator[tuple[str, nn.Module, Tensor, Tensor]]:
     """(name, base projection, A, B) of all that the module of `group` changes."""
-    for index, layer in enumerate(stack.layers):
+    for index, layer in enumerate(_layers(stack)):
         for projection, part in PARTS.items():
             owner: AdaptedProjections = getattr(layer, part)
             pair = owner.module_pair(projection.removesuffix("_proj"), group)
             if pair is not None:
                 name = f"layers.{index}.{part}.{projection}"
                 yield name, getattr(owner, projection), pair[0].weight, pair[1].weight  # type: ignore[misc]
+
+
+def _layers(stack: LlamaStack) -> Iterator[LlamaLayer]:
+    yield from stack.layers  # type: ignore[misc]
+
+
+def _is_plain(linear: nn.Module) -> bool:
+    """Whether it has a weight in memory that numbers can be added to."""
+    weight = linear.weight
+    return (
+        type(linear) is nn.Linear
+        and isinstance(weight, Tensor)
+        and weight.is_floating_point()
+        and not weight.is_meta
+    )
 
 
 def _require(stack: LlamaStack, group: int) -> None:

@@ -134,8 +134,8 @@ def _modules(
         }, None
     if asked and asked != (merged,):
         raise InvalidOption(
-            f"{found.path} holds plain weights and no modules to choose from, so groups can't be {list(asked)}. "
-            "For a base, give the adapter; for merged weights, say so by merged_group"
+            f"{found.path} holds plain weights and no modules, so groups can't be {list(asked)}. For a base, "
+            "give the adapter; for merged weights, say what is merged by merged_group"
         )
     return {}, None
 

@@ -191,7 +191,10 @@ def test_model_runs_with_weights_left_on_disk(
     """`device_map="auto"` with little memory: base and modules of most layers come from the disk."""
     model.save_pretrained(tmp_path / "model")
     offloaded = XALMAForCausalLM.from_pretrained(
-        tmp_path / "model", device_map="auto", max_memory={"cpu": "700kB"}, offload_folder=tmp_path / "offload"
+        tmp_path / "model",
+        device_map="auto",
+        max_memory={"cpu": "700kB"},
+        offload_folder=tmp_path / "offload",
     )
     places = offloaded.hf_device_map
     assert "disk" in places.values()
