@@ -31,7 +31,9 @@ def commands() -> list[tuple[str, str]]:
 def test_command_prints_what_the_readme_shows(translator, monkeypatch, capsysbinary, command, output):
     monkeypatch.setattr(Translator, "load", classmethod(lambda cls, name, device: translator))
     monkeypatch.setattr(sys, "argv", shlex.split(command))
-    cli.main()
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
     out, err = capsysbinary.readouterr()
     assert (out + err).decode() == output
 
