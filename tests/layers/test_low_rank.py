@@ -138,13 +138,21 @@ def test_one_group_gathers_nothing(layer: AdaptedProjections, x: Tensor) -> None
             layer.project(NAMES, x, routes)
     names = {event.key for event in profile.key_averages()}
     assert "aten::addmm_" in names
-    assert not names & {"aten::index_select", "aten::index", "aten::index_copy_", "aten::index_add_", "aten::cat"}
+    assert not names & {
+        "aten::index_select",
+        "aten::index",
+        "aten::index_copy_",
+        "aten::index_add_",
+        "aten::cat",
+    }
 
 
 # Parameters: real, named, trainable, never stale
 
 
-def test_stacking_changes_neither_state_dict_nor_names(layer: AdaptedProjections, x: Tensor, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_stacking_changes_neither_state_dict_nor_names(
+    layer: AdaptedProjections, x: Tensor, tmp_path
+) -> None:  # type: ignore[no-untyped-def]
     before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     parameters = dict(layer.named_parameters())
     with torch.inference_mode():
@@ -202,7 +210,8 @@ def test_stacks_follow_the_parameters(layer: AdaptedProjections, x: Tensor, chan
     with torch.no_grad():
         change(layer)
     assert not all(
-        torch.allclose(a, b) for a, b in zip(before, by_definition(copy.deepcopy(layer), x, groups), strict=True)
+        torch.allclose(a, b)
+        for a, b in zip(before, by_definition(copy.deepcopy(layer), x, groups), strict=True)
     )
     assert_right(layer, x, groups)
 

@@ -113,26 +113,38 @@ def attend_to_both(
     """
     rows, heads, time, width = q.shape
     sentences, key_heads = shared_key.shape[:2]
-    beams, repeats = rows // sentences, heads // key_heads
     # The query heads of a key head, and the beams of a sentence, are more queries on the same keys.
+    repeats = heads // key_heads
     q = q.reshape(rows, key_heads, repeats * time, width) * width**-0.5
     own = q @ key.transpose(-1, -2)
+    common = _by_sentence(q, sentences) @ shared_key.transpose(-1, -2)
     if mask is not None:
         own = own.masked_fill(~mask.repeat(repeats, 1), -torch.inf)
-    by_sentence = q.view(sentences, beams, key_heads, -1, width).transpose(1, 2)
-    by_sentence = by_sentence.reshape(sentences, key_heads, -1, width)
-    common = by_sentence @ shared_key.transpose(-1, -2)
     if shared_mask is not None:
         common = common.masked_fill(~shared_mask, -torch.inf)
-    common = common.view(sentences, key_heads, beams, -1, common.shape[-1]).transpose(1, 2)
-    common = common.reshape(rows, key_heads, -1, common.shape[-1])
-    weights = torch.cat([common, own], -1).float().softmax(-1).to(q.dtype)
-    common, own = weights.split([common.shape[-1], own.shape[-1]], -1)
-    common = common.view(sentences, beams, key_heads, -1, common.shape[-1]).transpose(1, 2)
-    context = common.reshape(sentences, key_heads, -1, common.shape[-1]) @ shared_value
-    context = context.view(sentences, key_heads, beams, -1, width).transpose(1, 2)
-    context = context.reshape(rows, key_heads, -1, width) + own @ value
-    return context.view(rows, heads, time, width)
+    scores = torch.cat([_by_row(common, rows), own], -1)
+    weights = scores.float().softmax(-1).to(q.dtype)
+    on_common, on_own = weights.split([common.shape[-1], own.shape[-1]], -1)
+    context = _by_row(_by_sentence(on_common, sentences) @ shared_value, rows) + on_own @ value
+    return context.reshape(rows, heads, time, width)
+
+
+def _by_sentence(x: Tensor, sentences: int) -> Tensor:
+    """[rows, heads, queries, width] -> [sentences, heads, beams * queries, width]."""
+    rows, heads, _, width = x.shape
+    return (
+        x.view(sentences, rows // sentences, heads, -1, width)
+        .transpose(1, 2)
+        .reshape(sentences, heads, -1, width)
+    )
+
+
+def _by_row(x: Tensor, rows: int) -> Tensor:
+    """The inverse of `_by_sentence`."""
+    sentences, heads, _, width = x.shape
+    return (
+        x.view(sentences, heads, rows // sentences, -1, width).transpose(1, 2).reshape(rows, heads, -1, width)
+    )
 
 
 class LlamaMLP(AdaptedProjections):

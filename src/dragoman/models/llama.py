@@ -33,6 +33,8 @@ class Original:
 
     name: str
     weight: Tensor
+    version: int
+    """PyTorch's count of changes to the merged weight when it was merged."""
 
 
 @dataclass

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
 from dragoman.layers.low_rank import AdaptedProjections
-from dragoman.models.llama import LlamaLayer, LlamaStack, Original
+from dragoman.models.llama import ANY, LlamaLayer, LlamaStack, Original
 from dragoman.surgery.module_folders import (
     ADAPTER_CONFIG,
     Module,
@@ -44,7 +44,8 @@ def attach_(model: nn.Module, group: int, source: Source | None = None, scale: f
 
     source: where it is; None means the combined checkpoint that the model came from. scale:
     what its products are multiplied by; None means what the source says, or for bare
-    tensors the model's config. Raises LanguageModuleError if the group is there already,
+    tensors the model's config. Weights of which nobody knows whether a module is merged
+    into them count as a base from then on. Raises LanguageModuleError if the group is there already,
     CheckpointError or KeyMismatch if the source has no module that fits.
     """
     stack = stack_of(model)
@@ -69,6 +70,8 @@ def attach_(model: nn.Module, group: int, source: Source | None = None, scale: f
         _check_fit(stack, {name: tuple(tensor.shape) for name, tensor in found.items()}, "the tensors given")
         _attach(stack, group, found)
     stack.language.scales[group] = float(stack.shape.lora_alpha if scale is None else scale)
+    if stack.language.merged == ANY:
+        stack.language.merged = None
     stack.language.version += 1
 
 
@@ -114,9 +117,9 @@ def merge_(model: nn.Module, group: int, keep_original: bool = True) -> None:
             weight: Tensor = linear.weight  # type: ignore[assignment]
             total = weight.to(torch.float32, copy=True)
             total.addmm_(b.float(), a.float(), alpha=scale)
+            before, weight.data = weight.data, total.to(weight.dtype)
             if keep_original:
-                originals.append(Original(name, weight.data.to("cpu")))
-            weight.data = total.to(weight.dtype)
+                originals.append(Original(name, before.to("cpu"), weight._version))
     language.merged = group
     language.originals = originals if keep_original else None
     language.version += 1
@@ -125,7 +128,8 @@ def merge_(model: nn.Module, group: int, keep_original: bool = True) -> None:
 def unmerge_(model: nn.Module) -> None:
     """Give the base its own weights back, bit for bit: they were kept, not computed.
 
-    Raises LanguageModuleError if nothing is merged, or if the weights were not kept.
+    Raises LanguageModuleError if nothing is merged, if the weights were not kept, or if the
+    merged ones were changed since (trained).
     """
     stack = stack_of(model)
     language = stack.language
@@ -136,9 +140,15 @@ def unmerge_(model: nn.Module) -> None:
             "the weights were merged without keeping the originals (in the file, or by keep_original=False); "
             "load the base again"
         )
+    weights: list[Tensor] = [stack.get_submodule(o.name).weight for o in language.originals]  # type: ignore[misc]
+    for original, weight in zip(language.originals, weights, strict=True):
+        if weight._version != original.version:
+            raise LanguageModuleError(
+                f"{original.name} was changed since group {language.merged} was merged into it, and the "
+                "original would undo that; save the model, and load the base again"
+            )
     with torch.inference_mode(False), torch.no_grad():
-        for original in language.originals:
-            weight: Tensor = stack.get_submodule(original.name).weight  # type: ignore[assignment]
+        for original, weight in zip(language.originals, weights, strict=True):
             weight.data = original.weight.to(weight.device, weight.dtype)
     language.merged = language.originals = None
     language.version += 1

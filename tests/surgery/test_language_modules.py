@@ -1,0 +1,400 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
+from dragoman.generation.options import GenerationOptions
+from dragoman.generation.search import complete
+from dragoman.models.llama import Llama
+from dragoman.models.weight_files import Stored
+from dragoman.surgery.language_modules import attach_, detach_, groups, merge_, unmerge_
+from dragoman.surgery.loading import load_xalma
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+COMBINED, GROUP6 = GOLDEN / "xalma", GOLDEN / "xalma_group6"
+
+
+@pytest.fixture
+def model() -> Llama:
+    return load_xalma(COMBINED)
+
+
+@pytest.fixture(scope="module")
+def untouched() -> Llama:
+    return load_xalma(COMBINED)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> tuple[Tensor, Tensor]:
+    cases = load_file(COMBINED / "cases.safetensors")
+    return cases["input_ids"], cases["attention_mask"].bool()
+
+
+def logits(model: Llama, prompts: tuple[Tensor, Tensor], wanted: list[int] | None) -> Tensor:
+    """Of the real tokens."""
+    with torch.inference_mode():
+        return model(*prompts, wanted)[prompts[1]]
+
+
+def lora_names(model: nn.Module) -> set[str]:
+    return {name for name, _ in model.named_parameters() if "_lora_" in name}
+
+
+# Attach and detach
+
+
+def test_groups_lists_what_is_attached(model: Llama) -> None:
+    assert groups(model) == (1, 2, 3, 4, 5, 6, 7, 8)
+    assert groups(load_xalma(COMBINED, groups=[6, 2])) == (2, 6)
+    assert groups(load_xalma(GROUP6 / "base")) == ()
+
+
+def test_detached_groups_are_gone_and_can_come_back(model: Llama, prompts: tuple[Tensor, Tensor]) -> None:
+    before = {group: logits(model, prompts, [group] * 3) for group in range(9)}
+    names = lora_names(model)
+    detach_(model, 3)
+    assert groups(model) == (1, 2, 4, 5, 6, 7, 8)
+    assert lora_names(model) == {name for name in names if name.split(".")[-2] != "3"}
+    with pytest.raises(LanguageModuleError, match=r"group 3.*attached: 1, 2, 4"):
+        logits(model, prompts, [6, 3, 6])
+    assert torch.equal(logits(model, prompts, [4] * 3), before[4])
+    attach_(model, 3)  # from the checkpoint it came from
+    assert lora_names(model) == names
+    for group in range(9):
+        torch.testing.assert_close(logits(model, prompts, [group] * 3), before[group], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("source", ["combined", "adapter", "combined tensors", "adapter tensors"])
+def test_a_module_can_come_from_anywhere(
+    source: str, untouched: Llama, prompts: tuple[Tensor, Tensor]
+) -> None:
+    model = load_xalma(GROUP6 / "base")
+    sources: dict[str, Any] = {
+        "combined": COMBINED,
+        "adapter": str(GROUP6 / "adapter"),
+        "combined tensors": {
+            name: tensor
+            for name, tensor in load_file(COMBINED / "model.safetensors").items()
+            if "_lora_" in name
+        },
+        "adapter tensors": load_file(GROUP6 / "adapter" / "adapter_model.safetensors"),
+    }
+    attach_(model, 6, sources[source])
+    assert groups(model) == (6,)
+    torch.testing.assert_close(
+        logits(model, prompts, [6] * 3), logits(untouched, prompts, [6] * 3), atol=1e-5, rtol=1e-5
+    )
+    torch.testing.assert_close(
+        logits(model, prompts, [0] * 3), logits(untouched, prompts, [0] * 3), atol=1e-6, rtol=1e-6
+    )
+
+
+def test_weights_of_unknown_origin_become_a_base_when_a_module_is_attached(
+    prompts: tuple[Tensor, Tensor],
+) -> None:
+    model = load_xalma(GROUP6 / "base")
+    before = logits(model, prompts, [3] * 3)  # not checked: any group might be merged in
+    attach_(model, 6, GROUP6 / "adapter")
+    torch.testing.assert_close(logits(model, prompts, [0] * 3), before, atol=1e-6, rtol=1e-6)
+    with pytest.raises(LanguageModuleError, match="group 3"):
+        logits(model, prompts, [3] * 3)
+
+
+def test_scale_can_be_given(untouched: Llama, prompts: tuple[Tensor, Tensor]) -> None:
+    model = load_xalma(GROUP6 / "base")
+    attach_(model, 1, GROUP6 / "adapter", scale=2.0)
+    attach_(model, 2, GROUP6 / "adapter", scale=0.0)
+    both = logits(model, prompts, [1, 1, 1]), logits(model, prompts, [2, 2, 2])
+    torch.testing.assert_close(both[0], logits(untouched, prompts, [6] * 3), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(both[1], logits(untouched, prompts, [0] * 3), atol=1e-5, rtol=1e-5)
+    mixed = logits(model, prompts, [1, 2, 1])
+    rows = prompts[1].nonzero()[:, 0]
+    torch.testing.assert_close(mixed[rows == 1], both[1][rows == 1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(mixed[rows != 1], both[0][rows != 1], atol=1e-5, rtol=1e-5)
+
+
+def test_attached_modules_take_the_dtype_of_the_model(prompts: tuple[Tensor, Tensor]) -> None:
+    model = load_xalma(GROUP6 / "base", dtype=torch.bfloat16)
+    attach_(model, 6, GROUP6 / "adapter")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert bool(logits(model, prompts, [6] * 3).isfinite().all())
+
+
+def test_modules_come_and_go_while_decoding(
+    model: Llama, untouched: Llama, prompts: tuple[Tensor, Tensor]
+) -> None:
+    ids, keep = prompts
+    wanted = [6, 1, 6]
+    with torch.inference_mode():
+        expected, state = untouched.begin(keep, wanted), model.begin(keep, wanted)
+        tokens = untouched.step(ids, expected).argmax(-1, keepdim=True)
+        model.step(ids, state)
+        for change in (
+            lambda: detach_(model, 3),
+            lambda: attach_(model, 3),
+            lambda: (detach_(model, 6), attach_(model, 6)),
+            lambda: (merge_(model, 8), unmerge_(model)),
+        ):
+            change()
+            its = untouched.step(tokens, expected)
+            torch.testing.assert_close(model.step(tokens, state), its, atol=1e-5, rtol=1e-5)
+            tokens = its.argmax(-1, keepdim=True)
+        detach_(model, 6)
+        with pytest.raises(LanguageModuleError, match="group 6"):
+            model.step(tokens, state)
+
+
+# Merge and unmerge
+
+
+@pytest.mark.parametrize("group", range(1, 9))
+def test_merged_equals_attached(group: int, model: Llama, prompts: tuple[Tensor, Tensor]) -> None:
+    attached = logits(model, prompts, [group] * 3)
+    merge_(model, group)
+    torch.testing.assert_close(logits(model, prompts, [group] * 3), attached, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(model, prompts, None), attached, atol=1e-5, rtol=1e-5)
+
+
+def test_merged_weights_are_those_of_the_published_merged_model(model: Llama) -> None:
+    merge_(model, 6)
+    published = load_xalma(GROUP6 / "merged", merged_group=6)
+    mine = dict(model.named_parameters())
+    for name, parameter in published.named_parameters():
+        torch.testing.assert_close(mine[name], parameter, atol=1e-6, rtol=0)
+
+
+def test_merged_generates_the_same(model: Llama, untouched: Llama, prompts: tuple[Tensor, Tensor]) -> None:
+    options = GenerationOptions(beams=4, max_new_tokens=14)
+    merge_(model, 6)
+    merged = complete(model, *prompts, options, [6] * 3)
+    attached = complete(untouched, *prompts, options, [6] * 3)
+    assert [[h.tokens for h in ranked] for ranked in merged] == [[h.tokens for h in r] for r in attached]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_unmerged_weights_are_what_they_were_bit_for_bit(dtype: torch.dtype) -> None:
+    model = load_xalma(COMBINED, dtype=dtype)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    parameters = dict(model.named_parameters())
+    for group in (6, 1, 6):
+        merge_(model, group)
+        assert not torch.equal(
+            model.model.layers[0].mlp.down_proj.weight, before["model.layers.0.mlp.down_proj.weight"]
+        )
+        unmerge_(model)
+        after = dict(model.named_parameters())
+        assert after.keys() == before.keys()
+        for name, parameter in after.items():
+            assert torch.equal(parameter, before[name]), name
+            assert parameter is parameters[name], name
+
+
+def test_merging_reads_no_copy_of_weights_that_lie_in_memory_already(model: Llama) -> None:
+    weight = model.model.layers[1].self_attn.q_proj.weight
+    place = weight.data_ptr()
+    merge_(model, 6)
+    assert model.model.layers[1].self_attn.q_proj.weight.data_ptr() != place
+    unmerge_(model)
+    assert model.model.layers[1].self_attn.q_proj.weight.data_ptr() == place
+
+
+def test_other_groups_wait_until_the_merged_one_is_out(
+    model: Llama, untouched: Llama, prompts: tuple[Tensor, Tensor]
+) -> None:
+    merge_(model, 6)
+    for wanted, message in (([6, 1, 6], "a row needs group 1"), ([6, 0, 6], "the base without a module")):
+        with pytest.raises(LanguageModuleError, match=rf"{message}, but group 6 is merged"):
+            logits(model, prompts, wanted)
+    unmerge_(model)
+    for wanted in ([6, 1, 6], [6, 0, 6], [6, 6, 6]):
+        expected = logits(untouched, prompts, wanted)
+        torch.testing.assert_close(logits(model, prompts, wanted), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_attaching_to_merged_weights_takes_effect_after_unmerging(
+    untouched: Llama, prompts: tuple[Tensor, Tensor]
+) -> None:
+    model = load_xalma(COMBINED, groups=[6])
+    merge_(model, 6)
+    attach_(model, 1)
+    with pytest.raises(LanguageModuleError, match="group 1"):
+        logits(model, prompts, [1] * 3)
+    unmerge_(model)
+    for group in (0, 1, 6):
+        torch.testing.assert_close(
+            logits(model, prompts, [group] * 3), logits(untouched, prompts, [group] * 3), atol=1e-6, rtol=1e-6
+        )
+
+
+def test_a_merged_group_can_be_detached_and_stays_merged(
+    model: Llama, untouched: Llama, prompts: tuple[Tensor, Tensor]
+) -> None:
+    expected = logits(untouched, prompts, [6] * 3)
+    merge_(model, 6)
+    detach_(model, 6)
+    torch.testing.assert_close(logits(model, prompts, [6] * 3), expected, atol=1e-5, rtol=1e-5)
+    unmerge_(model)
+    with pytest.raises(LanguageModuleError, match="group 6"):
+        logits(model, prompts, [6] * 3)
+
+
+def test_without_originals_there_is_no_way_back(model: Llama) -> None:
+    merge_(model, 6, keep_original=False)
+    assert model.model.language.originals is None
+    with pytest.raises(LanguageModuleError, match="keep_original=False"):
+        unmerge_(model)
+
+
+def test_merged_weights_of_a_file_have_no_originals() -> None:
+    with pytest.raises(LanguageModuleError, match="load the base again"):
+        unmerge_(load_xalma(GROUP6 / "merged", merged_group=6))
+
+
+def test_training_the_merged_weights_is_not_thrown_away(model: Llama) -> None:
+    merge_(model, 6)
+    with torch.no_grad():
+        model.model.layers[2].mlp.up_proj.weight.add_(0.1)
+    with pytest.raises(LanguageModuleError, match=r"layers\.2\.mlp\.up_proj.*changed"):
+        unmerge_(model)
+
+
+def test_copies_have_modules_of_their_own(model: Llama, prompts: tuple[Tensor, Tensor]) -> None:
+    expected = logits(model, prompts, [6] * 3)
+    twin = copy.deepcopy(model)
+    merge_(twin, 1)
+    detach_(twin, 6)
+    assert torch.equal(logits(model, prompts, [6] * 3), expected)
+    assert groups(model) == (1, 2, 3, 4, 5, 6, 7, 8)
+
+
+# What is read
+
+
+@pytest.fixture
+def keys_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of all tensors read from files since."""
+    from dragoman.surgery import module_folders
+
+    seen: list[str] = []
+    open_shard = module_folders.open_shard
+
+    def watched(path: Path) -> dict[str, Stored]:
+        def note(key: str, stored: Stored) -> Stored:
+            def read() -> Tensor:
+                seen.append(key)
+                return stored.read()
+
+            return Stored(stored.shape, stored.dtype, read)
+
+        return {key: note(key, stored) for key, stored in open_shard(path).items()}
+
+    monkeypatch.setattr(module_folders, "open_shard", watched)
+    return seen
+
+
+def test_groups_nobody_asked_for_stay_unread(keys_read: list[str], prompts: tuple[Tensor, Tensor]) -> None:
+    model = load_xalma(COMBINED, groups=[6])
+    assert {key.split(".")[-2] for key in keys_read if "_lora_" in key} == {"6"}
+    assert len(keys_read) == len(set(keys_read)) == len(list(model.parameters()))
+    keys_read.clear()
+    logits(model, prompts, [6] * 3)
+    assert not keys_read
+    attach_(model, 2)
+    assert {key.split(".")[-2] for key in keys_read} == {"2"}
+    assert len(keys_read) == 3 * 7 * 2
+
+
+def test_no_groups_is_a_choice_too(keys_read: list[str]) -> None:
+    model = load_xalma(COMBINED, groups=[])
+    assert not [key for key in keys_read if "_lora_" in key]
+    assert groups(model) == ()
+
+
+# Errors
+
+
+@pytest.mark.parametrize("group", [0, -1, True, "6", 1.0])
+def test_groups_are_whole_numbers_from_one(group: Any, model: Llama) -> None:
+    with pytest.raises(InvalidOption, match="language groups are numbers"):
+        attach_(model, group, COMBINED)
+
+
+def test_impossible_changes_are_errors(model: Llama) -> None:
+    with pytest.raises(LanguageModuleError, match="group 6 is attached already"):
+        attach_(model, 6)
+    with pytest.raises(LanguageModuleError, match="nothing is merged"):
+        unmerge_(model)
+    merge_(model, 6)
+    with pytest.raises(LanguageModuleError, match="merged into the weights already"):
+        merge_(model, 1)
+    bare = load_xalma(COMBINED, groups=[])
+    for verb in (detach_, merge_):
+        with pytest.raises(LanguageModuleError, match=r"group 2 is not attached \(attached: none\)"):
+            verb(bare, 2)
+    with pytest.raises(LanguageModuleError, match="did not come from a combined checkpoint"):
+        attach_(load_xalma(GROUP6 / "base"), 6)
+
+
+def test_sources_without_the_module_are_errors(tmp_path: Path) -> None:
+    model = load_xalma(GROUP6 / "base")
+    with pytest.raises(CheckpointError, match=r"no module of group 9; groups there: 1, 2, 3"):
+        attach_(model, 9, COMBINED)
+    with pytest.raises(CheckpointError, match="no module of group 6; groups there: none"):
+        attach_(model, 6, GROUP6 / "merged")
+    with pytest.raises(CheckpointError, match="neither a combined checkpoint nor a PEFT adapter"):
+        attach_(model, 6, tmp_path)
+    with pytest.raises(KeyMismatch) as caught:
+        attach_(model, 6, {"model.layers.0.self_attn.q_lora_A.5.weight": torch.zeros(8, 64)})
+    assert caught.value.missing
+    assert groups(model) == ()
+
+
+def test_modules_of_another_shape_are_errors_that_name_every_tensor() -> None:
+    model = load_xalma(GROUP6 / "base")
+    tensors = load_file(GROUP6 / "adapter" / "adapter_model.safetensors")
+    layer = "base_model.model.model.layers.1.mlp.up_proj.lora_"
+    wrong = dict(tensors) | {
+        layer + "A.weight": torch.zeros(8, 63),
+        "base_model.model.lm_head.lora_A.weight": torch.zeros(1),
+    }
+    del wrong[layer + "B.weight"]
+    with pytest.raises(KeyMismatch) as caught:
+        attach_(model, 6, wrong)
+    assert caught.value.unexpected == ["base_model.model.lm_head.lora_A.weight"]
+    del wrong["base_model.model.lm_head.lora_A.weight"]
+    with pytest.raises(KeyMismatch) as caught:
+        attach_(model, 6, wrong)
+    assert caught.value.missing == [layer + "B.weight"]
+    assert caught.value.misshapen == {layer + "A.weight": ((8, 63), (8, 64))}
+    assert groups(model) == ()
+    assert not lora_names(model)
+
+
+def test_a_quantised_base_can_have_modules_attached_but_not_merged(
+    model: Llama, untouched: Llama, prompts: tuple[Tensor, Tensor]
+) -> None:
+    class Eighth(nn.Linear):
+        """Stands for a layer that keeps its weights in a form of its own."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ (self.weight * 1.0).t()
+
+    for layer in model.model.layers:
+        layer.mlp.gate_proj.__class__ = Eighth
+    expected = logits(untouched, prompts, [6, 1, 0])
+    torch.testing.assert_close(logits(model, prompts, [6, 1, 0]), expected, atol=1e-5, rtol=1e-5)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    with pytest.raises(LanguageModuleError, match=r"gate_proj is a Eighth.*Leave the module attached"):
+        merge_(model, 6)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    assert model.model.language.merged is None
+
+
+def test_other_models_have_no_modules() -> None:
+    with pytest.raises(InvalidOption, match="Linear is no Llama"):
+        groups(nn.Linear(2, 2))
