@@ -135,9 +135,9 @@ def _group(group: int | None, lang: str | None) -> int | None:
         raise InvalidOption("give --group or --lang, not both")
     if lang is None:
         return group
-    from dragoman.surgery.module_layout import group_for
+    from dragoman.models.xalma import group_of
 
-    return group_for(lang)
+    return group_of(lang)
 
 
 @contextlib.contextmanager

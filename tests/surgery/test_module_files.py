@@ -13,9 +13,10 @@ from dragoman.errors import (
     UnknownLanguage,
 )
 from dragoman.models.weight_files import find_shards, open_shard
+from dragoman.models.xalma import group_of
 from dragoman.surgery.module_files import combine, describe, extract_base, extract_module, merge
 from dragoman.surgery.module_folders import Reader, open_model
-from dragoman.surgery.module_layout import LoraName, group_for, languages_of, parse_adapter, parse_combined
+from dragoman.surgery.module_layout import LoraName, languages_of, parse_adapter, parse_combined
 from dragoman.surgery.module_saving import Saving
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -100,7 +101,7 @@ def test_merged_is_the_golden_merged(kind: str, tmp_path: Path) -> None:
 def test_stock_peft_on_stock_llama_gives_the_golden_logits(tmp_path: Path) -> None:
     peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
     extract_base(XALMA, tmp_path / "base")
-    extract_module(XALMA, group_for("zh"), tmp_path / "module")
+    extract_module(XALMA, group_of("zh"), tmp_path / "module")
     merge(XALMA, tmp_path / "merged", group=6)
     cases = load_file(XALMA / "cases.safetensors")
     ids, mask = cases["input_ids"], cases["attention_mask"]
@@ -313,7 +314,7 @@ def test_listing_sees_an_adapter_beside_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("language", "group"), [("zh", 6), ("Chinese", 6), ("fra_Latn", 4), ("no", 1)])
 def test_language_leads_to_its_group(language: str, group: int) -> None:
-    assert group_for(language) == group
+    assert group_of(language) == group
 
 
 def test_49_languages_have_a_group() -> None:
@@ -322,10 +323,10 @@ def test_49_languages_have_a_group() -> None:
 
 
 def test_english_has_no_module_of_its_own() -> None:
-    with pytest.raises(UnknownLanguage, match="which every module speaks"):
-        group_for("en")
+    with pytest.raises(UnknownLanguage, match="on one side of every pair"):
+        group_of("en")
 
 
 def test_language_without_a_module_is_an_error() -> None:
     with pytest.raises(UnknownLanguage, match="Swahili"):
-        group_for("sw")
+        group_of("sw")

@@ -1,7 +1,7 @@
 """X-ALMA's languages, and the group of each: what says which language module a row needs."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 
 import torch
@@ -25,6 +25,11 @@ def _spoken() -> tuple[Language, ...]:
     return tuple(row for row in all_languages() if row.xalma)
 
 
+@lru_cache(maxsize=1024)  # asked for every row at every step
+def _find(language: str) -> Language:
+    return find(language, _spoken())
+
+
 def group_of(language: str | None) -> int:
     """The group, 1 to 8, whose module translates between English and `language`.
 
@@ -37,7 +42,7 @@ def group_of(language: str | None) -> int:
             f"the language other than English picks X-ALMA's module, and it is {language!r}. {choices}"
         )
     try:
-        row = find(language, _spoken())
+        row = _find(language)
     except UnknownLanguage as error:
         raise UnknownLanguage(f"{error}. {choices}") from None
     if row.group is None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dragoman.errors import CheckpointError, ConfigError, Shape, UnknownLanguage
-from dragoman.languages import all_languages, find
+from dragoman.errors import CheckpointError, ConfigError, Shape
+from dragoman.languages import all_languages
 
 COMBINED, LLAMA = "xalma", "llama"
 """The model types of a combined checkpoint, and of a base or merged one."""
@@ -221,16 +221,6 @@ def plain(number: float) -> float | int:
 def languages_of(group: int | None) -> tuple[str, ...]:
     """X-ALMA's codes of the languages of a group; none for a group it doesn't have."""
     return tuple(row.xalma for row in all_languages() if row.xalma and group and row.group == group)
-
-
-def group_for(language: str) -> int:
-    """The group whose module speaks `language`; UnknownLanguage if it has none."""
-    row = find(language, [row for row in all_languages() if row.xalma])
-    if row.group is None:
-        raise UnknownLanguage(
-            f"{language!r} is {row.name}, which every module speaks; give the other language of the pair"
-        )
-    return row.group
 
 
 def lora_settings(config: Mapping[str, Any]) -> tuple[int, float]:
