@@ -87,6 +87,24 @@ def test_line_that_is_no_utf8_is_reported_and_kept_empty(run, translator):
     assert "1 of 3 lines could not be translated" in result.err
 
 
+@pytest.mark.parametrize("text", ["", "  ", "\n"])
+def test_empty_text_comes_back_empty(run, text):
+    result = run("translate", "-f", "en", "-t", "fr", text)
+    assert result.code == 0
+    assert result.out == text + "\n"
+
+
+def test_input_without_any_text_is_no_error(run, tmp_path):
+    path = tmp_path / "empty.txt"
+    path.write_bytes(b"\n\n")
+    assert run("translate", "-f", "en", "-t", "fr", stdin=b"").out == ""
+    result = run("translate", "-f", "en", "-t", "fr", "-i", str(path), "-o", str(tmp_path / "out.txt"))
+    assert result.code == 0
+    assert (tmp_path / "out.txt").read_bytes() == b"\n\n"
+    blank = run("translate", "-t", "fr", stdin=b"\n\n")
+    assert (blank.code, blank.out, blank.err) == (0, "\n\n", "")
+
+
 def test_byte_order_mark_is_no_text(run, translator):
     result = run("translate", "-f", "en", "-t", "fr", stdin=b"\xef\xbb\xbfGood night.\n")
     assert result.lines == [translator.translate("Good night.", "en", "fr")]

@@ -86,7 +86,8 @@ def test_language_is_detected_per_text(translator):
 
 def test_text_without_a_clear_language_is_an_error_that_says_what_to_do(translator):
     with pytest.raises(LanguageNotDetected, match="--from"):
-        translator.translate("12 345", target="fr")
+        translator.translate("Ok", target="fr")
+    assert translator.translate("12 345", target="fr") == "12 345"
 
 
 def test_unclear_text_follows_its_neighbours_only_where_it_may_be_their_language(translator):

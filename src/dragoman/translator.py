@@ -164,7 +164,7 @@ class Translator:
 
         def done(sentences: int) -> None:
             count[0] += sentences
-            if progress is not None:
+            if progress is not None and count[1]:
                 progress(count[0], count[1])
 
         iterator = iter(texts)
@@ -215,6 +215,8 @@ class Translator:
                 spoken = find(detected.code)
             elif spoken is None:
                 spoken = usual if _may_be(usual, detected) else None
+                if spoken is None and isinstance(detected, LanguageNotDetected) and detected.possible is None:
+                    spoken = target  # no letters: the text is the same in every language
             try:
                 if spoken is None:
                     assert isinstance(detected, DragomanError)
