@@ -196,6 +196,19 @@ def test_one_bad_text_does_not_harm_its_neighbours(translator):
         translator.translate(texts, "en", "fr")
 
 
+@pytest.mark.parametrize("text", [None, 5, b"Good night."])
+def test_what_is_no_text_is_an_error(translator, text):
+    with pytest.raises(InvalidText, match="must be a str"):
+        translator.translate(text, "en", "fr")
+
+
+def test_bans_that_leave_nothing_to_say_give_an_empty_unfinished_sentence(translator):
+    everything = tuple(range(translator.system.model.config.vocab_size))
+    result = next(translator.stream(["Good night."], "en", "fr", suppress=everything))
+    assert result.text == ""
+    assert not result.sentences[0].candidates[0].complete
+
+
 def test_unfinished_sentence_is_reported(translator):
     result = next(translator.stream(["I would like to have a very big house."], "en", "fr", max_new_tokens=3))
     assert not result.sentences[0].candidates[0].complete

@@ -128,6 +128,8 @@ class Translator:
         the fields of `GenerationOptions` (beams=4, ...) and `batch_size`. Raises the error of
         the first text that can't be translated; `stream` gives an error for each instead.
         """
+        if isinstance(text, bytes) or not isinstance(text, Iterable):
+            raise InvalidText(f"a text must be a str, or a list of them, not {type(text).__name__}")
         texts = [text] if isinstance(text, str) else list(text)
         results = list(self.stream(texts, source, target, **options))
         for result in results:
@@ -325,7 +327,9 @@ class Translator:
             capped = replace(options, max_new_tokens=caps[batch[0]])
             found = self.system.run([rows[i] for i in batch], mine, capped)
             for request, ranked in zip(mine, found, strict=True):
-                results[request] = tuple(self._candidate(hypothesis, request) for hypothesis in ranked)
+                candidates = tuple(self._candidate(hypothesis, request) for hypothesis in ranked)
+                # Bans can leave nothing that may be said.
+                results[request] = candidates or (Candidate("", float("-inf"), (), False),)
             done(len(batch))
         return [results[request] for request in requests]
 
