@@ -90,13 +90,23 @@ def test_text_without_a_clear_language_is_an_error_that_says_what_to_do(translat
     assert translator.translate("12 345", target="fr") == "12 345"
 
 
-def test_unclear_text_follows_its_neighbours_only_where_it_may_be_their_language(translator):
-    texts = ["Je ne sais pas où il habite.", "Elle est très gentille.", "Par excellence", "Ich", "12"]
+def test_unclear_text_follows_its_neighbours_and_says_so(translator):
+    texts = ["Je ne sais pas où il habite.", "Elle est très gentille.", "Ok"]
     results = list(translator.stream(texts, target="en"))
-    for result in results:
-        told = result.detected is not None or any("taken to be French" in w for w in result.warnings)
-        assert told or result.error is not None or result.text == "12"
-    assert results[3].source != "fra_Latn"
+    assert [result.source for result in results] == ["fra_Latn"] * 3
+    assert [bool(result.warnings) for result in results] == [False, False, True]
+    assert "taken to be French" in results[2].warnings[0]
+
+
+def test_unclear_text_never_follows_neighbours_of_a_language_it_is_not_in(translator):
+    texts = [
+        "Je ne sais pas où il habite.",
+        "Elle est très gentille.",
+        "Dzień dobry, nie mówię po angielsku.",
+    ]
+    polish = list(translator.stream(texts, target="en"))[2]
+    assert isinstance(polish.error, LanguageNotDetected)
+    assert polish.text == ""
 
 
 def test_likely_source_helps_short_texts(translator):
@@ -215,13 +225,14 @@ def test_unfinished_sentence_is_reported(translator):
     assert "reached the limit of 3 tokens" in result.warnings[0]
 
 
-@pytest.mark.parametrize(("source", "target"), [("xx", "fr"), ("en", "klingon"), ("en", None), ("it", "en")])
+@pytest.mark.parametrize(("source", "target"), [("xx", "fr"), ("en", "klingon"), ("it", "en"), ("en", "it")])
 def test_unknown_or_unspoken_language_is_an_error(translator, source, target):
-    if target is None:
-        assert translator.translate("Hello.", source) == "Hello."  # English is the default target
-        return
     with pytest.raises(UnknownLanguage):
         translator.translate("Hello.", source, target)
+
+
+def test_target_is_english_unless_said_otherwise(translator):
+    assert translator.translate("Ich bin müde.", "de") == translator.translate("Ich bin müde.", "de", "en")
 
 
 @pytest.mark.parametrize(

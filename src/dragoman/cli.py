@@ -346,7 +346,7 @@ def list_models(as_json: AsJson = False) -> None:
             print(json.dumps(model.__dict__))
         return
     _table(
-        ("name", "parameters", "download", "licence of the weights", ""),
+        ("name", "parameters", "download, about", "licence of the weights", ""),
         [(m.name, m.parameters, f"{m.size_gb:g} GB", m.licence, m.summary) for m in KNOWN],
     )
 

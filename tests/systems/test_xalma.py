@@ -1,6 +1,7 @@
 """X-ALMA from text to text, with a toy checkpoint of the published layout."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.weight_files import write_shards
 from dragoman.surgery.language_modules import groups
-from dragoman.systems import Request
+from dragoman.surgery.module_files import extract_base, extract_module, merge
+from dragoman.systems import Request, load_system
 from dragoman.translator import Translator
 
 DATA = Path(__file__).parents[1] / "data"
@@ -83,6 +85,22 @@ def test_batch_mixes_groups_without_changing_results(xalma):
     found = xalma.system.run(xalma.system.encode(batch), batch, GenerationOptions(**OPTIONS))
     mixed = [xalma.system.tokens(ranked[0]) for ranked in found]
     assert mixed == [sentence.candidates[0].tokens for sentence in requests]
+
+
+def test_adapter_with_its_base_and_merged_group_translate_alike(xalma, combined, tmp_path):
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "X-ALMA-13B-Group6"
+    extract_base(combined, base)
+    extract_module(combined, 6, adapter, str(base))
+    merge(combined, merged, 6)
+    for folder in (adapter, merged):
+        shutil.copy(combined / "tokenizer.model", folder)
+    expected = next(xalma.stream(["Good night."], "en", "zh", **OPTIONS))
+    for folder in (adapter, merged):
+        # Its name tells an X-ALMA from an ALMA; an adapter's here does not.
+        system = load_system(folder, "cpu", "X-ALMA")
+        found = next(Translator(system).stream(["Good night."], "en", "zh", **OPTIONS))
+        assert found.sentences[0].candidates[0].tokens == expected.sentences[0].candidates[0].tokens
+        assert {language.group for language in Translator(system).languages} == {None, 6}
 
 
 def test_other_pairs_go_through_english_unless_direct(xalma):

@@ -17,7 +17,7 @@ CARD = "dragoman.json"
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A published model. `size_gb` is its download in gigabytes."""
+    """A published model. `size_gb` is about what its download takes, in gigabytes."""
 
     name: str
     repository: str | None
