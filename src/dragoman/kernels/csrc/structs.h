@@ -1,0 +1,84 @@
+/* What Python hands over; kernels/structs.py mirrors it field by field. */
+#ifndef DRAGOMAN_STRUCTS_H
+#define DRAGOMAN_STRUCTS_H
+
+#include <stdint.h>
+
+#define PANEL 64 /* outputs that lie side by side in packed weights */
+#define GROUP 32 /* inputs that share a scale in 4-bit weights */
+
+enum { NONE = 0, FLOAT = 1, HALF = 2, BYTE = 3, NIBBLE = 4 };
+enum { RELU = 1, GELU = 2, SILU = 3 };
+
+/* y = x W^T + bias, W packed in panels (kernels/packing.py says how). */
+typedef struct {
+    int32_t kind, outputs, inputs, padded; /* padded: inputs rounded up as the kind needs */
+    const uint8_t *data;
+    const float *scale; /* [outputs up to whole panels], kind BYTE */
+    const float *bias;  /* [outputs] or NULL */
+} Linear;
+
+typedef struct {
+    int32_t kind; /* 0 none, 1 layer norm, 2 root mean square */
+    float eps;
+    const float *weight, *bias;
+} Norm;
+
+/* A language module's two thin products for one projection; a.kind NONE where it has none. */
+typedef struct {
+    Linear a, b;
+} Adapter;
+
+enum { Q, K, V, O, GATE, UP, DOWN, PROJECTIONS };
+
+typedef struct {
+    Norm self_norm, cross_norm, ffn_norm;
+    Linear q, k, v, o;
+    Linear cross_q, cross_o;
+    Linear gate, up, down; /* without experts; gate is the first product, up only where it is gated */
+    Linear router;
+    int32_t experts;
+    float expert_scale;
+    const Linear *expert_first, *expert_second;
+    const Adapter *adapters; /* [modules][PROJECTIONS] or NULL */
+} Layer;
+
+typedef struct {
+    int32_t layers, hidden, heads, key_heads, head_width, inner, activation, gated;
+    int32_t max_experts, max_rank;
+    float query_scale;
+    const Layer *layer;
+    Norm last;
+} Stack;
+
+/* Keys a row may look at: key t is at `key + layer * layer_stride + (t * step + slot[t]) * width`,
+ * its value `value_offset` further. */
+typedef struct {
+    const float *key;
+    int64_t layer_stride, value_offset;
+    const int32_t *slot; /* NULL: 0 for all */
+    int32_t count, step;
+} Span;
+
+typedef struct {
+    int32_t rows, spans; /* spans: of self-attention, for each row */
+    float *x;            /* [rows, hidden], changed in place */
+    const Span *self;    /* [rows, spans] */
+    const Span *cross;   /* [rows] or NULL */
+    float *const *write; /* [rows], where the row's own key goes */
+    const int64_t *write_stride, *write_value;
+    const float *cosine, *sine; /* [rows, head_width / 2] or NULL */
+    int32_t routes;             /* row ranges with a language module */
+    const int32_t *route_start, *route_stop, *route_module;
+    const float *route_scale;
+} Batch;
+
+/* The output layer. */
+typedef struct {
+    Linear w;
+    int32_t exact_kind; /* FLOAT or HALF: candidates are scored anew with these rows; NONE: not */
+    const void *exact;  /* [tokens, hidden] */
+    const int32_t *token; /* which token a column is; NULL: its own number */
+} Head;
+
+#endif
