@@ -107,14 +107,14 @@ class Head(Structure):
     _fields_ = (("w", Linear), ("exact_kind", c_int32), ("exact", c_void_p), ("token", c_void_p))
 
 
-SPAN = (
+SPAN = [
     ("key", "u8"),
     ("layer_stride", "i8"),
     ("value_offset", "i8"),
     ("slot", "u8"),
     ("count", "i4"),
     ("step", "i4"),
-)
+]
 """`Span` as the fields of a numpy structured array."""
 
 assert ctypes.sizeof(Span) == 40

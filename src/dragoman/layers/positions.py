@@ -31,10 +31,11 @@ class SinusoidalPositions(nn.Module):
         """
         before = past if padded is None else past - padded
         rows = (keep.cumsum(1) + before) * keep + self.PADDING_ROW
-        table = self._rows(keep.shape[1] + past + self.OFFSET, keep.device)
-        return table[rows]
+        return self.table(keep.shape[1] + past, keep.device)[rows]
 
-    def _rows(self, count: int, device: torch.device) -> Tensor:
+    def table(self, positions: int, device: torch.device) -> Tensor:
+        """At least the rows of that many positions, [OFFSET + positions, hidden]."""
+        count = positions + self.OFFSET
         table = self._table
         if table is None or len(table) < count or table.device != device:
             half = self.hidden // 2

@@ -1,0 +1,103 @@
+"""The output layer: a rough pass over all tokens in 8 bits, and exact scores for the best of them."""
+
+import torch
+from torch import Tensor, nn
+
+from dragoman.kernels import structs
+from dragoman.kernels.linear import PackedLinear
+from dragoman.kernels.packing import pack
+
+
+class PackedHead(nn.Module):
+    """Scores of next tokens, from hidden states.
+
+    With `exact`, rows of the unquantised output matrix, the best SCREEN tokens of the packed
+    one are scored anew: their order is exact as long as no error of the rough pass exceeds
+    MARGIN standard errors, and the normaliser is exact in its largest terms.
+    """
+
+    SCREEN = 64
+    MARGIN = 6.0
+
+    exact: Tensor | None
+
+    def __init__(self, linear: PackedLinear, exact: Tensor | None, kept: Tensor | None = None) -> None:
+        """exact: [vocabulary, hidden] in fp32 or fp16. kept: which tokens the columns are, if not all."""
+        super().__init__()
+        self.linear = linear
+        self.register_buffer("exact", exact, persistent=False)
+        self.register_buffer("kept", None if kept is None else kept.int(), persistent=False)
+        self.vocabulary = len(exact) if exact is not None else linear.out_features
+        self._struct: structs.Head | None = None
+
+    @classmethod
+    def of(cls, weight: Tensor, precision: str) -> "PackedHead":
+        """For a matrix [tokens, hidden] in "fp32", "fp16", "int8" or "int4".
+
+        All but fp16 screen in 8 bits. The weights themselves serve for the exact scores, so they
+        must be in fp32 or fp16.
+        """
+        if precision == "fp16":
+            return cls(PackedLinear(pack(weight, "fp16")), None)
+        return cls(PackedLinear(pack(weight, "int8")), weight.detach())
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens can come out."""
+        return self.linear.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., hidden] -> [..., vocabulary]; tokens that were cut away score -inf."""
+        rough = self.linear(x)
+        if self.exact is not None:
+            places = rough.topk(min(self.SCREEN, self.tokens), -1).indices
+            rows = self.exact[places if self.kept is None else self.kept[places]]
+            rough = rough.scatter(-1, places, (rows.to(x.dtype) @ x[..., None]).squeeze(-1))
+        if self.kept is None:
+            return rough
+        full = rough.new_full((*rough.shape[:-1], self.vocabulary), -torch.inf)
+        return full.index_copy_(-1, self.kept.long(), rough)
+
+    def in_full(self, x: Tensor) -> Tensor:
+        """Scores from the exact matrix alone, [rows, vocabulary]."""
+        assert self.exact is not None
+        scores = x @ self.exact.to(x.dtype).t()
+        if self.kept is None:
+            return scores
+        mask = torch.ones(self.vocabulary, dtype=torch.bool).index_fill_(0, self.kept.long(), False)
+        return scores.masked_fill_(mask, -torch.inf)
+
+    def cut(self, tokens: Tensor) -> "PackedHead":
+        """A head that only knows `tokens` (their numbers, sorted)."""
+        if self.exact is None:
+            weight = self.linear.unpacked()[tokens]
+            return PackedHead(PackedLinear(pack(weight, self.linear.precision)), None, tokens)
+        return PackedHead(PackedLinear(pack(self.exact[tokens], "int8")), self.exact, tokens)
+
+    def struct(self) -> structs.Head:
+        """What the kernels need to know; it points into this module."""
+        exact = self.exact
+        kind = structs.NONE
+        if exact is not None:
+            kind = structs.FLOAT if exact.dtype == torch.float32 else structs.HALF
+        return structs.Head(
+            self.linear.struct(),
+            kind,
+            None if exact is None else exact.data_ptr(),
+            None if self.kept is None else self.kept.data_ptr(),
+        )
+
+
+class PackedEmbedding(nn.Module):
+    """Vectors of tokens from a table in fp32 or fp16, in float32 and multiplied by `scale`."""
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor, scale: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach(), persistent=False)
+        self.embed_scale = scale
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[...] -> [..., hidden]."""
+        return nn.functional.embedding(tokens, self.weight).float() * self.embed_scale

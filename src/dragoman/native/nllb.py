@@ -1,0 +1,152 @@
+"""NLLB by the native kernels: `begin` encodes without padding, `step` runs the decoder in one call."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dragoman.kernels.head import PackedHead
+from dragoman.kernels.library import kernels
+from dragoman.kernels.structs import SPAN
+from dragoman.layers.moe import MoeOptions
+from dragoman.layers.positions import SinusoidalPositions
+from dragoman.models.config import NllbConfig
+from dragoman.models.nllb import Nllb
+from dragoman.native.scores import NativeScores
+from dragoman.native.slots import Fixed, Sentence, Slots, fixed_spans
+from dragoman.native.stack import Builder, forward, nllb_stack
+
+TOKENS = 2048  # encoded together: their vectors stay near the processor
+
+
+class NativeNllb:
+    """A packed NLLB (`surgery.packing.pack_`) that decodes through the kernels."""
+
+    def __init__(self, model: Nllb) -> None:
+        builder = Builder()
+        self.model, self.config = model, model.config
+        self.encoder = nllb_stack(builder, model.encoder)
+        self.decoder = nllb_stack(builder, model.decoder)
+        # Keys and values of the source, by layer: two products on the same rows.
+        self.source = [
+            builder.linears((layer.cross_attention.k_proj, layer.cross_attention.v_proj))  # type: ignore[union-attr]
+            for layer in model.decoder.layers
+        ]
+        self.head: PackedHead = model.lm_head  # type: ignore[assignment]
+        self.positions = model.decoder.positions
+        self._builder = builder
+
+    @staticmethod
+    def supports(model: Nllb) -> bool:
+        """Whether there are kernels for this model, packed as it is."""
+        return (
+            kernels() is not None
+            and isinstance(model.lm_head, PackedHead)
+            and model.lm_head.linear.data.device.type == "cpu"
+            and _routes_simply(model.config)
+        )
+
+    @torch.inference_mode()
+    def begin(self, input_ids: Tensor, keep: Tensor) -> "NativeNllbState":
+        """Encode sources [sentences, time]; keep: boolean, False on padding."""
+        counts = keep.sum(1).tolist()
+        sentences: list[Sentence] = []
+        first = 0
+        while first < len(counts):
+            last, tokens = first, 0
+            while last < len(counts) and (last == first or tokens + counts[last] <= TOKENS):
+                tokens += counts[last]
+                last += 1
+            rows = slice(first, last)
+            sentences += self._encode(input_ids[rows][keep[rows]], counts[first:last])
+            first = last
+        width = self.config.d_model
+        return NativeNllbState(Slots(len(self.source), width, sentences))
+
+    def _encode(self, tokens: Tensor, counts: list[int]) -> list[Sentence]:
+        """tokens: those of all sentences one after the other; counts: how many each has."""
+        total, width = len(tokens), self.config.d_model
+        starts = np.cumsum([0, *counts[:-1]])
+        places = np.arange(total) - np.repeat(starts, counts)
+        x = self._embed(tokens, torch.from_numpy(places))
+        room = torch.empty(2, total, width)
+        spans = np.zeros(total, SPAN)
+        spans["key"] = np.repeat(starts, counts) * (4 * width) + room.data_ptr()
+        spans["value_offset"] = total * width
+        spans["count"] = np.repeat(counts, counts)
+        spans["step"] = 1
+        write = (np.arange(total) * (4 * width) + room.data_ptr()).astype(np.uint64)
+        zeros = np.zeros(total, np.int64)
+        forward(self.encoder, x, spans, 1, (write, zeros, zeros + total * width))
+        source = torch.empty(len(self.source), 2, total, width)
+        native = kernels()
+        assert native is not None
+        for layer, pair in enumerate(self.source):
+            out = source[layer].data_ptr()
+            native.linear(pair, 2, x.data_ptr(), total, out, width, total * width)
+        return [
+            Sentence((Fixed(source, int(start), count),)) for start, count in zip(starts, counts, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def step(self, tokens: Tensor, state: "NativeNllbState") -> NativeScores:
+        """Feed the newest tokens of each row [rows, new]; scores of the next one."""
+        rows, new = tokens.shape
+        slots = state.slots
+        places = slots.lengths()[:, None] + np.arange(new)
+        x = self._embed(tokens.flatten(), torch.from_numpy(places.reshape(-1)))
+        spans, write = slots.extend(new)
+        cross = state.cross()
+        if new > 1:
+            cross = np.repeat(cross, new)
+        forward(self.decoder, x, spans, 1, write, cross)
+        if new > 1:
+            x = x.view(rows, new, -1)[:, -1].contiguous()
+        return NativeScores(self.head, x)
+
+    def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
+        """Memory that decoding one sentence takes."""
+        return 8 * len(self.source) * self.config.d_model * (source_tokens + beams * (new_tokens + 32))
+
+    def _embed(self, tokens: Tensor, places: Tensor) -> Tensor:
+        embedding: Any = self.model.shared
+        table = self.positions.table(int(places.max()) + 1 if len(places) else 1, tokens.device)
+        return embedding(tokens) + table[places + SinusoidalPositions.OFFSET]
+
+
+class NativeNllbState:
+    """Decoding under way; rows are hypotheses, `beams` of them side by side for each sentence."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self._cross: Any = None
+
+    def cross(self) -> Any:
+        """Where each row finds its source's keys."""
+        if self._cross is None:
+            self._cross = fixed_spans(self.slots.sentences, 0, self.slots.beams)
+        return self._cross
+
+    def select(self, rows: Tensor, beams: int) -> None:
+        """Keep `rows` (numbers of the present rows, repeats allowed) in the given order.
+
+        Each run of `beams` rows must come from one sentence.
+        """
+        before = self.slots.sentences
+        self.slots.select(rows.numpy(), beams)
+        if self.slots.sentences is not before:
+            self._cross = None
+
+    def join(self, other: "NativeNllbState") -> None:
+        """Put the other's rows behind these."""
+        self.slots.join(other.slots)
+        self._cross = None
+
+
+def _routes_simply(config: NllbConfig) -> bool:
+    """Whether routing is a row's own affair, without chance and without dropped tokens."""
+    options: MoeOptions = config.moe_options()
+    return not config.is_sparse or (
+        options.second_expert_policy == "all" and options.eval_capacity_fraction >= 1
+    )

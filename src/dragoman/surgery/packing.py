@@ -1,0 +1,79 @@
+"""Weights in another precision, in the order in which the native kernels read them."""
+
+import torch
+from torch import Tensor, nn
+
+from dragoman.errors import InvalidOption
+from dragoman.kernels.head import PackedEmbedding, PackedHead
+from dragoman.kernels.linear import PackedLinear
+from dragoman.kernels.packing import PRECISIONS, pack
+from dragoman.layers.moe import RouterLinear
+from dragoman.models.llama import Llama
+from dragoman.models.nllb import Nllb
+
+
+@torch.no_grad()
+def pack_(model: Nllb | Llama, precision: str) -> None:
+    """Replace the linear layers, the embedding and the output layer by packed ones, for good.
+
+    precision: "fp32" (exact), "fp16", "int8" or "int4". Routers stay as they are: they decide,
+    and are small. The embedding stays exact in fp32 and is halved otherwise. A packed model is for
+    inference; it can't be trained, merged or saved. Raises InvalidOption for another precision
+    or a model that is packed already.
+    """
+    if precision not in PRECISIONS:
+        raise InvalidOption(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    if is_packed(model):
+        raise InvalidOption("the model is packed already; load it again for another precision")
+    if isinstance(model, Nllb):
+        _pack_nllb(model, precision)
+    else:
+        _pack_llama(model, precision)
+
+
+def is_packed(model: nn.Module) -> bool:
+    """Whether `pack_` has been here."""
+    return isinstance(model.get_submodule("lm_head"), PackedHead)
+
+
+def precision_of(model: nn.Module) -> str | None:
+    """What the linear layers are packed in; None if they aren't."""
+    found = (module.precision for module in model.modules() if isinstance(module, PackedLinear))
+    return next(found, None) if is_packed(model) else None
+
+
+def pack_linears_(module: nn.Module, precision: str) -> None:
+    """Replace every linear layer below `module` but routers, one after the other."""
+    for parent in list(module.modules()):
+        if isinstance(parent, PackedHead):
+            continue
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and not isinstance(child, RouterLinear):
+                setattr(parent, name, PackedLinear.of(child, precision))
+
+
+def _pack_nllb(model: Nllb, precision: str) -> None:
+    pack_linears_(model.encoder, precision)
+    pack_linears_(model.decoder, precision)
+    scale = model.shared.embed_scale
+    table = _table(model.shared.weight, precision)
+    tied = model.lm_head.weight is model.shared.weight
+    # The output layer is most of what a step reads: screened in 8 bits, scored with the table's own rows.
+    exact = table if tied else _table(model.lm_head.weight, precision)
+    screen = PackedLinear(pack(exact, "int8"))
+    model.lm_head = PackedHead(screen, exact)  # type: ignore[assignment]
+    embedding = PackedEmbedding(table, scale)
+    model.shared = model.encoder.embed_tokens = model.decoder.embed_tokens = embedding  # type: ignore[assignment]
+
+
+def _pack_llama(model: Llama, precision: str) -> None:
+    pack_linears_(model.model, precision)
+    # A small part of a large decoder: 8 bits, as good as exact, where the rest has 4.
+    head = PackedLinear.of(model.lm_head, "int8" if precision == "int4" else precision)
+    table = _table(model.model.embed_tokens.weight, precision)
+    model.lm_head = PackedHead(head, None)  # type: ignore[assignment]
+    model.model.embed_tokens = PackedEmbedding(table)  # type: ignore[assignment]
+
+
+def _table(weight: Tensor, precision: str) -> Tensor:
+    return weight.detach().to(torch.float32 if precision == "fp32" else torch.float16).contiguous()
