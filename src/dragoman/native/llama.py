@@ -1,0 +1,233 @@
+"""Llama and X-ALMA by the native kernels: prompts are read without padding, and kept once per sentence."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dragoman.kernels.head import PackedHead
+from dragoman.kernels.library import kernels
+from dragoman.kernels.structs import SPAN
+from dragoman.models.llama import Llama, RowGroups
+from dragoman.native.scores import NativeScores
+from dragoman.native.slots import Fixed, Sentence, Slots, fixed_spans
+from dragoman.native.stack import Builder, forward, llama_stack
+
+Routing = tuple[Any, Any, Any, Any]
+"""Row ranges that share a language module: starts, stops, module numbers and scales."""
+PREFIX = 8  # fewer common tokens than this aren't worth a pass of their own
+
+
+class NativeLlama:
+    """A packed Llama (`surgery.packing.pack_`) that decodes through the kernels."""
+
+    def __init__(self, model: Llama) -> None:
+        self.model, self.config = model, model.config
+        self.head: PackedHead = model.lm_head  # type: ignore[assignment]
+        self.width = self.config.num_key_value_heads * self.config.head_dim
+        self._build()
+
+    def _build(self) -> None:
+        self._builder = Builder()
+        self.stack, self.modules = llama_stack(self._builder, self.model.model)
+        self._version = self.model.model.language.version
+
+    @staticmethod
+    def supports(model: Llama) -> bool:
+        """Whether there are kernels for this model, packed as it is."""
+        return (
+            kernels() is not None
+            and isinstance(model.lm_head, PackedHead)
+            and model.lm_head.linear.data.device.type == "cpu"
+            # There angles depend on the length of the longest row.
+            and model.config.rope.rope_type != "dynamic"
+        )
+
+    def begin(self, keep: Tensor, groups: RowGroups | None = None) -> "NativeLlamaState":
+        """Prepare to continue prompts, of which the first `step` is given all tokens.
+
+        keep: boolean [rows, time], False on padding, which must be on the left. groups: the
+        language group of each row, 0 for none. Raises LanguageModuleError.
+        """
+        if not bool(keep[:, -1].all()):
+            raise ValueError("prompts must be padded on the left, and each must have a token")
+        wanted = groups.tolist() if isinstance(groups, Tensor) else groups
+        self.model.model.language.routes(wanted, keep.device)  # raises for a group that isn't there
+        return NativeLlamaState(keep, wanted)
+
+    @torch.inference_mode()
+    def step(self, tokens: Tensor, state: "NativeLlamaState") -> NativeScores:
+        """Feed the newest tokens of each row [rows, new]; scores of the next one."""
+        if self._version != self.model.model.language.version:
+            self._build()  # modules came or went meanwhile
+        if state.slots is None:
+            return NativeScores(self.head, self._read(tokens, state))
+        rows, new = tokens.shape
+        slots = state.slots
+        places = np.repeat([s.position for s in slots.sentences], slots.beams)[:, None] + np.arange(new)
+        own, write = slots.extend(new)
+        parts = [*(np.repeat(spans, new) for spans in state.fixed()), own]
+        x = self._forward(tokens.flatten(), places.reshape(-1), parts, write, state.row_groups(new))
+        if new > 1:
+            x = x.view(rows, new, -1)[:, -1].contiguous()
+        return NativeScores(self.head, x)
+
+    def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
+        """Memory that continuing one prompt takes."""
+        layers = self.config.num_hidden_layers
+        return 8 * layers * self.width * (source_tokens + beams * (new_tokens + 32))
+
+    def _read(self, tokens: Tensor, state: "NativeLlamaState") -> Tensor:
+        """Read the prompts [rows, time]; hidden states of their last tokens."""
+        keep, groups = state.keep, state.groups
+        counts = keep.sum(1).numpy()
+        common = _common_prefix(tokens, keep, groups)
+        shared: tuple[Fixed, ...] = ()
+        if common:
+            first = tokens[0][keep[0]][:common]
+            shared = (self._prefill(first, np.array([common]), 0, None, groups and groups[:1])[0],)
+            rest = keep.long().cumsum(1) > common
+            keep = keep & rest
+            counts = counts - common
+        fixed, hidden = self._prefill_all(tokens[keep], counts, common, shared, groups)
+        sentences = [
+            Sentence((*shared, part), position=common + part.count, group=groups[i] if groups else 0)
+            for i, part in enumerate(fixed)
+        ]
+        state.slots = Slots(self.config.num_hidden_layers, self.width, sentences)
+        return hidden
+
+    def _prefill(
+        self, tokens: Tensor, counts: Any, past: int, shared: Fixed | None, groups: Sequence[int] | None
+    ) -> tuple[Fixed, Tensor]:
+        fixed, hidden = self._prefill_all(tokens, counts, past, () if shared is None else (shared,), groups)
+        return fixed[0], hidden
+
+    def _prefill_all(
+        self,
+        tokens: Tensor,
+        counts: Any,
+        past: int,
+        shared: tuple[Fixed, ...],
+        groups: Sequence[int] | None,
+    ) -> tuple[list[Fixed], Tensor]:
+        """Read `counts` tokens for each sentence, behind `past` ones that all share.
+
+        Returns what stays of each, and the hidden states of the last tokens.
+        """
+        total, layers = len(tokens), self.config.num_hidden_layers
+        starts = np.cumsum(counts) - counts
+        places = np.arange(total) - np.repeat(starts, counts)
+        memory = torch.empty(layers, 2, total, self.width)
+        fixed = [Fixed(memory, int(s), int(c)) for s, c in zip(starts, counts, strict=True)]
+        spans = np.repeat(np.array([part.span() for part in fixed], SPAN), counts)
+        spans["count"] = places + 1
+        parts = [np.repeat(np.array([part.span()], SPAN), total) for part in shared]
+        write = spans["key"] + (places * (4 * self.width)).astype(np.uint64)
+        where = (write, spans["layer_stride"].copy(), spans["value_offset"].copy())
+        row_groups = None if groups is None else np.repeat(groups, counts)
+        x = self._forward(tokens, places + past, [*parts, spans], where, row_groups)
+        return fixed, x[torch.from_numpy(starts + counts - 1)]
+
+    def _forward(
+        self, tokens: Tensor, places: Any, spans: list[Any], write: tuple[Any, Any, Any], groups: Any
+    ) -> Tensor:
+        """Vectors of `tokens` [rows] at `places` through all layers, rows sorted by language group."""
+        order = None
+        routes = None
+        if groups is not None and self.modules:
+            if (groups[1:] < groups[:-1]).any():
+                order = np.argsort(groups, kind="stable")
+                spans = [part[order] for part in spans]
+                write = (write[0][order], write[1][order], write[2][order])
+                tokens, places, groups = tokens[torch.from_numpy(order)], places[order], groups[order]
+            routes = self._routes(groups)
+        embed: Any = self.model.model.embed_tokens
+        x = embed(tokens).contiguous()
+        cosine, sine = self.model.model.rotary(torch.from_numpy(places)[:, None], x.dtype)
+        half = self.config.head_dim // 2
+        rotation = tuple(part.reshape(-1, part.shape[-1])[:, :half].contiguous() for part in (cosine, sine))
+        both = spans[0] if len(spans) == 1 else np.stack(spans, 1).reshape(-1)
+        forward(self.stack, x, both, len(spans), write, None, rotation, routes)  # type: ignore[arg-type]
+        return x if order is None else torch.empty_like(x).index_copy_(0, torch.from_numpy(order), x)
+
+    def _routes(self, groups: Any) -> Routing | None:
+        """Ranges of rows of one group; groups: sorted, [rows]."""
+        language = self.model.model.language
+        if language.merged is not None:
+            return None
+        edges = np.flatnonzero(np.diff(groups)) + 1
+        starts = np.concatenate([[0], edges]).astype(np.int32)
+        stops = np.concatenate([edges, [len(groups)]]).astype(np.int32)
+        known = groups[starts] != 0
+        starts, stops = starts[known], stops[known]
+        if not len(starts):
+            return None
+        numbers = np.array([self.modules[int(group)] for group in groups[starts]], np.int32)
+        scales = np.array([language.scales[int(group)] for group in groups[starts]], np.float32)
+        return starts, stops, numbers, scales
+
+
+class NativeLlamaState:
+    """Decoding under way; rows are hypotheses, `beams` of them side by side for each sentence."""
+
+    def __init__(self, keep: Tensor, groups: Sequence[int] | None) -> None:
+        self.keep, self.groups = keep, groups
+        self.slots: Slots | None = None
+        self._fixed: list[Any] | None = None
+        self._groups: Any = None
+
+    def fixed(self) -> list[Any]:
+        """Where each row finds its prompt's keys: one array of spans or, with a common prefix, two."""
+        if self._fixed is None:
+            assert self.slots is not None
+            most = max(len(s.fixed) for s in self.slots.sentences)
+            for sentence in self.slots.sentences:
+                empty = Fixed(sentence.fixed[0].tensor, 0, 0)
+                sentence.fixed = (*(empty,) * (most - len(sentence.fixed)), *sentence.fixed)
+            self._fixed = [
+                fixed_spans(self.slots.sentences, i, self.slots.beams) for i in range(most)
+            ]
+        return self._fixed
+
+    def row_groups(self, new: int) -> Any:
+        """The language group of each token fed, or None."""
+        if self.groups is None:
+            return None
+        assert self.slots is not None
+        return np.repeat([s.group for s in self.slots.sentences], self.slots.beams * new)
+
+    def select(self, rows: Tensor, beams: int) -> None:
+        """Keep `rows` (numbers of the present rows, repeats allowed) in the given order.
+
+        Each run of `beams` rows must come from one sentence.
+        """
+        assert self.slots is not None, "the first step reads the prompts"
+        before = self.slots.sentences
+        self.slots.select(rows.numpy(), beams)
+        if self.slots.sentences is not before:
+            self._fixed = None
+
+    def join(self, other: "NativeLlamaState") -> None:
+        """Put the other's rows behind these."""
+        assert self.slots is not None and other.slots is not None, "both must have read their prompts"
+        assert (self.groups is None) == (other.groups is None), "rows with and without languages can't join"
+        self.slots.join(other.slots)
+        self._fixed = None
+
+
+def _common_prefix(tokens: Tensor, keep: Tensor, groups: Sequence[int] | None) -> int:
+    """How many first tokens all prompts share, if it is worth computing them once; 0 if not."""
+    if len(tokens) < 2 or (groups is not None and len(set(groups)) > 1):
+        return 0
+    counts = keep.sum(1)
+    least = int(counts.min())
+    width = tokens.shape[1]
+    # Real tokens, moved to the left, as far as the shortest prompt goes (its last must remain).
+    columns = (width - counts)[:, None] + torch.arange(least - 1)
+    left = tokens.gather(1, columns)
+    same = (left == left[:1]).all(0)
+    common = int(same.long().cumprod(0).sum())
+    return common if common >= PREFIX else 0
