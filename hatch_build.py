@@ -1,0 +1,29 @@
+"""Compiles the native kernels into the wheel where there is a C compiler; Dragoman works without, slower."""
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import sys_tags
+
+KERNELS = Path(__file__).parent / "src" / "dragoman" / "kernels"
+
+
+class NativeKernels(BuildHookInterface):
+    """Runs for wheels and for editable installs."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        build = runpy.run_path(str(KERNELS / "build.py"))
+        library: Path = build["LIBRARY"]
+        try:
+            build["build"]()
+        except RuntimeError as error:
+            library.unlink(missing_ok=True)
+            print(f"no native kernels, PyTorch will do their work: {error}", file=sys.stderr)
+            return
+        build_data["artifacts"].append(f"src/dragoman/kernels/{library.name}")
+        # Called through ctypes: any Python 3 will do, but only this kind of machine.
+        build_data["tag"] = f"py3-none-{next(sys_tags()).platform}"
+        build_data["pure_python"] = False
