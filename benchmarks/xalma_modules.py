@@ -9,17 +9,22 @@ The model is random: hidden 1024, 12 layers, 16 heads, ffn 2816, rank 128, vocab
 """
 
 import argparse
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks import interleaved, report
+from dragoman.kernels.packing import PRECISIONS
 from dragoman.layers.low_rank import AdaptedProjections, Routes
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
-from dragoman.models.llama_state import LlamaState
+from dragoman.native.llama import NativeLlama
+from dragoman.native.scores import NativeScores
+from dragoman.surgery.packing import pack_
 
 CONFIG = LlamaConfig(
     model_type="xalma",
@@ -33,6 +38,7 @@ CONFIG = LlamaConfig(
     pad_token_id=0,
 )
 GROUPS = tuple(range(1, 9))
+Model = Llama | NativeLlama
 
 
 def main() -> None:
@@ -41,22 +47,24 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=64, help="tokens of each prompt (default: 64)")
     parser.add_argument("--steps", type=int, default=16, help="decode steps of a run (default: 16)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each kind (default: 5)")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--precision", default="fp32", choices=(*PRECISIONS, "torch"), help="torch: no kernels"
+    )
     args = parser.parse_args()
-    model = random_model(getattr(torch, args.dtype), args.device)
-    prompts = torch.randint(3, 32000, (args.rows, args.prompt), device=args.device)
+    reference = random_model()
+    model = packed(reference, args.precision)
+    prompts = torch.randint(3, 32000, (args.rows, args.prompt))
 
     mixed = [GROUPS[row % 8] for row in range(args.rows)]
     alike = same_ids(model, prompts, mixed, args.steps)
     rates = throughput(model, prompts, {"eight groups": mixed, "one group": [1] * args.rows}, args)
     ratio = rates["eight groups"] / rates["one group"]
-    print(f"(a) decoding {args.rows} rows, {args.steps} steps after {args.prompt} tokens, {args.dtype}")
+    print(f"(a) decoding {args.rows} rows, {args.steps} steps after {args.prompt} tokens, {args.precision}")
     for name, rate in rates.items():
         print(f"    {name:<14} {rate:9.1f} tokens/s")
     print(f"    ratio          {ratio:9.3f}   (ids equal to eight separate batches: {alike})")
 
-    seconds = against_reference(model, prompts[:1], args)
+    seconds = against_reference(model, reference, prompts[:1], args)
     times = seconds["dense"] / seconds["thin"]
     print("(b) one decode step of one row")
     print(f"    thin products  {seconds['thin'] * 1e3:9.1f} ms")
@@ -69,7 +77,7 @@ def main() -> None:
             "prompt": args.prompt,
             "steps": args.steps,
             "repeats": args.repeats,
-            "dtype": args.dtype,
+            "precision": args.precision,
             "tokens_per_second": {name: round(rate, 1) for name, rate in rates.items()},
             "eight_to_one": round(ratio, 4),
             "ids_equal": alike,
@@ -79,7 +87,7 @@ def main() -> None:
     )
 
 
-def random_model(dtype: torch.dtype, device: str) -> Llama:
+def random_model() -> Llama:
     """A model whose weights keep activations of unit size, so that its choices are clear ones."""
     torch.manual_seed(0)
     model = Llama(CONFIG, GROUPS)
@@ -88,25 +96,41 @@ def random_model(dtype: torch.dtype, device: str) -> Llama:
             if parameter.dim() == 2:
                 spread = 1.0 if "embed" in name else parameter.shape[1] ** -0.5
                 parameter.normal_(0, 0.5 * spread if "lora" in name else spread)
-    return model.to(device, dtype).eval()
+    return model.eval()
 
 
-def start(model: Llama, prompts: Tensor, groups: Sequence[int]) -> tuple[LlamaState, Tensor]:
+def packed(model: Llama, precision: str) -> Model:
+    """The model in another precision, run by the kernels; itself for "torch"."""
+    if precision == "torch":
+        return model
+    copied = copy.deepcopy(model)
+    pack_(copied, precision)
+    return NativeLlama(copied)
+
+
+def scores(found: Tensor | NativeScores) -> Tensor:
+    """The likeliest token of each row [rows, 1]."""
+    return found.argmax(-1, keepdim=True) if isinstance(found, Tensor) else found.top(1)[1]
+
+
+def start(model: Model, prompts: Tensor, groups: Sequence[int]) -> tuple[Any, Tensor]:
     """The state after the prompts, and the first tokens [rows, 1]."""
     state = model.begin(torch.ones_like(prompts, dtype=torch.bool), groups)
-    return state, model.step(prompts, state).argmax(-1, keepdim=True)
+    first = scores(model.step(prompts, state))
+    state.select(torch.arange(len(prompts)), 1)
+    return state, first
 
 
-def decode(model: Llama, state: LlamaState, tokens: Tensor, steps: int) -> Tensor:
+def decode(model: Model, state: Any, tokens: Tensor, steps: int) -> Tensor:
     """Greedy continuation [rows, steps]."""
     found = []
     for _ in range(steps):
-        tokens = model.step(tokens, state).argmax(-1, keepdim=True)
+        tokens = scores(model.step(tokens, state))
         found.append(tokens)
     return torch.cat(found, 1)
 
 
-def same_ids(model: Llama, prompts: Tensor, groups: list[int], steps: int) -> bool:
+def same_ids(model: Model, prompts: Tensor, groups: list[int], steps: int) -> bool:
     """Whether a mixed batch and one batch for each group decode the same."""
     together = decode(model, *start(model, prompts, groups), steps)
     for group in GROUPS:
@@ -118,7 +142,7 @@ def same_ids(model: Llama, prompts: Tensor, groups: list[int], steps: int) -> bo
 
 
 def throughput(
-    model: Llama, prompts: Tensor, batches: dict[str, list[int]], args: argparse.Namespace
+    model: Model, prompts: Tensor, batches: dict[str, list[int]], args: argparse.Namespace
 ) -> dict[str, float]:
     """Tokens per second of decoding, prompts not counted."""
     started = {name: start(model, prompts, groups) for name, groups in batches.items()}
@@ -131,22 +155,27 @@ def throughput(
     return {name: len(prompts) * args.steps / value for name, value in seconds.items()}
 
 
-def against_reference(model: Llama, prompt: Tensor, args: argparse.Namespace) -> dict[str, float]:
+def against_reference(
+    model: Model, reference: Llama, prompt: Tensor, args: argparse.Namespace
+) -> dict[str, float]:
     """Seconds of one decode step, by thin products and by dense sums."""
     state, first = start(model, prompt, [1])
+    dense_state, _ = start(reference, prompt, [1])
 
-    def thin() -> Tensor:
-        return model.step(first, state)
+    def thin() -> None:
+        for _ in range(args.steps):
+            scores(model.step(first, state))
 
     def dense() -> Tensor:
         plain = AdaptedProjections.project
         AdaptedProjections.project = project_densely  # type: ignore[method-assign]
         try:
-            return model.step(first, state)
+            return scores(reference.step(first, dense_state))
         finally:
             AdaptedProjections.project = plain  # type: ignore[method-assign]
 
-    return interleaved({"thin": thin, "dense": dense}, args.repeats)
+    seconds = interleaved({"thin": thin, "dense": dense}, args.repeats)
+    return {"thin": seconds["thin"] / args.steps, "dense": seconds["dense"]}
 
 
 def project_densely(

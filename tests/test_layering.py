@@ -18,9 +18,9 @@ ROWS: tuple[frozenset[str], ...] = tuple(
     for row in (
         "errors",
         "languages data",
-        "layers kernels",
+        "kernels layers",
         "models text",
-        "surgery generation training evaluation",
+        "surgery native generation training evaluation",
         "systems",
         "translator streams documents huggingface",
         "server cli_modules",

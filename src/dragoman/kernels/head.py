@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from dragoman.kernels import structs
 from dragoman.kernels.linear import PackedLinear
-from dragoman.kernels.packing import pack
+from dragoman.kernels.packing import pack, unpack
 
 
 class PackedHead(nn.Module):
@@ -20,15 +20,25 @@ class PackedHead(nn.Module):
     MARGIN = 6.0
 
     exact: Tensor | None
+    kept: Tensor | None
 
-    def __init__(self, linear: PackedLinear, exact: Tensor | None, kept: Tensor | None = None) -> None:
-        """exact: [vocabulary, hidden] in fp32 or fp16. kept: which tokens the columns are, if not all."""
+    def __init__(
+        self,
+        linear: PackedLinear,
+        exact: Tensor | None,
+        kept: Tensor | None = None,
+        vocabulary: int | None = None,
+    ) -> None:
+        """exact: [vocabulary, hidden] in fp32 or fp16. kept: which tokens the columns are, if not all.
+
+        vocabulary: how many tokens there are in all, if neither of these tells.
+        """
         super().__init__()
         self.linear = linear
         self.register_buffer("exact", exact, persistent=False)
         self.register_buffer("kept", None if kept is None else kept.int(), persistent=False)
-        self.vocabulary = len(exact) if exact is not None else linear.out_features
-        self._struct: structs.Head | None = None
+        known = linear.out_features if exact is None else len(exact)
+        self.vocabulary = known if vocabulary is None else vocabulary
 
     @classmethod
     def of(cls, weight: Tensor, precision: str) -> "PackedHead":
@@ -48,6 +58,8 @@ class PackedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocabulary]; tokens that were cut away score -inf."""
+        if self.exact is not None and self.exact.dtype == torch.float32:
+            return self.in_full(x)  # the model is exact, so all scores are
         rough = self.linear(x)
         if self.exact is not None:
             places = rough.topk(min(self.SCREEN, self.tokens), -1).indices
@@ -70,8 +82,10 @@ class PackedHead(nn.Module):
     def cut(self, tokens: Tensor) -> "PackedHead":
         """A head that only knows `tokens` (their numbers, sorted)."""
         if self.exact is None:
-            weight = self.linear.unpacked()[tokens]
-            return PackedHead(PackedLinear(pack(weight, self.linear.precision)), None, tokens)
+            weight = unpack(self.linear.packed)[tokens]
+            return PackedHead(
+                PackedLinear(pack(weight, self.linear.precision)), None, tokens, self.vocabulary
+            )
         return PackedHead(PackedLinear(pack(self.exact[tokens], "int8")), self.exact, tokens)
 
     def struct(self) -> structs.Head:

@@ -27,9 +27,7 @@ class Kernels:
         self._local = threading.local()
         self._context = _function(library, f"context_{isa}", c_void_p, c_int)
         self._release = _function(library, f"release_{isa}", None, c_void_p)
-        self._forward = _function(
-            library, f"forward_{isa}", c_int, c_void_p, POINTER(Stack), POINTER(Batch)
-        )
+        self._forward = _function(library, f"forward_{isa}", c_int, c_void_p, POINTER(Stack), POINTER(Batch))
         self._linear = _function(
             library,
             f"linear_{isa}",
@@ -67,9 +65,7 @@ class Kernels:
         """`count` linear layers on the same rows; results `offset` floats apart. x, out: addresses."""
         _check(self._linear(self._mine(), layers, count, x, rows, out, ld, offset))
 
-    def top(
-        self, head: Head, x: int, rows: int, keep: int, screen: int, banned: int, *outputs: int
-    ) -> None:
+    def top(self, head: Head, x: int, rows: int, keep: int, screen: int, banned: int, *outputs: int) -> None:
         """The best tokens of each row; see csrc/native.c. All but the counts are addresses."""
         _check(self._top(self._mine(), head, x, rows, keep, screen, banned or None, *outputs))
 
@@ -123,9 +119,7 @@ def _load(path: Path) -> ctypes.CDLL | None:
 def _possible(library: ctypes.CDLL) -> list[str]:
     supports = _function(library, "supports", c_int, c_int)
     return [
-        name
-        for number, name in enumerate(BUILDS)
-        if supports(number) and hasattr(library, f"forward_{name}")
+        name for number, name in enumerate(BUILDS) if supports(number) and hasattr(library, f"forward_{name}")
     ]
 
 
@@ -138,5 +132,3 @@ def _function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> 
 def _check(code: int) -> None:
     if code:
         raise MemoryError("the kernels found no memory to work in; take fewer sentences at once")
-
-

@@ -77,7 +77,9 @@ def unpack(packed: Packed) -> Tensor:
     """The matrix [outputs, inputs] in float32, as the kernels see it."""
     weight, scale = levels(packed)
     if scale is not None:
-        weight = (weight.view(len(weight), -1, weight.shape[1] // scale.shape[1]) * scale[..., None]).flatten(1)
+        weight = (weight.view(len(weight), -1, weight.shape[1] // scale.shape[1]) * scale[..., None]).flatten(
+            1
+        )
     return weight[: packed.outputs, : packed.inputs]
 
 
@@ -89,7 +91,9 @@ def levels(packed: Packed) -> tuple[Tensor, Tensor | None]:
     panels = len(packed.data)
     if packed.kind in (FLOAT, HALF):
         dtype = torch.float32 if packed.kind == FLOAT else torch.float16
-        return packed.data.view(dtype).view(panels, packed.inputs, PANEL).transpose(1, 2).flatten(0, 1).float(), None
+        return packed.data.view(dtype).view(panels, packed.inputs, PANEL).transpose(1, 2).flatten(
+            0, 1
+        ).float(), None
     if packed.kind == BYTE:
         assert packed.scale is not None
         grid = packed.data.view(panels, -1, PANEL, 4).transpose(1, 2).reshape(panels * PANEL, -1)
@@ -109,7 +113,14 @@ def _padded(inputs: int) -> int:
 def _floats(rows: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype == torch.float16 and rows.numel() and rows.abs().max() > torch.finfo(dtype).max:
         raise InvalidOption("a weight is too large for fp16; take another precision")
-    return rows.to(dtype).view(-1, PANEL, rows.shape[1]).transpose(1, 2).contiguous().view(torch.uint8).flatten(1)
+    return (
+        rows.to(dtype)
+        .view(-1, PANEL, rows.shape[1])
+        .transpose(1, 2)
+        .contiguous()
+        .view(torch.uint8)
+        .flatten(1)
+    )
 
 
 def _bytes(rows: Tensor, scale: Tensor) -> Tensor:

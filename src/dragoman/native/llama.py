@@ -187,9 +187,7 @@ class NativeLlamaState:
             for sentence in self.slots.sentences:
                 empty = Fixed(sentence.fixed[0].tensor, 0, 0)
                 sentence.fixed = (*(empty,) * (most - len(sentence.fixed)), *sentence.fixed)
-            self._fixed = [
-                fixed_spans(self.slots.sentences, i, self.slots.beams) for i in range(most)
-            ]
+            self._fixed = [fixed_spans(self.slots.sentences, i, self.slots.beams) for i in range(most)]
         return self._fixed
 
     def row_groups(self, new: int) -> Any:
@@ -212,7 +210,8 @@ class NativeLlamaState:
 
     def join(self, other: "NativeLlamaState") -> None:
         """Put the other's rows behind these."""
-        assert self.slots is not None and other.slots is not None, "both must have read their prompts"
+        assert self.slots is not None, "the first step reads the prompts"
+        assert other.slots is not None, "the first step reads the prompts"
         assert (self.groups is None) == (other.groups is None), "rows with and without languages can't join"
         self.slots.join(other.slots)
         self._fixed = None

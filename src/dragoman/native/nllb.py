@@ -30,7 +30,7 @@ class NativeNllb:
         self.decoder = nllb_stack(builder, model.decoder)
         # Keys and values of the source, by layer: two products on the same rows.
         self.source = [
-            builder.linears((layer.cross_attention.k_proj, layer.cross_attention.v_proj))  # type: ignore[union-attr]
+            builder.linears((layer.cross_attention.k_proj, layer.cross_attention.v_proj))  # type: ignore[union-attr,arg-type]
             for layer in model.decoder.layers
         ]
         self.head: PackedHead = model.lm_head  # type: ignore[assignment]

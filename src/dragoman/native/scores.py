@@ -25,9 +25,6 @@ class NativeScores:
 
     def logits(self) -> Tensor:
         """[rows, vocabulary]; exact where the model is, else rough but for the best."""
-        exact = self._head.exact
-        if exact is not None and exact.dtype == torch.float32:
-            return self._head.in_full(self._hidden)
         return self._head(self._hidden)
 
     def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
@@ -76,5 +73,3 @@ def _bits(banned: tuple[int, ...], vocabulary: int) -> Any:
     flags = np.zeros(-(-vocabulary // 8) * 8, np.uint8)
     flags[[token for token in banned if token < vocabulary]] = 1
     return np.packbits(flags, bitorder="little")
-
-

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.kernels import structs
+from dragoman.kernels.library import kernels
 from dragoman.kernels.linear import PackedLinear
 from dragoman.kernels.structs import DOWN, GATE, PROJECTIONS, UP, K, O, Q, V
 from dragoman.layers.low_rank import AdaptedProjections
@@ -70,7 +71,7 @@ class Builder:
         layer.expert_first = self.linears(expert.fc1 for expert in experts)  # type: ignore[misc]
         layer.expert_second = self.linears(expert.fc2 for expert in experts)  # type: ignore[misc]
 
-    def _array(self, kind: type, items: Sequence[Any]) -> Any:
+    def _array(self, kind: Any, items: Sequence[Any]) -> Any:
         array = (kind * len(items))(*items)
         self.alive.append(array)
         return array
@@ -180,9 +181,8 @@ def forward(
     offsets of the rows' own keys; cross: structured array [rows]; rotation: cosines and sines
     [rows, head_width / 2]; routes: starts, stops, module numbers and scales.
     """
-    from dragoman.kernels.library import kernels
-
-    assert x.dtype == torch.float32 and x.is_contiguous()
+    assert x.dtype == torch.float32
+    assert x.is_contiguous()
     batch = structs.Batch(
         rows=len(x),
         spans=spans,

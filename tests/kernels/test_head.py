@@ -1,0 +1,115 @@
+"""The output layer: rough in 8 bits, exact where it matters."""
+
+import pytest
+import torch
+
+from dragoman.kernels.head import PackedEmbedding, PackedHead
+from dragoman.kernels.library import Kernels
+from dragoman.kernels.linear import PackedLinear
+from dragoman.kernels.packing import pack
+from dragoman.native.scores import NativeScores
+
+TOKENS, WIDTH = 5000, 96
+
+
+@pytest.fixture
+def weight() -> torch.Tensor:
+    return torch.randn(TOKENS, WIDTH, generator=torch.Generator().manual_seed(0)) * WIDTH**-0.5
+
+
+@pytest.fixture
+def hidden() -> torch.Tensor:
+    return 3 * torch.randn(70, WIDTH, generator=torch.Generator().manual_seed(1))
+
+
+def exact(weight: torch.Tensor, hidden: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    best = (hidden @ weight.t()).log_softmax(-1).topk(count)
+    return best.values, best.indices
+
+
+def test_the_best_tokens_are_exact(native: Kernels, weight: torch.Tensor, hidden: torch.Tensor) -> None:
+    scores, tokens = NativeScores(PackedHead.of(weight, "fp32"), hidden).top(8)
+    wanted, which = exact(weight, hidden, 8)
+    assert torch.equal(tokens, which)
+    assert torch.allclose(scores, wanted, atol=5e-3)
+    # What remains of the rough pass is in the normaliser, which is the same for all tokens of a row.
+    assert torch.allclose(scores - scores[:, :1], wanted - wanted[:, :1], atol=1e-5)
+
+
+def test_without_screen_everything_is_exact(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
+) -> None:
+    head = PackedHead(PackedLinear(pack(weight, "fp32")), None)
+    scores, tokens = NativeScores(head, hidden).top(5)
+    wanted, which = exact(weight, hidden, 5)
+    assert torch.equal(tokens, which)
+    assert torch.allclose(scores, wanted, atol=1e-5)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
+) -> None:
+    head = PackedHead.of(weight, "int8")
+    together = NativeScores(head, hidden).top(4)
+    for row in (0, 3, 69):
+        alone = NativeScores(head, hidden[row : row + 1].clone()).top(4)
+        assert torch.equal(alone[0][0], together[0][row])
+        assert torch.equal(alone[1][0], together[1][row])
+
+
+def test_banned_tokens_stay_out_but_count(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
+) -> None:
+    head = PackedHead.of(weight, "fp32")
+    free_scores, free = NativeScores(head, hidden[:1].clone()).top(3)
+    banned = tuple(free[0, :2].tolist())
+    scores, tokens = NativeScores(head, hidden[:1].clone()).top(1, banned)
+    assert tokens[0, 0] == free[0, 2]
+    assert abs(float(scores[0, 0] - free_scores[0, 2])) < 1e-2
+
+
+def test_a_flat_row_is_scored_in_full(native: Kernels, hidden: torch.Tensor) -> None:
+    """Were a thousand tokens all but equal, 64 candidates of a rough pass might miss the best."""
+    weight = torch.randn(1, WIDTH).repeat(1000, 1) + 1e-4 * torch.randn(1000, WIDTH)
+    scores, tokens = NativeScores(PackedHead.of(weight, "fp32"), hidden).top(8)
+    wanted, which = exact(weight, hidden, 8)
+    assert torch.allclose(scores, wanted, atol=1e-4)
+    assert float((tokens == which).float().mean()) > 0.99
+
+
+def test_more_tokens_than_there_are_are_not_returned(native: Kernels, hidden: torch.Tensor) -> None:
+    weight = torch.randn(5, WIDTH)
+    scores, tokens = NativeScores(PackedHead.of(weight, "int8"), hidden).top(8)
+    assert scores.shape == (70, 5)
+    assert torch.equal(tokens.sort().values, torch.arange(5).expand(70, 5))
+
+
+def test_a_cut_head_knows_its_tokens_only(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
+) -> None:
+    kept = torch.arange(3, TOKENS, 7)
+    for precision in ("fp32", "fp16", "int8"):
+        head = PackedHead.of(weight, precision).cut(kept)
+        scores, tokens = NativeScores(head, hidden).top(8)
+        wanted, which = exact(weight[kept], hidden, 8)
+        assert float((tokens == kept[which]).float().mean()) > 0.98
+        assert torch.allclose(scores, wanted, atol=0.02)
+        logits = head(hidden)
+        assert logits.shape == (70, TOKENS)
+        assert torch.equal(logits.isneginf().all(0).logical_not().nonzero().flatten(), kept)
+
+
+def test_the_plain_pass_gives_the_same_best(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
+) -> None:
+    head = PackedHead.of(weight.half(), "int8")
+    scores, tokens = NativeScores(head, hidden).top(8)
+    best = head(hidden).log_softmax(-1).topk(8)
+    assert torch.equal(best.indices, tokens)
+    assert torch.allclose(best.values, scores, atol=1e-3)
+
+
+def test_an_embedding_in_half_precision_gives_floats(weight: torch.Tensor) -> None:
+    found = PackedEmbedding(weight.half(), 2.0)(torch.tensor([[1, 2]]))
+    assert found.dtype == torch.float32
+    assert torch.allclose(found[0], 2 * weight[1:3], atol=1e-3)

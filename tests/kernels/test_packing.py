@@ -1,0 +1,57 @@
+"""Weights come out of their packed form as they went in, as far as the precision goes."""
+
+import pytest
+import torch
+
+from dragoman.errors import InvalidOption
+from dragoman.kernels.packing import PRECISIONS, best_scale, pack, unpack
+
+SHAPES = ((64, 32), (100, 50), (1, 7), (129, 96), (5000, 33))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("precision", "error"), [("fp32", 0.0), ("fp16", 5e-4), ("int8", 0.012), ("int4", 0.13)]
+)
+def test_weights_come_back(shape: tuple[int, int], precision: str, error: float) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    found = unpack(pack(weight, precision))
+    assert found.shape == weight.shape
+    assert float((found - weight).norm() / weight.norm()) <= error
+
+
+def test_rows_of_zeros_stay_zero() -> None:
+    for precision in PRECISIONS:
+        assert torch.equal(unpack(pack(torch.zeros(3, 40), precision)), torch.zeros(3, 40))
+
+
+def test_one_large_weight_does_not_spoil_other_rows() -> None:
+    weight = torch.randn(64, 64)
+    spoilt = weight.clone()
+    spoilt[5, 5] = 1e4
+    for precision in ("int8", "int4"):
+        others = torch.arange(64) != 5
+        assert torch.equal(unpack(pack(weight, precision))[others], unpack(pack(spoilt, precision))[others])
+
+
+def test_four_bit_scales_are_better_than_the_usual_one() -> None:
+    groups = torch.randn(2000, 32, generator=torch.Generator().manual_seed(2))
+    largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+
+    def error(scale: torch.Tensor) -> float:
+        return float(((groups / scale).round().clamp(-8, 7) * scale - groups).square().mean())
+
+    assert error(best_scale(groups).float()[:, None]) < 0.92 * error(largest / -8)
+
+
+def test_sizes_are_what_the_precision_promises() -> None:
+    weight = torch.randn(640, 512)
+    bits = {precision: pack(weight, precision).data.nbytes * 8 / weight.numel() for precision in PRECISIONS}
+    assert bits == {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4.5}
+
+
+def test_an_unknown_precision_and_what_fp16_cannot_hold_are_errors() -> None:
+    with pytest.raises(InvalidOption, match="'int2'; it must be one of fp32, fp16, int8, int4"):
+        pack(torch.ones(1, 1), "int2")
+    with pytest.raises(InvalidOption, match="too large for fp16"):
+        pack(torch.full((1, 1), 1e6), "fp16")

@@ -1,0 +1,160 @@
+"""Llama and X-ALMA through the kernels give what the plain modules give."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dragoman.errors import LanguageModuleError
+from dragoman.kernels.packing import PRECISIONS
+from dragoman.layers.rotary import RotaryOptions
+from dragoman.models.llama import Llama
+from dragoman.models.llama_config import LlamaConfig
+from dragoman.native.llama import NativeLlama
+from dragoman.surgery.language_modules import attach_, detach_
+from dragoman.surgery.loading import load_xalma
+from dragoman.surgery.packing import pack_
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "xalma"
+GROUPS = ([6, 6, 6], [6, 1, 8], [0, 3, 3], [5, 0, 1], None)
+
+
+def prompts(rows: int = 3, common: int = 0) -> tuple[Tensor, Tensor]:
+    """Left-padded prompts, of which the first `common` tokens are the same."""
+    generator = torch.Generator().manual_seed(5)
+    lengths = torch.tensor([12, 15, 11])[:rows]
+    keep = torch.arange(15) >= 15 - lengths[:, None]
+    ids = torch.randint(3, 90, (rows, 15), generator=generator)
+    start = torch.randint(3, 90, (common,), generator=generator)
+    for row, length in enumerate(lengths.tolist()):
+        ids[row, 15 - length : 15 - length + common] = start
+    return ids.masked_fill(~keep, 0), keep
+
+
+def decode(model: NativeLlama | Llama, groups: list[int] | None, common: int = 0) -> list[Tensor]:
+    ids, keep = prompts(common=common)
+    state = model.begin(keep, groups)
+    steps = [
+        (ids, torch.arange(3).repeat_interleave(2), 2),
+        (torch.arange(6)[:, None] + 20, torch.tensor([1, 0, 2, 2, 5, 4]), 2),
+        (torch.arange(6)[:, None] + 30, torch.tensor([4, 5, 1, 0]), 2),
+        (torch.arange(4)[:, None] + 40, torch.arange(4), 2),
+    ]
+    found = []
+    for tokens, rows, beams in steps:
+        scores = model.step(tokens, state)
+        found.append((scores if isinstance(scores, Tensor) else scores.logits()).log_softmax(-1))
+        state.select(rows, beams)
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain() -> Llama:
+    return load_xalma(GOLDEN)
+
+
+@pytest.fixture(scope="module")
+def fast() -> NativeLlama:
+    model = load_xalma(GOLDEN)
+    pack_(model, "fp32")
+    return NativeLlama(model)
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+@pytest.mark.parametrize("common", [0, 9])
+def test_fp32_equals_the_model_as_loaded(
+    plain: Llama, fast: NativeLlama, groups: list[int] | None, common: int
+) -> None:
+    for ours, reference in zip(decode(fast, groups, common), decode(plain, groups, common), strict=True):
+        assert torch.allclose(ours, reference, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_equals_the_same_weights_in_pytorch(precision: str) -> None:
+    model = load_xalma(GOLDEN)
+    pack_(model, precision)
+    tolerance = 2e-4 if precision.startswith("fp") else 0.2
+    for ours, reference in zip(decode(NativeLlama(model), [6, 1, 8]), decode(model, [6, 1, 8]), strict=True):
+        apart = (ours - reference).abs()
+        assert float(apart.max()) < tolerance
+        assert float(apart.mean()) < tolerance / 10
+
+
+@pytest.mark.parametrize("kind", ["default", "linear", "llama3", "yarn"])
+def test_shared_key_heads_tied_weights_and_kinds_of_rotary_positions(kind: str) -> None:
+    config = LlamaConfig(
+        model_type="llama",
+        vocab_size=99,
+        hidden_size=48,
+        intermediate_size=80,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        attention_bias=True,
+        mlp_bias=True,
+        tie_word_embeddings=True,
+        rope=RotaryOptions(
+            rope_type=kind, factor=1.0 if kind == "default" else 4.0, original_max_position_embeddings=8
+        ),
+    )
+    torch.manual_seed(0)
+    plain, packed = Llama(config).eval(), Llama(config).eval()
+    packed.load_state_dict(plain.state_dict())
+    pack_(packed, "fp32")
+    assert NativeLlama.supports(packed)
+    for ours, reference in zip(decode(NativeLlama(packed), None), decode(plain, None), strict=True):
+        assert torch.allclose(ours, reference, atol=1e-4)
+
+
+def test_a_prompt_does_not_notice_its_neighbours(fast: NativeLlama) -> None:
+    ids, keep = prompts()
+    groups = [6, 1, 8]
+    together = fast.step(ids, fast.begin(keep, groups)).top(5)
+    for row in range(3):
+        mine = keep[row]
+        alone = fast.step(
+            ids[row : row + 1, mine], fast.begin(keep[row : row + 1, mine], groups[row : row + 1])
+        ).top(5)
+        assert torch.equal(alone[0][0], together[0][row])
+
+
+def test_prompts_with_and_without_a_common_beginning_join(fast: NativeLlama) -> None:
+    def begun(common: int) -> object:
+        ids, keep = prompts(common=common)
+        state = fast.begin(keep, [6, 6, 6])
+        fast.step(ids, state)
+        state.select(torch.arange(3).repeat_interleave(2), 2)
+        return state
+
+    tokens = torch.arange(6)[:, None] + 20
+    apart = [fast.step(tokens, begun(common)).top(3)[0] for common in (9, 0)]  # type: ignore[arg-type]
+    first = begun(9)
+    first.join(begun(0))  # type: ignore[attr-defined]
+    joined = fast.step(tokens.repeat(2, 1), first).top(3)[0]  # type: ignore[arg-type]
+    assert torch.allclose(joined, torch.cat(apart), atol=1e-6)
+
+
+def test_modules_may_come_and_go(plain: Llama) -> None:
+    model = load_xalma(GOLDEN, groups=(6,))
+    pack_(model, "fp32")
+    fast = NativeLlama(model)
+    _, keep = prompts()
+    with pytest.raises(LanguageModuleError, match="group 1"):
+        fast.begin(keep, [6, 1, 6])
+    attach_(model, 1)
+    for ours, reference in zip(decode(fast, [6, 1, 6]), decode(plain, [6, 1, 6]), strict=True):
+        assert torch.allclose(ours, reference, atol=1e-4)
+    detach_(model, 6)
+    with pytest.raises(LanguageModuleError, match="group 6"):
+        fast.begin(keep, [6, 1, 6])
+
+
+def test_angles_that_depend_on_the_longest_row_stay_with_pytorch() -> None:
+    config = LlamaConfig(
+        vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    config = config.__class__(**{**config.__dict__, "rope": RotaryOptions(rope_type="dynamic", factor=2.0)})
+    model = Llama(config)
+    pack_(model, "fp32")
+    assert not NativeLlama.supports(model)
