@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
+from dragoman.kernels.linear import PackedLinear
 from dragoman.layers.low_rank import AdaptedProjections
 from dragoman.models.llama import ANY, LlamaLayer, LlamaStack, Original
 from dragoman.surgery.module_folders import (
@@ -104,19 +105,21 @@ def merge_(model: nn.Module, group: int, keep_original: bool = True) -> None:
         raise LanguageModuleError("a module is merged into the weights already; unmerge_ the model first")
     _require(stack, group)
     pairs = list(_pairs(stack, group))
-    for name, linear, _, _ in pairs:
+    for name, linear, *_ in pairs:
         if not _is_plain(linear):
             raise LanguageModuleError(
-                f"{name} is a {type(linear).__name__} and not a plain linear layer in memory; a quantised, "
-                "wrapped or offloaded base can't take a module in. Leave the module attached"
+                f"{name} is a {type(linear).__name__} and not a plain linear layer in memory; a "
+                "quantised, packed, wrapped or offloaded base can't take a module in. "
+                "Leave the module attached, or merge it first"
             )
     originals = []
     scale = language.scales[group]
     with torch.inference_mode(False), torch.no_grad():
-        for name, linear, a, b in pairs:
+        for name, linear, *pair in pairs:
             weight: Tensor = linear.weight  # type: ignore[assignment]
+            a, b = (module.get_parameter("weight").float() for module in pair)
             total = weight.to(torch.float32, copy=True)
-            total.addmm_(b.float(), a.float(), alpha=scale)
+            total.addmm_(b, a, alpha=scale)
             before, weight.data = weight.data, total.to(weight.dtype)
             if keep_original:
                 originals.append(Original(name, before.to("cpu"), weight._version))
@@ -196,7 +199,13 @@ def _attach(stack: LlamaStack, group: int, tensors: Mapping[LoraName, Tensor]) -
         like = layer.input_layernorm.weight  # base weights may be quantised, norms are not
         a, b = (part.detach().to(like.device, like.dtype) for part in (a, b))
         part: AdaptedProjections = getattr(layer, PARTS[name.projection])
-        part.attach(name.projection.removesuffix("_proj"), group, a, b)
+        short = name.projection.removesuffix("_proj")
+        part.attach(short, group, a, b)
+        base = getattr(part, name.projection)
+        if isinstance(base, PackedLinear):
+            for side in "AB":
+                modules: nn.ModuleDict = getattr(part, f"{short}_lora_{side}")
+                modules[str(group)] = PackedLinear.of(modules[str(group)], base.precision)  # type: ignore[arg-type]
 
 
 def _named(tensors: Mapping[str, Tensor], group: int) -> dict[LoraName, Tensor]:
@@ -234,7 +243,7 @@ def _check_fit(stack: LlamaStack, found: Mapping[LoraName, tuple[int, ...]], whe
         raise KeyMismatch.in_folder(where, missing, unexpected, misshapen, "the model")
 
 
-def _pairs(stack: LlamaStack, group: int) -> Iterator[tuple[str, nn.Module, Tensor, Tensor]]:
+def _pairs(stack: LlamaStack, group: int) -> Iterator[tuple[str, nn.Module, nn.Module, nn.Module]]:
     """(name, base projection, A, B) of all that the module of `group` changes."""
     for index, layer in enumerate(_layers(stack)):
         for projection, part in PARTS.items():
@@ -242,7 +251,7 @@ def _pairs(stack: LlamaStack, group: int) -> Iterator[tuple[str, nn.Module, Tens
             pair = owner.module_pair(projection.removesuffix("_proj"), group)
             if pair is not None:
                 name = f"layers.{index}.{part}.{projection}"
-                yield name, getattr(owner, projection), pair[0].weight, pair[1].weight  # type: ignore[misc]
+                yield name, getattr(owner, projection), *pair
 
 
 def _layers(stack: LlamaStack) -> Iterator[LlamaLayer]:
@@ -251,7 +260,7 @@ def _layers(stack: LlamaStack) -> Iterator[LlamaLayer]:
 
 def _is_plain(linear: nn.Module) -> bool:
     """Whether it has a weight in memory that numbers can be added to."""
-    weight = linear.weight
+    weight = getattr(linear, "weight", None)
     return (
         type(linear) is nn.Linear
         and isinstance(weight, Tensor)

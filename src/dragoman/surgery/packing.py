@@ -29,6 +29,9 @@ def pack_(model: Nllb | Llama, precision: str) -> None:
         _pack_nllb(model, precision)
     else:
         _pack_llama(model, precision)
+    # What stays (norms, routers) is small, and works in single precision.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.float()
 
 
 def is_packed(model: nn.Module) -> bool:
