@@ -7,7 +7,7 @@ from dragoman.kernels.head import PackedEmbedding, PackedHead
 from dragoman.kernels.library import Kernels
 from dragoman.kernels.linear import PackedLinear
 from dragoman.kernels.packing import pack
-from dragoman.native.scores import NativeScores
+from dragoman.native.scores import Choice, NativeScores
 
 TOKENS, WIDTH = 5000, 96
 
@@ -22,13 +22,19 @@ def hidden() -> torch.Tensor:
     return 3 * torch.randn(70, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
+def scores_of(
+    head: PackedHead, hidden: torch.Tensor, extra: tuple[list[int], ...] | None = None
+) -> NativeScores:
+    return NativeScores(hidden, [Choice(head, None, extra)])
+
+
 def exact(weight: torch.Tensor, hidden: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     best = (hidden @ weight.t()).log_softmax(-1).topk(count)
     return best.values, best.indices
 
 
 def test_the_best_tokens_are_exact(native: Kernels, weight: torch.Tensor, hidden: torch.Tensor) -> None:
-    scores, tokens = NativeScores(PackedHead.of(weight, "fp32"), hidden).top(8)
+    scores, tokens = scores_of(PackedHead.screened(weight), hidden).top(8)
     wanted, which = exact(weight, hidden, 8)
     assert torch.equal(tokens, which)
     assert torch.allclose(scores, wanted, atol=5e-3)
@@ -40,7 +46,7 @@ def test_without_screen_everything_is_exact(
     native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
 ) -> None:
     head = PackedHead(PackedLinear(pack(weight, "fp32")), None)
-    scores, tokens = NativeScores(head, hidden).top(5)
+    scores, tokens = scores_of(head, hidden).top(5)
     wanted, which = exact(weight, hidden, 5)
     assert torch.equal(tokens, which)
     assert torch.allclose(scores, wanted, atol=1e-5)
@@ -49,10 +55,10 @@ def test_without_screen_everything_is_exact(
 def test_a_row_does_not_depend_on_its_neighbours(
     native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
 ) -> None:
-    head = PackedHead.of(weight, "int8")
-    together = NativeScores(head, hidden).top(4)
+    head = PackedHead.screened(weight)
+    together = scores_of(head, hidden).top(4)
     for row in (0, 3, 69):
-        alone = NativeScores(head, hidden[row : row + 1].clone()).top(4)
+        alone = scores_of(head, hidden[row : row + 1].clone()).top(4)
         assert torch.equal(alone[0][0], together[0][row])
         assert torch.equal(alone[1][0], together[1][row])
 
@@ -60,10 +66,10 @@ def test_a_row_does_not_depend_on_its_neighbours(
 def test_banned_tokens_stay_out_but_count(
     native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
 ) -> None:
-    head = PackedHead.of(weight, "fp32")
-    free_scores, free = NativeScores(head, hidden[:1].clone()).top(3)
+    head = PackedHead.screened(weight)
+    free_scores, free = scores_of(head, hidden[:1].clone()).top(3)
     banned = tuple(free[0, :2].tolist())
-    scores, tokens = NativeScores(head, hidden[:1].clone()).top(1, banned)
+    scores, tokens = scores_of(head, hidden[:1].clone()).top(1, banned)
     assert tokens[0, 0] == free[0, 2]
     assert abs(float(scores[0, 0] - free_scores[0, 2])) < 1e-2
 
@@ -71,7 +77,7 @@ def test_banned_tokens_stay_out_but_count(
 def test_a_flat_row_is_scored_in_full(native: Kernels, hidden: torch.Tensor) -> None:
     """Were a thousand tokens all but equal, 64 candidates of a rough pass might miss the best."""
     weight = torch.randn(1, WIDTH).repeat(1000, 1) + 1e-4 * torch.randn(1000, WIDTH)
-    scores, tokens = NativeScores(PackedHead.of(weight, "fp32"), hidden).top(8)
+    scores, tokens = scores_of(PackedHead.screened(weight), hidden).top(8)
     wanted, which = exact(weight, hidden, 8)
     assert torch.allclose(scores, wanted, atol=1e-4)
     assert float((tokens == which).float().mean()) > 0.99
@@ -79,7 +85,7 @@ def test_a_flat_row_is_scored_in_full(native: Kernels, hidden: torch.Tensor) -> 
 
 def test_more_tokens_than_there_are_are_not_returned(native: Kernels, hidden: torch.Tensor) -> None:
     weight = torch.randn(5, WIDTH)
-    scores, tokens = NativeScores(PackedHead.of(weight, "int8"), hidden).top(8)
+    scores, tokens = scores_of(PackedHead.screened(weight), hidden).top(8)
     assert scores.shape == (70, 5)
     assert torch.equal(tokens.sort().values, torch.arange(5).expand(70, 5))
 
@@ -88,9 +94,9 @@ def test_a_cut_head_knows_its_tokens_only(
     native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
 ) -> None:
     kept = torch.arange(3, TOKENS, 7)
-    for precision in ("fp32", "fp16", "int8"):
-        head = PackedHead.of(weight, precision).cut(kept)
-        scores, tokens = NativeScores(head, hidden).top(8)
+    whole = (PackedHead.screened(weight), PackedHead(PackedLinear(pack(weight, "fp16")), None))
+    for head in (head.cut(kept) for head in whole):
+        scores, tokens = scores_of(head, hidden).top(8)
         wanted, which = exact(weight[kept], hidden, 8)
         assert float((tokens == kept[which]).float().mean()) > 0.98
         assert torch.allclose(scores, wanted, atol=0.02)
@@ -102,8 +108,8 @@ def test_a_cut_head_knows_its_tokens_only(
 def test_the_plain_pass_gives_the_same_best(
     native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
 ) -> None:
-    head = PackedHead.of(weight.half(), "int8")
-    scores, tokens = NativeScores(head, hidden).top(8)
+    head = PackedHead.screened(weight.half())
+    scores, tokens = scores_of(head, hidden).top(8)
     best = head(hidden).log_softmax(-1).topk(8)
     assert torch.equal(best.indices, tokens)
     assert torch.allclose(best.values, scores, atol=1e-3)
@@ -113,3 +119,37 @@ def test_an_embedding_in_half_precision_gives_floats(weight: torch.Tensor) -> No
     found = PackedEmbedding(weight.half(), 2.0)(torch.tensor([[1, 2]]))
     assert found.dtype == torch.float32
     assert torch.allclose(found[0], 2 * weight[1:3], atol=1e-3)
+
+
+def test_rows_may_have_tokens_of_their_own(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
+) -> None:
+    """A cut head and a row's extra tokens are as good as a head cut to both."""
+    kept, more = torch.arange(0, TOKENS, 9), [1, 2, 4, 3001]
+    hidden = hidden[:2].clone()
+    extra = ([], more)
+    cut = scores_of(PackedHead.screened(weight).cut(kept), hidden, extra)
+    both = scores_of(PackedHead.screened(weight).cut(torch.tensor(sorted([*kept.tolist(), *more]))), hidden)
+    count = 200
+    for row, source in ((1, both), (0, scores_of(PackedHead.screened(weight).cut(kept), hidden))):
+        scores, tokens = cut.top(count)
+        wanted, which = source.top(count)
+        assert torch.equal(tokens[row], which[row])
+        assert torch.allclose(scores[row], wanted[row], atol=5e-3)
+    assert set(cut.logits()[1].isfinite().nonzero().flatten().tolist()) == {*kept.tolist(), *more}
+
+
+def test_rows_of_several_languages_choose_apart(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
+) -> None:
+    whole = PackedHead.screened(weight)
+    first, second = whole.cut(torch.arange(0, 900)), whole.cut(torch.arange(900, 2000))
+    odd = torch.arange(70) % 2 == 1
+    rows = [part.nonzero().flatten() for part in (~odd, odd)]
+    mixed = NativeScores(hidden, [Choice(first, rows[0]), Choice(second, rows[1])])
+    scores, tokens = mixed.top(3)
+    for head, its in ((first, rows[0]), (second, rows[1])):
+        alone = scores_of(head, hidden[its]).top(3)
+        assert torch.equal(alone[0], scores[its])
+        assert torch.equal(alone[1], tokens[its])
+    assert torch.equal(mixed.logits().argmax(-1), tokens[:, 0])

@@ -1,5 +1,7 @@
 """The output layer: a rough pass over all tokens in 8 bits, and exact scores for the best of them."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
@@ -22,34 +24,23 @@ class PackedHead(nn.Module):
     exact: Tensor | None
     kept: Tensor | None
 
-    def __init__(
-        self,
-        linear: PackedLinear,
-        exact: Tensor | None,
-        kept: Tensor | None = None,
-        vocabulary: int | None = None,
-    ) -> None:
-        """exact: [vocabulary, hidden] in fp32 or fp16. kept: which tokens the columns are, if not all.
-
-        vocabulary: how many tokens there are in all, if neither of these tells.
-        """
+    def __init__(self, linear: PackedLinear, exact: Tensor | None, kept: Tensor | None = None) -> None:
+        """exact: [vocabulary, hidden] in fp32 or fp16. kept: which tokens the columns are, if not all."""
         super().__init__()
         self.linear = linear
         self.register_buffer("exact", exact, persistent=False)
         self.register_buffer("kept", None if kept is None else kept.int(), persistent=False)
-        known = linear.out_features if exact is None else len(exact)
-        self.vocabulary = known if vocabulary is None else vocabulary
+        self.vocabulary = linear.out_features if exact is None else len(exact)
 
     @classmethod
-    def of(cls, weight: Tensor, precision: str) -> "PackedHead":
-        """For a matrix [tokens, hidden] in "fp32", "fp16", "int8" or "int4".
-
-        All but fp16 screen in 8 bits. The weights themselves serve for the exact scores, so they
-        must be in fp32 or fp16.
-        """
-        if precision == "fp16":
-            return cls(PackedLinear(pack(weight, "fp16")), None)
+    def screened(cls, weight: Tensor) -> "PackedHead":
+        """For a matrix [tokens, hidden] in fp32 or fp16, which itself serves for the exact scores."""
         return cls(PackedLinear(pack(weight, "int8")), weight.detach())
+
+    @cached_property
+    def kept_set(self) -> frozenset[int]:
+        """The tokens of a cut head."""
+        return frozenset() if self.kept is None else frozenset(self.kept.tolist())
 
     @property
     def tokens(self) -> int:
@@ -81,12 +72,8 @@ class PackedHead(nn.Module):
 
     def cut(self, tokens: Tensor) -> "PackedHead":
         """A head that only knows `tokens` (their numbers, sorted)."""
-        if self.exact is None:
-            weight = unpack(self.linear.packed)[tokens]
-            return PackedHead(
-                PackedLinear(pack(weight, self.linear.precision)), None, tokens, self.vocabulary
-            )
-        return PackedHead(PackedLinear(pack(self.exact[tokens], "int8")), self.exact, tokens)
+        exact = unpack(self.linear.packed).half() if self.exact is None else self.exact
+        return PackedHead(PackedLinear(pack(exact[tokens], "int8")), exact, tokens)
 
     def struct(self) -> structs.Head:
         """What the kernels need to know; it points into this module."""

@@ -51,10 +51,7 @@ class Kernels:
             c_int,
             c_int,
             c_int,
-            c_void_p,
-            c_void_p,
-            c_void_p,
-            c_void_p,
+            *[c_void_p] * 6,
         )
 
     def forward(self, stack: Stack, batch: Batch) -> None:
@@ -65,9 +62,9 @@ class Kernels:
         """`count` linear layers on the same rows; results `offset` floats apart. x, out: addresses."""
         _check(self._linear(self._mine(), layers, count, x, rows, out, ld, offset))
 
-    def top(self, head: Head, x: int, rows: int, keep: int, screen: int, banned: int, *outputs: int) -> None:
-        """The best tokens of each row; see csrc/native.c. All but the counts are addresses."""
-        _check(self._top(self._mine(), head, x, rows, keep, screen, banned or None, *outputs))
+    def top(self, head: Any, x: int, rows: int, keep: int, screen: int, *addresses: int | None) -> None:
+        """The best tokens of each row; see csrc/native.c, also for the addresses."""
+        _check(self._top(self._mine(), head, x, rows, keep, screen, *addresses))
 
     def _mine(self) -> int:
         threads = torch.get_num_threads()

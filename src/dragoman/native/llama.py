@@ -11,7 +11,7 @@ from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import SPAN
 from dragoman.models.llama import Llama, RowGroups
-from dragoman.native.scores import NativeScores
+from dragoman.native.scores import Choice, NativeScores
 from dragoman.native.slots import Fixed, Sentence, Slots, fixed_spans
 from dragoman.native.stack import Builder, forward, llama_stack
 
@@ -25,7 +25,8 @@ class NativeLlama:
 
     def __init__(self, model: Llama) -> None:
         self.model, self.config = model, model.config
-        self.head: PackedHead = model.lm_head  # type: ignore[assignment]
+        head: PackedHead = model.lm_head  # type: ignore[assignment]
+        self.choices = (Choice(head, None),)
         self.width = self.config.num_key_value_heads * self.config.head_dim
         self._build()
 
@@ -63,7 +64,7 @@ class NativeLlama:
         if self._version != self.model.model.language.version:
             self._build()  # modules came or went meanwhile
         if state.slots is None:
-            return NativeScores(self.head, self._read(tokens, state))
+            return NativeScores(self._read(tokens, state), self.choices)
         rows, new = tokens.shape
         slots = state.slots
         places = np.repeat([s.position for s in slots.sentences], slots.beams)[:, None] + np.arange(new)
@@ -72,7 +73,7 @@ class NativeLlama:
         x = self._forward(tokens.flatten(), places.reshape(-1), parts, write, state.row_groups(new))
         if new > 1:
             x = x.view(rows, new, -1)[:, -1].contiguous()
-        return NativeScores(self.head, x)
+        return NativeScores(x, self.choices)
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
         """Memory that continuing one prompt takes."""

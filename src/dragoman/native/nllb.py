@@ -13,9 +13,10 @@ from dragoman.layers.moe import MoeOptions
 from dragoman.layers.positions import SinusoidalPositions
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb
-from dragoman.native.scores import NativeScores
+from dragoman.native.scores import Choice, NativeScores
 from dragoman.native.slots import Fixed, Sentence, Slots, fixed_spans
 from dragoman.native.stack import Builder, forward, nllb_stack
+from dragoman.native.vocabulary import Heads
 
 TOKENS = 2048  # encoded together: their vectors stay near the processor
 
@@ -33,7 +34,8 @@ class NativeNllb:
             builder.linears((layer.cross_attention.k_proj, layer.cross_attention.v_proj))  # type: ignore[union-attr,arg-type]
             for layer in model.decoder.layers
         ]
-        self.head: PackedHead = model.lm_head  # type: ignore[assignment]
+        head: PackedHead = model.lm_head  # type: ignore[assignment]
+        self.heads = Heads(head)
         self.positions = model.decoder.positions
         self._builder = builder
 
@@ -86,7 +88,8 @@ class NativeNllb:
             out = source[layer].data_ptr()
             native.linear(pair, 2, x.data_ptr(), total, out, width, total * width)
         return [
-            Sentence((Fixed(source, int(start), count),)) for start, count in zip(starts, counts, strict=True)
+            Sentence((Fixed(source, int(start), count),), source=tuple(ids.tolist()))
+            for start, count, ids in zip(starts, counts, tokens.split(counts), strict=True)
         ]
 
     @torch.inference_mode()
@@ -94,6 +97,8 @@ class NativeNllb:
         """Feed the newest tokens of each row [rows, new]; scores of the next one."""
         rows, new = tokens.shape
         slots = state.slots
+        if self.heads.vocabulary is not None and not slots.sentences[0].language:
+            state.choose(self.heads, tokens)
         places = slots.lengths()[:, None] + np.arange(new)
         x = self._embed(tokens.flatten(), torch.from_numpy(places.reshape(-1)))
         spans, write = slots.extend(new)
@@ -103,7 +108,7 @@ class NativeNllb:
         forward(self.decoder, x, spans, 1, write, cross)
         if new > 1:
             x = x.view(rows, new, -1)[:, -1].contiguous()
-        return NativeScores(self.head, x)
+        return NativeScores(x, state.choices(self.heads))
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
         """Memory that decoding one sentence takes."""
@@ -121,12 +126,26 @@ class NativeNllbState:
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
         self._cross: Any = None
+        self._choices: list[Choice] | None = None
 
     def cross(self) -> Any:
         """Where each row finds its source's keys."""
         if self._cross is None:
             self._cross = fixed_spans(self.slots.sentences, 0, self.slots.beams)
         return self._cross
+
+    def choose(self, heads: Heads, prompts: Tensor) -> None:
+        """Note what the sentences may choose from; the last token of a prompt is the target language."""
+        for sentence, prompt in zip(self.slots.sentences, prompts.tolist(), strict=True):
+            sentence.language = prompt[-1]
+            sentence.source = heads.extra(sentence.language, sentence.source)
+
+    def choices(self, heads: Heads) -> list[Choice]:
+        """What the rows choose from."""
+        if self._choices is None:
+            sentences = [s for s in self.slots.sentences for _ in range(self.slots.beams)]
+            self._choices = heads.choices([s.language for s in sentences], [s.source for s in sentences])
+        return self._choices
 
     def select(self, rows: Tensor, beams: int) -> None:
         """Keep `rows` (numbers of the present rows, repeats allowed) in the given order.
@@ -136,12 +155,12 @@ class NativeNllbState:
         before = self.slots.sentences
         self.slots.select(rows.numpy(), beams)
         if self.slots.sentences is not before:
-            self._cross = None
+            self._cross = self._choices = None
 
     def join(self, other: "NativeNllbState") -> None:
         """Put the other's rows behind these."""
         self.slots.join(other.slots)
-        self._cross = None
+        self._cross = self._choices = None
 
 
 def _routes_simply(config: NllbConfig) -> bool:

@@ -1,6 +1,8 @@
 """Next-token scores from the native output layer."""
 
 import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,12 +14,23 @@ from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What some rows choose from."""
+
+    head: PackedHead
+    rows: Tensor | None
+    """Which rows these are; None for all."""
+    extra: tuple[Sequence[int], ...] | None = None
+    """For each of these rows, tokens that it may use besides those of a cut head."""
+
+
 class NativeScores:
     """The scores of some rows, of which the full matrix is only formed if asked for."""
 
-    def __init__(self, head: PackedHead, hidden: Tensor) -> None:
-        """hidden: [rows, hidden], float32 and contiguous."""
-        self._head, self._hidden = head, hidden
+    def __init__(self, hidden: Tensor, choices: Sequence[Choice]) -> None:
+        """hidden: [rows, hidden], float32 and contiguous; the choices share out the rows."""
+        self._hidden, self._choices = hidden, choices
 
     @property
     def rows(self) -> int:
@@ -25,46 +38,86 @@ class NativeScores:
 
     def logits(self) -> Tensor:
         """[rows, vocabulary]; exact where the model is, else rough but for the best."""
-        return self._head(self._hidden)
+        parts = [_logits(choice, self._part(choice)) for choice in self._choices]
+        return self._together(parts)
 
     def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         """The `count` best log-probabilities [rows, count] and their tokens, best first."""
-        head, hidden = self._head, self._hidden
-        count = min(count, head.tokens)
-        scores = hidden.new_empty(self.rows, count)
-        tokens = torch.empty(self.rows, count, dtype=torch.int32)
-        spread = hidden.new_empty(self.rows, 2)
-        bits = _bits(banned, head.vocabulary) if banned else None
-        native = kernels()
-        assert native is not None
-        native.top(
-            ctypes.byref(head.struct()),  # type: ignore[arg-type]
-            hidden.data_ptr(),
-            self.rows,
-            count,
-            head.SCREEN,
-            0 if bits is None else bits.ctypes.data,
-            scores.data_ptr(),
-            tokens.data_ptr(),
-            spread.data_ptr(),
-        )
-        if head.exact is not None:
-            self._widen(scores, tokens, spread, banned)
+        count = min(count, *(choice.head.tokens for choice in self._choices))
+        parts = [_top(choice, self._part(choice), count, banned) for choice in self._choices]
+        scores, tokens = (self._together(list(part)) for part in zip(*parts, strict=True))
         return scores, tokens.long()
 
-    def _widen(self, scores: Tensor, tokens: Tensor, spread: Tensor, banned: tuple[int, ...]) -> None:
-        """Score rows in full whose candidates might not have been the best."""
+    def _part(self, choice: Choice) -> Tensor:
+        return self._hidden if choice.rows is None else self._hidden[choice.rows]
+
+    def _together(self, parts: list[Tensor]) -> Tensor:
+        if len(parts) == 1 and self._choices[0].rows is None:
+            return parts[0]
+        out = parts[0].new_empty(self.rows, parts[0].shape[1])
+        for part, choice in zip(parts, self._choices, strict=True):
+            out[choice.rows] = part
+        return out
+
+
+def _top(choice: Choice, hidden: Tensor, count: int, banned: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    head, rows = choice.head, len(hidden)
+    scores, spread = hidden.new_empty(rows, count), hidden.new_empty(rows, 2)
+    tokens = torch.empty(rows, count, dtype=torch.int32)
+    bits = _bits(banned, head.vocabulary) if banned else None
+    extra, starts = _flat(choice.extra)
+    native = kernels()
+    assert native is not None
+    native.top(
+        ctypes.byref(head.struct()),
+        hidden.data_ptr(),
+        rows,
+        count,
+        head.SCREEN,
+        *(None if array is None else array.ctypes.data for array in (bits, extra, starts)),
+        scores.data_ptr(),
+        tokens.data_ptr(),
+        spread.data_ptr(),
+    )
+    if head.exact is not None and count < head.tokens:
         # What was left out scored at most spread[:, 0] roughly; a better one would need so large an error.
-        doubtful = scores[:, -1] < spread[:, 0] + self._head.MARGIN * spread[:, 1]
-        if not bool(doubtful.any()) or scores.shape[1] >= self._head.tokens:
-            return
-        rows = doubtful.nonzero().flatten()
-        logits = self._head.in_full(self._hidden[rows])
-        found = logits.log_softmax(-1)
-        if banned:
-            found[:, list(banned)] = -torch.inf
-        best = found.topk(scores.shape[1])
-        scores[rows], tokens[rows] = best.values, best.indices.int()
+        doubtful = scores[:, -1] < spread[:, 0] + head.MARGIN * spread[:, 1]
+        if bool(doubtful.any()):
+            _score_in_full(choice, hidden, doubtful.nonzero().flatten(), banned, scores, tokens)
+    return scores, tokens
+
+
+def _score_in_full(
+    choice: Choice, hidden: Tensor, rows: Tensor, banned: tuple[int, ...], scores: Tensor, tokens: Tensor
+) -> None:
+    """Replace the results of rows whose candidates might not have been the best."""
+    found = _allow(choice, choice.head.in_full(hidden[rows]), hidden, rows).log_softmax(-1)
+    if banned:
+        found[:, list(banned)] = -torch.inf
+    best = found.topk(scores.shape[1])
+    scores[rows], tokens[rows] = best.values, best.indices.int()
+
+
+def _logits(choice: Choice, hidden: Tensor) -> Tensor:
+    return _allow(choice, choice.head(hidden), hidden, torch.arange(len(hidden)))
+
+
+def _allow(choice: Choice, logits: Tensor, hidden: Tensor, rows: Tensor) -> Tensor:
+    """Fill in the scores of extra tokens. logits: those of `rows`."""
+    if choice.extra is not None:
+        exact = choice.head.exact
+        assert exact is not None
+        for place, row in enumerate(rows.tolist()):
+            these = torch.tensor(choice.extra[row], dtype=torch.long)
+            logits[place, these] = exact[these].float() @ hidden[row]
+    return logits
+
+
+def _flat(extra: tuple[Sequence[int], ...] | None) -> tuple[Any, Any]:
+    if extra is None:
+        return None, None
+    starts = np.cumsum([0, *map(len, extra)]).astype(np.int32)
+    return np.concatenate([np.asarray(tokens, np.int32) for tokens in extra]), starts
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ key at each position. Reordering beams moves numbers, never keys; a sentence tha
 buffer with it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,11 @@ class Sentence:
     position: int = 0
     """Of its next token, counted from the beginning of what the decoder reads."""
     group: int = 0
+    """Its language module's, where there are such."""
+    language: int = 0
+    """The token of the language it is translated to, where that decides what it may choose from."""
+    source: tuple[int, ...] = ()
+    """Tokens of its source, and later those that it may choose besides its language's."""
     own: Tensor | None = None
 
 
@@ -126,7 +131,7 @@ class Slots:
                 fresh[:, :, :used] = own[:, :, :used]
             else:
                 fresh[:, :, :used, 0] = own[:, :, :used, 0]
-        return Sentence(sentence.fixed, sentence.length, sentence.position, sentence.group, fresh)
+        return replace(sentence, own=fresh)
 
     def _reserve(self, new: int) -> None:
         """Buffers with room for `new` more positions."""

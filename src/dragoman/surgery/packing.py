@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from dragoman.errors import InvalidOption
 from dragoman.kernels.head import PackedEmbedding, PackedHead
 from dragoman.kernels.linear import PackedLinear
-from dragoman.kernels.packing import PRECISIONS, pack
+from dragoman.kernels.packing import PRECISIONS
 from dragoman.layers.moe import RouterLinear
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
@@ -63,8 +63,7 @@ def _pack_nllb(model: Nllb, precision: str) -> None:
     tied = model.lm_head.weight is model.shared.weight
     # The output layer is most of what a step reads: screened in 8 bits, scored with the table's own rows.
     exact = table if tied else _table(model.lm_head.weight, precision)
-    screen = PackedLinear(pack(exact, "int8"))
-    model.lm_head = PackedHead(screen, exact)  # type: ignore[assignment]
+    model.lm_head = PackedHead.screened(exact)  # type: ignore[assignment]
     embedding = PackedEmbedding(table, scale)
     model.shared = model.encoder.embed_tokens = model.decoder.embed_tokens = embedding  # type: ignore[assignment]
 

@@ -916,14 +916,16 @@ static float exact_score(const Head *h, const float *x, int32_t token, int width
     return sum;
 }
 
-/* The `keep` best tokens of each row, and log(sum(exp(all scores))).
+/* The `keep` best tokens of each row, as log-probabilities over all of the head's tokens.
  *
- * x: [rows, hidden]; banned: a bit for each token, or NULL; scores, tokens: [rows, keep], best
- * first, log-probabilities; spread [rows, 2]: the last candidate's rough score and the standard error of
- * rough scores against exact ones (for the caller to see whether the screen was wide enough).
+ * x: [rows, hidden]; banned: a bit for each token, or NULL; extra: tokens that row r has besides the
+ * head's columns are extra[start[r]] to extra[start[r + 1]], NULL for none (needs exact rows);
+ * scores, tokens: [rows, keep], best first; spread [rows, 2]: the last candidate's rough score
+ * and the standard error of rough scores against exact ones, for the caller to see whether the
+ * screen was wide enough.
  */
 int NAME(top)(Context *c, const Head *h, const float *x, int rows, int keep, int screen, const uint8_t *banned,
-              float *scores, int32_t *tokens, float *spread) {
+              const int32_t *extra, const int32_t *start, float *scores, int32_t *tokens, float *spread) {
     const Linear *w = &h->w;
     const int count = panels(w), blocks = (count + BLOCK - 1) / BLOCK, wide = h->exact_kind ? MAX(keep, screen) : keep;
     Arena a = {NULL, 0};
@@ -1026,6 +1028,14 @@ int NAME(top)(Context *c, const Head *h, const float *x, int rows, int keep, int
                 spread[2 * r] = rough;
                 spread[2 * r + 1] = all.count ? sqrtf(errors / all.count) : 0;
             }
+            if (extra)
+                for (int i = start[r]; i < start[r + 1]; i++) {
+                    Candidate more = {exact_score(h, x + (int64_t)r * w->inputs, extra[i], w->inputs), extra[i]};
+                    sum += exp((double)more.score - top);
+                    if (banned && banned[more.token >> 3] >> (more.token & 7) & 1) continue;
+                    if (all.count == 3 * wide) settle(&all, wide);
+                    all.best[all.count++] = more;
+                }
             qsort(all.best, all.count, sizeof(Candidate), compare);
             const float total = top + (float)log(sum);
             for (int i = 0; i < keep; i++) {

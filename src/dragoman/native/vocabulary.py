@@ -1,0 +1,67 @@
+"""Choosing from the tokens that a target language uses, instead of from all."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dragoman.kernels.head import PackedHead
+from dragoman.native.scores import Choice
+
+
+class Vocabulary(Protocol):
+    """Says which tokens a sentence may need."""
+
+    def tokens(self, language: int) -> Sequence[int] | None:
+        """Those of a target language, sorted; None for all there are."""
+
+    def source(self, tokens: Sequence[int]) -> Sequence[int]:
+        """Those that a source sentence brings along."""
+
+
+class Heads:
+    """The output layer, whole and cut to languages; cut ones are made when first asked for."""
+
+    def __init__(self, head: PackedHead) -> None:
+        self.whole = head
+        self.vocabulary: Vocabulary | None = None
+        self._cut: dict[int, PackedHead] = {}
+
+    def restrict(self, vocabulary: Vocabulary | None) -> None:
+        """From now on choose from `vocabulary`; None: from all tokens."""
+        self.vocabulary = vocabulary
+        self._cut.clear()
+
+    def extra(self, language: int, source: Sequence[int]) -> tuple[int, ...]:
+        """What a sentence may use besides its language's tokens, sorted."""
+        head = self.of(language)
+        if self.vocabulary is None or head.kept is None:
+            return ()
+        return tuple(sorted(set(self.vocabulary.source(source)) - head.kept_set))
+
+    def of(self, language: int) -> PackedHead:
+        """The output layer for a language."""
+        if self.vocabulary is None:
+            return self.whole
+        found = self._cut.get(language)
+        if found is None:
+            tokens = self.vocabulary.tokens(language)
+            found = self.whole if tokens is None else self.whole.cut(torch.tensor(sorted(tokens)))
+            self._cut[language] = found
+        return found
+
+    def choices(self, languages: Sequence[int], extra: Sequence[Sequence[int]]) -> list[Choice]:
+        """How rows of these languages choose, each with its own extra tokens."""
+        if self.vocabulary is None:
+            return [Choice(self.whole, None)]
+        rows: dict[int, list[int]] = {}
+        for row, language in enumerate(languages):
+            rows.setdefault(language, []).append(row)
+        return [self._choice(language, its, len(languages), extra) for language, its in rows.items()]
+
+    def _choice(self, language: int, rows: list[int], count: int, extra: Sequence[Sequence[int]]) -> Choice:
+        head = self.of(language)
+        places: Tensor | None = None if len(rows) == count else torch.tensor(rows)
+        more = tuple(extra[row] for row in rows)
+        return Choice(head, places, more if head.kept is not None and any(more) else None)
