@@ -6,9 +6,9 @@ import pytest
 
 import dragoman.kernels.linear
 from dragoman.kernels.build import BUILDS, LIBRARY
-from dragoman.kernels.library import Kernels, _possible, kernels
+from dragoman.kernels.library import Kernels, available, kernels
 
-BUILT = _possible(ctypes.CDLL(str(LIBRARY))) if LIBRARY.exists() else []
+BUILT = available()
 
 
 @pytest.fixture(params=[*BUILDS, "torch"])

@@ -1,10 +1,16 @@
 """Weights come out of their packed form as they went in, as far as the precision goes."""
 
+import ctypes
+
 import pytest
 import torch
 
 from dragoman.errors import InvalidOption
-from dragoman.kernels.packing import PRECISIONS, best_scale, pack, unpack
+from dragoman.kernels.build import LIBRARY
+from dragoman.kernels.library import Kernels, available
+from dragoman.kernels.packing import PRECISIONS, RECORD, best_scale, nibble_records, pack, unpack
+
+BUILT = available()
 
 SHAPES = ((64, 32), (100, 50), (1, 7), (129, 96), (5000, 33))
 
@@ -42,6 +48,18 @@ def test_four_bit_scales_are_better_than_the_usual_one() -> None:
         return float(((groups / scale).round().clamp(-8, 7) * scale - groups).square().mean())
 
     assert error(best_scale(groups).float()[:, None]) < 0.92 * error(largest / -8)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_every_build_packs_four_bits_as_pytorch_does(name: str) -> None:
+    rows = torch.randn(128, 320, generator=torch.Generator().manual_seed(4)) * 0.02
+    rows[3] = 0
+    rows[4] *= 1e-6  # scales so small that half precision is coarse
+    out = torch.empty(2, 10 * RECORD, dtype=torch.uint8)
+    Kernels(ctypes.CDLL(str(LIBRARY)), name).pack_nibbles(rows.data_ptr(), 2, 320, out.data_ptr())
+    wanted = nibble_records(rows)
+    # Where two scales are as good as each other, either may be taken.
+    assert float((out == wanted).float().mean()) > 0.999
 
 
 def test_sizes_are_what_the_precision_promises() -> None:

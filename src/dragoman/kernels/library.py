@@ -41,6 +41,9 @@ class Kernels:
             c_int64,
             c_int64,
         )
+        self._pack_nibbles = _function(
+            library, f"pack_nibbles_{isa}", None, c_void_p, c_void_p, c_int, c_int, c_void_p
+        )
         self._top = _function(
             library,
             f"top_{isa}",
@@ -53,6 +56,10 @@ class Kernels:
             c_int,
             *[c_void_p] * 6,
         )
+
+    def pack_nibbles(self, rows: int, panels: int, inputs: int, out: int) -> None:
+        """4-bit records of float rows [panels * 64, inputs]; rows, out: addresses."""
+        self._pack_nibbles(self._mine(), rows, panels, inputs, out)
 
     def forward(self, stack: Stack, batch: Batch) -> None:
         """Run all layers of `stack` over `batch`, whose rows change in place."""
@@ -104,6 +111,12 @@ def kernels() -> Kernels | None:
         raise InvalidOption(f"{SWITCH} is {wanted!r}, which is not built or can't run here (there: {there})")
     name = wanted or next(iter(possible), None)
     return None if library is None or name is None else Kernels(library, name)
+
+
+def available() -> list[str]:
+    """The builds that this machine can run, best first."""
+    library = _load(LIBRARY)
+    return [] if library is None else _possible(library)
 
 
 def _load(path: Path) -> ctypes.CDLL | None:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from dragoman.errors import InvalidOption
+from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import BYTE, FLOAT, GROUP, HALF, KINDS, NIBBLE, PANEL
 
 PRECISIONS = tuple(KINDS)
-CHUNK = 64  # panels packed at a time, so that little memory is needed beside the result
+CHUNK = 4  # panels packed at a time: what is worked on stays near the processor
 RECORD = 2 * PANEL + PANEL * GROUP // 2  # bytes of a 4-bit group: scales and nibbles
 
 
@@ -67,7 +68,7 @@ def pack(weight: Tensor, precision: str) -> Packed:
             assert scale is not None
             part.copy_(_bytes(rows, scale[first * PANEL : (first + CHUNK) * PANEL]))
         elif kind == NIBBLE:
-            part.copy_(_nibbles(rows))
+            _nibbles(rows, part)
         else:
             part.copy_(_floats(rows, torch.float32 if kind == FLOAT else torch.float16))
     return Packed(kind, outputs, inputs, data, scale)
@@ -131,8 +132,18 @@ def _bytes(rows: Tensor, scale: Tensor) -> Tensor:
     return (grid + 128).to(torch.uint8).view(-1, PANEL, grid.shape[1] // 4, 4).transpose(1, 2).flatten(1)
 
 
-def _nibbles(rows: Tensor) -> Tensor:
+def _nibbles(rows: Tensor, out: Tensor) -> None:
     rows = torch.nn.functional.pad(rows, (0, _padded(rows.shape[1]) - rows.shape[1]))
+    native = kernels() if rows.device.type == "cpu" else None
+    if native is None or not rows.shape[1]:
+        out.copy_(nibble_records(rows))
+        return
+    rows = rows.contiguous()
+    native.pack_nibbles(rows.data_ptr(), len(out), rows.shape[1], out.data_ptr())
+
+
+def nibble_records(rows: Tensor) -> Tensor:
+    """The 4-bit records of rows [panels * 64, whole groups], in PyTorch."""
     groups = rows.view(len(rows), -1, GROUP)
     scale = best_scale(groups)
     step = scale.float()

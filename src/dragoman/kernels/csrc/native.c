@@ -1049,6 +1049,56 @@ int NAME(top)(Context *c, const Head *h, const float *x, int rows, int keep, int
     return 0;
 }
 
+/* ---- packing ---- */
+
+/* The scale of 32 weights that leaves the least squared error with levels -8 to 7: the largest goes
+ * to -8 or near it. kernels/packing.py says the same in PyTorch. */
+static uint16_t best_scale(F a, F b) {
+    static const float ENDS[] = {-7.0f, -7.4f, -7.7f, -8.0f, -8.4f, -8.8f, 7.0f};
+    float values[32], largest = 0, least = INFINITY;
+    uint16_t found = 0;
+    f_store(values, a);
+    f_store(values + 16, b);
+    for (int j = 0; j < 32; j++)
+        if (fabsf(values[j]) > fabsf(largest)) largest = values[j];
+    for (unsigned e = 0; e < sizeof ENDS / sizeof *ENDS; e++) {
+        const uint16_t half = to_half(largest / ENDS[e]);
+        const float scale = from_half(half);
+        const F step = f_set(scale == 0 ? 1 : scale), low = f_set(-8), high = f_set(7), no = f_set(-1);
+        F d = f_fma(f_max(f_min(f_int(i_round(f_div(a, step))), high), low), step, f_mul(a, no));
+        F sum = f_mul(d, d);
+        d = f_fma(f_max(f_min(f_int(i_round(f_div(b, step))), high), low), step, f_mul(b, no));
+        const float error = f_sum(f_fma(d, d, sum));
+        if (error < least) least = error, found = half;
+    }
+    return found;
+}
+
+/* Rows [count * PANEL, inputs], inputs a multiple of GROUP, as panels of 4-bit records. */
+void NAME(pack_nibbles)(Context *c, const float *rows, int count, int inputs, uint8_t *out) {
+    const int groups = inputs / GROUP;
+#pragma omp parallel for num_threads(c->threads) collapse(2)
+    for (int panel = 0; panel < count; panel++)
+        for (int g = 0; g < groups; g++) {
+            uint8_t *record = out + ((int64_t)panel * groups + g) * NIBBLE_RECORD;
+            for (int n = 0; n < PANEL; n++) {
+                const float *w = rows + ((int64_t)panel * PANEL + n) * inputs + g * GROUP;
+                const F a = f_load(w), b = f_load(w + 16);
+                const uint16_t half = best_scale(a, b);
+                memcpy(record + 2 * n, &half, 2);
+                const float scale = from_half(half);
+                const F step = f_set(scale == 0 ? 1 : scale);
+                int32_t level[32];
+                i_store(level, i_round(f_max(f_min(f_div(a, step), f_set(7)), f_set(-8))));
+                i_store(level + 16, i_round(f_max(f_min(f_div(b, step), f_set(7)), f_set(-8))));
+                for (int eight = 0; eight < 4; eight++)
+                    for (int j = 0; j < 4; j++)
+                        record[PANEL * 2 + eight * PANEL * 4 + n * 4 + j] =
+                            (uint8_t)((level[eight * 8 + j] + 8) | (level[eight * 8 + 4 + j] + 8) << 4);
+            }
+        }
+}
+
 void *NAME(context)(int threads) {
     Context *c = calloc(1, sizeof(Context));
     if (c) c->threads = threads;

@@ -14,6 +14,41 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Half precision, rounded to nearest and ties to even, in plain C. */
+INLINE uint16_t to_half(float x) {
+    uint32_t bits, sign;
+    memcpy(&bits, &x, 4);
+    sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits >= 0x7f800000) return (uint16_t)(sign | (bits > 0x7f800000 ? 0x7e00 : 0x7c00));
+    if (bits >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
+    if (bits < 0x38800000) { /* subnormal: a sum in which the last bit is worth 2^-24 */
+        float y;
+        memcpy(&y, &bits, 4);
+        y += 0.5f;
+        memcpy(&bits, &y, 4);
+        return (uint16_t)(sign | (bits - 0x3f000000));
+    }
+    bits += 0xc8000fff + (bits >> 13 & 1);
+    return (uint16_t)(sign | bits >> 13);
+}
+
+INLINE float from_half(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff, bits;
+    float x;
+    if (rest >= 0x7c00) {
+        bits = sign | 0x7f800000 | (rest & 0x3ff) << 13;
+    } else {
+        bits = rest << 13; /* as a tiny float, then scaled by 2^112: right for subnormals too */
+        memcpy(&x, &bits, 4);
+        x *= 5.192296858534828e33f;
+        memcpy(&bits, &x, 4);
+        bits |= sign;
+    }
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 #include <immintrin.h>
 
@@ -25,7 +60,9 @@ INLINE void f_store(float *p, F x) { _mm512_storeu_ps(p, x); }
 INLINE F f_set(float x) { return _mm512_set1_ps(x); }
 INLINE F f_add(F a, F b) { return _mm512_add_ps(a, b); }
 INLINE F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }
+INLINE F f_div(F a, F b) { return _mm512_div_ps(a, b); }
 INLINE F f_max(F a, F b) { return _mm512_max_ps(a, b); }
+INLINE F f_min(F a, F b) { return _mm512_min_ps(a, b); }
 INLINE F f_fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE F f_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 INLINE F f_int(I x) { return _mm512_cvtepi32_ps(x); }
@@ -117,7 +154,9 @@ INLINE void f_store(float *p, F x) { _mm256_storeu_ps(p, x.a); _mm256_storeu_ps(
 INLINE F f_set(float x) { __m256 v = _mm256_set1_ps(x); return f_make(v, v); }
 INLINE F f_add(F x, F y) { return f_make(_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)); }
 INLINE F f_mul(F x, F y) { return f_make(_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)); }
+INLINE F f_div(F x, F y) { return f_make(_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)); }
 INLINE F f_max(F x, F y) { return f_make(_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)); }
+INLINE F f_min(F x, F y) { return f_make(_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)); }
 INLINE F f_fma(F x, F y, F z) { return f_make(_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)); }
 INLINE F f_half(const uint16_t *p) {
     return f_make(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
@@ -235,24 +274,11 @@ INLINE void f_store(float *p, F x) { memcpy(p, x.v, 64); }
 INLINE F f_set(float x) { F r; EACH r.v[j] = x; return r; }
 INLINE F f_add(F a, F b) { EACH a.v[j] += b.v[j]; return a; }
 INLINE F f_mul(F a, F b) { EACH a.v[j] *= b.v[j]; return a; }
+INLINE F f_div(F a, F b) { EACH a.v[j] /= b.v[j]; return a; }
+INLINE F f_min(F a, F b) { EACH a.v[j] = a.v[j] < b.v[j] ? a.v[j] : b.v[j]; return a; }
 INLINE F f_max(F a, F b) { EACH a.v[j] = a.v[j] > b.v[j] ? a.v[j] : b.v[j]; return a; }
 INLINE F f_fma(F a, F b, F c) { EACH c.v[j] += a.v[j] * b.v[j]; return c; }
-INLINE float half_to_float(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff, bits;
-    float x;
-    if (rest >= 0x7c00) {
-        bits = sign | 0x7f800000 | (rest & 0x3ff) << 13;
-    } else {
-        bits = rest << 13; /* as a tiny float, then scaled by 2^112: right for subnormals too */
-        memcpy(&x, &bits, 4);
-        x *= 5.192296858534828e33f;
-        memcpy(&bits, &x, 4);
-        bits |= sign;
-    }
-    memcpy(&x, &bits, 4);
-    return x;
-}
-INLINE F f_half(const uint16_t *p) { F r; EACH r.v[j] = half_to_float(p[j]); return r; }
+INLINE F f_half(const uint16_t *p) { F r; EACH r.v[j] = from_half(p[j]); return r; }
 INLINE F f_int(I x) { F r; EACH r.v[j] = (float)x.v[j]; return r; }
 INLINE float f_sum(F x) { float s = 0; EACH s += x.v[j]; return s; }
 INLINE float f_top(F x) { float s = x.v[0]; EACH s = s > x.v[j] ? s : x.v[j]; return s; }
