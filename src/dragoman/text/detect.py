@@ -9,19 +9,23 @@ A language unknown to py3langid is found only if no other language of the model 
 """
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from threading import Lock
-from typing import TYPE_CHECKING, NoReturn
+from functools import lru_cache
+from typing import NoReturn
 
-from dragoman.errors import LanguageNotDetected, UnknownLanguage
+from dragoman.errors import LanguageNotDetected
 from dragoman.languages import all_languages, find
-
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
+from dragoman.text.langid import (
+    NO_LANGUAGE,
+    STANDARD,
+    homes_among,
+    identifier,
+    label_homes,
+    label_scripts,
+)
+from dragoman.text.scripts import chinese_scripts, letter_script
 
 MIN_CONFIDENCE = 0.5
 """A guess counts when it's likelier than all other languages of the model together."""
@@ -66,7 +70,7 @@ def detectable(among: Collection[str]) -> frozenset[str]:
     found: set[str] = set()
     for script in {language.script for language in languages}:
         candidates = frozenset(language.nllb for language in languages if language.script == script)
-        found.update(candidates if len(candidates) == 1 else _homes(candidates).values())
+        found.update(candidates if len(candidates) == 1 else homes_among(candidates).values())
     return frozenset(found)
 
 
@@ -97,17 +101,17 @@ def _judge(text: str, among: frozenset[str]) -> _Judgement:
     scripts, share = _scripts(sample)
     candidates = _written_in(among, scripts)
     alone = tuple(Detection(code, share) for code in candidates) if len(candidates) == 1 else ()
-    homes = _homes(candidates)
+    homes = homes_among(candidates)
     if not homes:  # py3langid knows none of them, so it could only mislead
         return _Judgement(scripts, candidates, alone)
     inside: defaultdict[str, float] = defaultdict(float)
     outside: defaultdict[str, float] = defaultdict(float)
-    for label, probability in _identifier().rank(sample):
+    for label, probability in identifier().rank(sample):
         if label == "yue" and _CANTONESE.isdisjoint(sample):
             label = "zh"
         if label in homes:
             inside[homes[label]] += probability
-        elif label == _NO_LANGUAGE or not scripts.isdisjoint(_label_scripts(label)):
+        elif label == NO_LANGUAGE or not scripts.isdisjoint(label_scripts(label)):
             outside[label] += probability
     known = sum(inside.values())
     total = known + sum(outside.values())
@@ -125,7 +129,7 @@ def _judge(text: str, among: frozenset[str]) -> _Judgement:
 def _fold_unclear_dialects(inside: dict[str, float], known: float) -> None:
     """Count a dialect as its standard language if none of the candidates is clear by itself."""
     if max(inside.values()) <= MIN_CONFIDENCE * known:
-        for dialect, standard in _STANDARD.items():
+        for dialect, standard in STANDARD.items():
             if standard in inside:
                 inside[standard] += inside.pop(dialect, 0.0)
 
@@ -161,79 +165,11 @@ def _fail(judgement: _Judgement, among: Collection[str]) -> NoReturn:
 
 def _describe(judgement: _Judgement) -> str:
     """The foreign language in words."""
-    homes = [find(code) for code in _label_homes(judgement.foreign or "")]
+    homes = [find(code) for code in label_homes(judgement.foreign or "")]
     if not homes:
-        return "no language" if judgement.foreign == _NO_LANGUAGE else "another language"
+        return "no language" if judgement.foreign == NO_LANGUAGE else "another language"
     same = [home for home in homes if home.script in judgement.scripts]
     return same[0].name if same else f"{homes[0].name}, but not in {homes[0].script_name} script"
-
-
-# ---- py3langid ---------------------------------------------------------------------------------------------
-
-_NO_LANGUAGE = "zxx"  # py3langid's label for codes, markup and the like
-# Labels that stand for another code than `find` gives, or for the next best where that isn't spoken.
-_LABEL_HOMES: dict[str, tuple[str, ...]] = {
-    "ary": ("ary_Arab", "arb_Arab"), "arz": ("arz_Arab", "arb_Arab"), "fa": ("pes_Arab", "prs_Arab"),
-    "nn": ("nno_Latn", "nob_Latn"), "no": ("nob_Latn", "nno_Latn"),
-    "wuu": ("zho_Hans", "zho_Hant"), "yue": ("yue_Hant", "zho_Hant", "zho_Hans"),
-    "zh": ("zho_Hans", "zho_Hant"),
-    "grc": ("ell_Grek",), "hbo": ("heb_Hebr",), "sdh": ("ckb_Arab",),
-    "dz": (),  # given to all Tibetan script, where Standard Tibetan is likelier
-}  # fmt: skip
-_STANDARD = {"ary_Arab": "arb_Arab", "arz_Arab": "arb_Arab", "nno_Latn": "nob_Latn"}
-_MORE_SCRIPTS = {"gom": "Deva", "sr": "Latn", "uz": "Cyrl", "uzs": "Arab"}  # besides those of the homes
-
-_loading = Lock()
-
-
-def _identifier() -> "LanguageIdentifier":
-    with _loading:
-        return _load()
-
-
-@cache
-def _load() -> "LanguageIdentifier":
-    """py3langid with all its languages. Only its `rank` is used, which changes nothing in it."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
-@cache
-def _label_homes(label: str) -> tuple[str, ...]:
-    """The NLLB codes that a label of py3langid may stand for, best first; none if NLLB doesn't speak it."""
-    try:
-        return _LABEL_HOMES[label] if label in _LABEL_HOMES else (find(label).nllb,)
-    except UnknownLanguage:
-        return ()
-
-
-@cache
-def _label_scripts(label: str) -> frozenset[str]:
-    """The scripts in which py3langid knows a language."""
-    scripts = {find(code).script for code in _label_homes(label)}
-    if label in _MORE_SCRIPTS:
-        scripts.add(_MORE_SCRIPTS[label])
-    return frozenset(scripts or {"Latn"})
-
-
-@lru_cache(maxsize=256)
-def _homes(candidates: frozenset[str]) -> dict[str, str]:
-    """Which of the candidates each label of py3langid stands for; labels that stand for none are left out."""
-    homes: dict[str, str] = {}
-    if not candidates:
-        return homes  # without loading py3langid
-    for label in _identifier().labels:
-        spoken = [code for code in _label_homes(label) if code in candidates]
-        if spoken:
-            homes[label] = spoken[0]
-    return homes
-
-
-@lru_cache(maxsize=256)
-def _written_in(among: frozenset[str], scripts: frozenset[str]) -> frozenset[str]:
-    languages = [find(code) for code in among]
-    return frozenset(language.nllb for language in languages if language.script in scripts)
 
 
 # ---- scripts -----------------------------------------------------------------------------------------------
@@ -241,15 +177,6 @@ def _written_in(among: frozenset[str], scripts: frozenset[str]) -> frozenset[str
 # Bounded and in ASCII only, so that hostile text costs nothing and Chinese around an address stays.
 _ADDRESS = re.compile(r"(?:https?://|www\.)[!-~]+|[\w.+-]{1,64}@[a-z0-9.-]+", re.IGNORECASE | re.ASCII)
 
-# The first word of a character's Unicode name tells its script.
-_SCRIPT_WORDS = {
-    "ARABIC": "Arab", "ARMENIAN": "Armn", "BENGALI": "Beng", "CJK": "Hani", "CYRILLIC": "Cyrl",
-    "DEVANAGARI": "Deva", "ETHIOPIC": "Ethi", "GEORGIAN": "Geor", "GREEK": "Grek", "GUJARATI": "Gujr",
-    "GURMUKHI": "Guru", "HANGUL": "Hang", "HEBREW": "Hebr", "HIRAGANA": "Kana", "KANNADA": "Knda",
-    "KATAKANA": "Kana", "KATAKANA-HIRAGANA": "Kana", "KHMER": "Khmr", "LAO": "Laoo", "LATIN": "Latn",
-    "MALAYALAM": "Mlym", "MYANMAR": "Mymr", "OL": "Olck", "ORIYA": "Orya", "SINHALA": "Sinh", "TAMIL": "Taml",
-    "TELUGU": "Telu", "THAI": "Thai", "TIBETAN": "Tibt", "TIFINAGH": "Tfng",
-}  # fmt: skip
 _SYLLABIC = {"Hani", "Kana", "Hang"}
 _CANTONESE = frozenset(
     "嘅咗唔冇佢喺嚟哋啲嗰咁噉乜嘢睇啱"
@@ -260,7 +187,7 @@ def _scripts(text: str) -> tuple[frozenset[str], float]:
     """The scripts (of `Language.script`) that most letters of a text fit, and the share of those letters."""
     counts: Counter[str] = Counter()
     for character, count in Counter(text).items():
-        script = _script(character)
+        script = letter_script(character)
         # A Chinese sentence has about a third of the letters of an English one.
         counts[script] += 3 * count if script in _SYLLABIC else count
     del counts[""]
@@ -271,33 +198,11 @@ def _scripts(text: str) -> tuple[frozenset[str], float]:
     if not counts:
         return frozenset(), 0.0
     script, count = counts.most_common(1)[0]
-    scripts = _chinese_scripts(text) if script == "Hani" else {script}
+    scripts = chinese_scripts(text) if script == "Hani" else {script}
     return frozenset(scripts), count / counts.total()
 
 
-@lru_cache(maxsize=10_000)
-def _script(character: str) -> str:
-    """The script of a letter; "" for anything else."""
-    if not unicodedata.category(character).startswith("L"):
-        return ""
-    words = unicodedata.name(character, "").split(" ")
-    word = words[1] if words[0] in ("FULLWIDTH", "HALFWIDTH") else words[0]
-    return _SCRIPT_WORDS.get(word, word)
-
-
-def _chinese_scripts(text: str) -> set[str]:
-    """Which of Hans and Hant the characters fit, by the character sets of the two; and Japanese (Kanji)."""
-    simplified = sum(_fits(character, "gb2312") and not _fits(character, "big5") for character in text)
-    traditional = sum(_fits(character, "big5") and not _fits(character, "gb2312") for character in text)
-    if simplified == traditional:
-        return {"Hans", "Hant", "Jpan"}
-    return {"Hans" if simplified > traditional else "Hant", "Jpan"}
-
-
-@lru_cache(maxsize=10_000)
-def _fits(character: str, encoding: str) -> bool:
-    try:
-        character.encode(encoding)
-    except UnicodeEncodeError:
-        return False
-    return True
+@lru_cache(maxsize=256)
+def _written_in(among: frozenset[str], scripts: frozenset[str]) -> frozenset[str]:
+    languages = [find(code) for code in among]
+    return frozenset(language.nllb for language in languages if language.script in scripts)

@@ -1,0 +1,75 @@
+"""py3langid's model, and how its labels relate to NLLB's codes."""
+
+from functools import cache, lru_cache
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from dragoman.errors import UnknownLanguage
+from dragoman.languages import find
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+NO_LANGUAGE = "zxx"
+"""py3langid's label for codes, markup and the like."""
+
+# Labels that stand for another code than `find` gives, or for the next best where that isn't spoken.
+_LABEL_HOMES: dict[str, tuple[str, ...]] = {
+    "ary": ("ary_Arab", "arb_Arab"), "arz": ("arz_Arab", "arb_Arab"), "fa": ("pes_Arab", "prs_Arab"),
+    "nn": ("nno_Latn", "nob_Latn"), "no": ("nob_Latn", "nno_Latn"),
+    "wuu": ("zho_Hans", "zho_Hant"), "yue": ("yue_Hant", "zho_Hant", "zho_Hans"),
+    "zh": ("zho_Hans", "zho_Hant"),
+    "grc": ("ell_Grek",), "hbo": ("heb_Hebr",), "sdh": ("ckb_Arab",),
+    "dz": (),  # given to all Tibetan script, where Standard Tibetan is likelier
+}  # fmt: skip
+
+STANDARD = {"ary_Arab": "arb_Arab", "arz_Arab": "arb_Arab", "nno_Latn": "nob_Latn"}
+"""The standard language of each dialect that py3langid tells apart."""
+
+_MORE_SCRIPTS = {"gom": "Deva", "sr": "Latn", "uz": "Cyrl", "uzs": "Arab"}  # besides those of the homes
+
+_loading = Lock()
+
+
+def identifier() -> "LanguageIdentifier":
+    """py3langid with all its languages, loaded once. It is shared: change nothing in it."""
+    with _loading:
+        return _load()
+
+
+@cache
+def _load() -> "LanguageIdentifier":
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+@cache
+def label_homes(label: str) -> tuple[str, ...]:
+    """The NLLB codes that a label of py3langid may stand for, best first; none if NLLB doesn't speak it."""
+    try:
+        return _LABEL_HOMES[label] if label in _LABEL_HOMES else (find(label).nllb,)
+    except UnknownLanguage:
+        return ()
+
+
+@cache
+def label_scripts(label: str) -> frozenset[str]:
+    """The scripts in which py3langid knows a language."""
+    scripts = {find(code).script for code in label_homes(label)}
+    if label in _MORE_SCRIPTS:
+        scripts.add(_MORE_SCRIPTS[label])
+    return frozenset(scripts or {"Latn"})
+
+
+@lru_cache(maxsize=256)
+def homes_among(candidates: frozenset[str]) -> dict[str, str]:
+    """Which of the candidates each label of py3langid stands for; labels that stand for none are left out."""
+    homes: dict[str, str] = {}
+    if not candidates:
+        return homes  # without loading py3langid
+    for label in identifier().labels:
+        spoken = [code for code in label_homes(label) if code in candidates]
+        if spoken:
+            homes[label] = spoken[0]
+    return homes
