@@ -1,0 +1,60 @@
+"""Which precision a model runs in."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dragoman.errors import InvalidOption
+from dragoman.kernels.library import kernels
+from dragoman.models.checkpoint import load_nllb
+from dragoman.native.nllb import NativeNllb
+from dragoman.surgery.packing import precision_of
+from dragoman.systems import precision
+from dragoman.systems.precision import device_of, fitting, plan, prepare
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+
+
+@pytest.mark.parametrize(
+    ("weights", "chosen"), [(10**8, "fp32"), (3 * 10**9, "fp16"), (6 * 10**9, "int8"), (54 * 10**9, "int4")]
+)
+def test_auto_is_the_most_exact_that_fits_half_of_the_memory(weights: int, chosen: str) -> None:
+    assert fitting(weights, memory=16e9) == chosen
+
+
+def test_an_accelerator_gets_half_precision_unless_told_otherwise() -> None:
+    assert plan("auto", "cuda") == precision.Plan("fp16", torch.float16, False)
+    assert plan("fp32", "cuda:1") == precision.Plan("fp32", torch.float32, False)
+    assert plan("int8", "cuda") == precision.Plan("int8", None, True)
+
+
+def test_without_kernels_exact_models_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "kernels", lambda: None)
+    for wanted in ("auto", "fp32"):
+        assert plan(wanted, "cpu") == precision.Plan("fp32", torch.float32, False)
+    assert plan("int8", "cpu").packs
+
+
+@pytest.mark.skipif(kernels() is None, reason="there are no native kernels here")
+def test_with_kernels_every_precision_is_native() -> None:
+    for wanted, found in (("auto", "fp32"), ("fp32", "fp32"), ("int4", "int4")):
+        chosen = plan(wanted, "cpu")
+        model = load_nllb(GOLDEN / "nllb_moe_base", dtype=chosen.dtype)
+        runner, name = prepare(model, chosen)
+        assert isinstance(runner, NativeNllb)
+        assert name == found == precision_of(model)
+        assert device_of(model).type == "cpu"
+
+
+@pytest.mark.skipif(kernels() is None, reason="there are no native kernels here")
+def test_what_the_kernels_do_not_know_runs_in_pytorch() -> None:
+    chosen = plan("fp32", "cpu")
+    model = load_nllb(GOLDEN / "nllb_moe_capacity", dtype=chosen.dtype)
+    runner, _ = prepare(model, chosen)
+    assert runner is model
+
+
+def test_a_strange_precision_is_an_error() -> None:
+    with pytest.raises(InvalidOption, match="'fp8'; it must be auto or one of fp32, fp16, int8, int4"):
+        plan("fp8", "cpu")
