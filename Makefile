@@ -1,4 +1,4 @@
-.PHONY: demo test test-slow test-gpu check format mini clean
+.PHONY: demo test test-slow test-gpu check format mini bench-peers clean
 
 demo:       ; scripts/demo
 test:       ; scripts/test
@@ -18,6 +18,18 @@ format:
 mini:
 	.venv/bin/python recipes/mini/run.py train recipes/mini/cpu.toml --data $(DATA) --out runs/mini
 	.venv/bin/python recipes/mini/run.py export recipes/mini/cpu.toml --data $(DATA) --out runs/mini
+
+# Install the peers and run every comparison with them; TEXT is a file of English sentences:
+# make bench-peers TEXT=sentences.txt
+bench-peers:
+	benchmarks/peers/setup
+	.venv/bin/python -m benchmarks.bandwidth
+	.venv/bin/python -m benchmarks.agreement
+	.venv/bin/python -m benchmarks.decode
+	.venv/bin/python -m benchmarks.encode
+	.venv/bin/python -m benchmarks.memory
+	.venv/bin/python -m benchmarks.startup
+	$(if $(TEXT),.venv/bin/python -m benchmarks.end_to_end --text $(TEXT) --source en --target de)
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

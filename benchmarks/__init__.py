@@ -10,16 +10,18 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
+ROOT = Path(__file__).parents[1]
 
 
 def interleaved(runs: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, float]:
     """Median seconds of each run; they take turns, and the first `warm_up` rounds don't count."""
+    import torch  # not at the top: peers' processes import this package too, and have none
+
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(warm_up + repeats):
         for name, run in runs.items():
@@ -34,6 +36,8 @@ def interleaved(runs: Mapping[str, Callable[[], object]], repeats: int, warm_up:
 
 def environment() -> dict[str, Any]:
     """Where figures come from: processor, threads, versions, commit, date, command."""
+    import torch
+
     return {
         "cpu": _cpu(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -51,6 +55,42 @@ def report(figures: Mapping[str, Any]) -> None:
     origin = environment()
     print(" · ".join(f"{name} {value}" for name, value in origin.items() if value is not None))
     print(json.dumps({**figures, "environment": origin}))
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell; numbers to the right, None as a dash."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    right = [any(isinstance(row[i], (int, float)) for row in rows) for i in range(len(headers))]
+
+    def line(texts: Sequence[str]) -> str:
+        padded = (
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(texts, widths, right, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(headers), line(["-" * width for width in widths]), *map(line, cells)])
+
+
+def rounded(value: Any) -> Any:
+    """`value` with every number in it cut to five digits that count, for reports."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, Mapping):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item) for item in value]
+    return value
+
+
+def _cell(value: object) -> str:
+    """A number with three digits that count."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)
 
 
 def _cpu() -> str:
