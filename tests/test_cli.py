@@ -251,3 +251,22 @@ def test_reader_that_goes_away_is_no_error():
     )
     assert done.stdout.strip()
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_answer_is_printed_as_it_comes_only_on_a_terminal(run, monkeypatch, terminal):
+    class Answering:
+        def ask(self, question, language, **options):
+            return f"{language}: {question} {options['beams']}"
+
+        def ask_live(self, question, language, **options):
+            for word in self.ask(question, language, **options).split(" "):
+                written.append(word)
+                yield word if len(written) == 1 else f" {word}"
+
+    written = []
+    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, name, device: Answering()))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    result = run("ask", "--model", "X-ALMA", "--lang", "de", "Wie geht es dir?")
+    assert result.out == "de: Wie geht es dir? 5\n"
+    assert bool(written) == terminal

@@ -22,6 +22,8 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "models text",
         "surgery native generation training evaluation",
         "systems",
+        "translations",
+        "live",
         "translator streams documents huggingface",
         "server cli_modules",
         "cli",

@@ -1,6 +1,7 @@
 """From text to text with the embedded model."""
 
 import random
+import threading
 
 import pytest
 import torch
@@ -13,9 +14,12 @@ from dragoman.errors import (
     LanguageNotDetected,
     UnknownLanguage,
 )
-from dragoman.generation.search import Hypothesis
+from dragoman.generation.engine import Engine
+from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
 from dragoman.systems import Request
+from dragoman.systems.base import length_cap
 from dragoman.translator import Translator
 
 EN = find("en")
@@ -74,6 +78,116 @@ def test_padding_batch_size_and_order_change_nothing(translator, tatoeba):
     assert tokens(straight, 7) == alone
     assert tokens(straight, 32) == alone
     assert tokens(shuffled, 32) == alone
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_sentences_that_come_and_go_are_translated_as_alone(translator, tatoeba, beams):
+    """The engine itself, with arrivals and cancellations at random times."""
+    system, chance = translator.system, random.Random(beams)
+    pairs = [(text, "de", "en") for text, _ in tatoeba["de"][:20]]
+    pairs += [(english, "en", "es") for _, english in tatoeba["es"][:20]]
+    pairs += [(text, "fr", "en") for text, _ in tatoeba["fr"][:20]]
+    chance.shuffle(pairs)
+    requests = [Request(text, find(source), find(target)) for text, source, target in pairs]
+    rows = system.encode(requests)
+    jobs = [
+        system.job(row, request, GenerationOptions(beams=beams, max_new_tokens=length_cap(len(row), 256)))
+        for row, request in zip(rows, requests, strict=True)
+    ]
+    engine = Engine(system.model, rows=12 * beams)
+    tickets = {}
+    while len(tickets) < len(jobs) or engine.turn():
+        for _ in range(chance.choice((0, 0, 1, 2, 9))):
+            if len(tickets) < len(jobs):
+                tickets[len(tickets)] = engine.submit(jobs[len(tickets)])
+        if tickets and chance.random() < 0.05:
+            chance.choice(list(tickets.values())).cancel()
+        engine.turn()
+    kept = [index for index, ticket in tickets.items() if not ticket.cancelled()]
+    assert len(kept) > 40
+    for index in kept:
+        ((_, alone),) = system.engine.run([jobs[index]])
+        assert [h.tokens for h in tickets[index].result()] == [h.tokens for h in alone]
+
+
+def test_first_texts_come_before_the_last_are_done(translator):
+    counts = []
+    texts = ["I am tired.", "Good night."] + ["The man has a very big house in the north of the city."] * 3
+    stream = translator.stream(texts, "en", "fr", batch_size=1, progress=lambda *c: counts.append(c[0]))
+    first = next(stream)
+    assert first.text == translator.translate("I am tired.", "en", "fr")
+    assert counts[-1] < 5
+    stream.close()
+    assert translator.system.engine.turn() is False
+
+
+def test_a_stream_may_be_read_while_others_are_translated(translator):
+    texts = ["Good night.", "I am tired.", "Where is the station?"]
+    expected = translator.translate(texts, "en", "de")
+    found = []
+    for result in translator.stream(texts, "en", "de", batch_size=2):
+        found.append(result.text)
+        assert translator.translate(texts[0], "en", "de") == expected[0]
+    assert found == expected
+
+
+def test_threads_translate_with_one_model(translator):
+    texts = ["Good night.", "I am tired.", "Where is the station?", "He has two dogs."]
+    expected = {target: translator.translate(texts, "en", target) for target in ("de", "fr", "es")}
+    found = {}
+
+    def work(target):
+        found[target] = translator.translate(texts, "en", target)
+
+    threads = [threading.Thread(target=work, args=(target,)) for target in expected]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == expected
+
+
+LIVE = [
+    ("Good morning.\n\n  I am here. You are there, and 12 dogs.\r\n123\n", "en", "fr"),
+    ("Guten Morgen. Wo ist der Bahnhof?", "de", "fr"),
+    ("Ich weiß es nicht.", None, None),
+    ("Stay as you are.", "en", "en"),
+    ("", "en", "fr"),
+    (" \n", "en", "fr"),
+]
+
+
+@pytest.mark.parametrize(("text", "source", "target"), LIVE)
+@pytest.mark.parametrize(
+    "options", [{}, {"beams": 1}, {"batch_size": 1}, {"sample": True, "beams": 1, "n_best": 2}]
+)
+def test_pieces_of_a_live_translation_are_the_translation(translator, text, source, target, options):
+    pieces = list(translator.live(text, source, target, **options))
+    assert "".join(pieces) == translator.translate(text, source, target, **options)
+    assert all(pieces)
+
+
+def test_live_translation_comes_word_by_word(translator):
+    text = "I would like to have a very big house in the south of France."
+    greedy = list(translator.live(text, "en", "fr", beams=1))
+    assert len(greedy) > 8
+    assert len(list(translator.live(text, "en", "fr"))) > 2
+
+
+def test_live_translation_that_nobody_reads_stops(translator):
+    pieces = translator.live("I would like to have a very big house. " * 20, "en", "fr", beams=1)
+    next(pieces)
+    pieces.close()
+    assert translator.system.engine.turn() is False
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "error"),
+    [("Ok", None, LanguageNotDetected), (None, "en", InvalidText), ("Hello.", "xx", UnknownLanguage)],
+)
+def test_live_translation_of_what_cannot_be_translated_is_an_error_at_once(translator, text, source, error):
+    with pytest.raises(error):
+        translator.live(text, source, "fr")
 
 
 def test_language_is_detected_per_text(translator):
@@ -150,7 +264,7 @@ def test_a_megabyte_without_a_space_is_split_and_comes_back_whole(translator, mo
     system = translator.system
     monkeypatch.setattr(system, "decode", lambda hypothesis, request: request.text)
     monkeypatch.setattr(
-        system, "run", lambda rows, requests, options: [[Hypothesis((2,), 0.0)] for _ in requests]
+        system, "run", lambda rows, *_: ((index, [Hypothesis((2,), 0.0)]) for index in range(len(rows)))
     )
     text = "abcdefghij" * 100_000
     result = next(translator.stream([text], "en", "fr"))

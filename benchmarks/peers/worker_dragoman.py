@@ -1,5 +1,6 @@
 """Dragoman as an engine, in the environment the benchmark runs in."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,6 @@ def load(
     that may be written, None for all.
     """
     torch.set_num_threads(threads)
-    if vocabulary is not None:
-        raise ValueError("the vocabulary can't be cut")
     llama = read_config(folder)["model_type"] in ("llama", "xalma")
     dtype = torch.float32 if precision == PLAIN else None
     model = load_xalma(folder, groups=(), dtype=dtype) if llama else load_nllb(folder, dtype)
@@ -42,7 +41,23 @@ def load(
     native: type[Any] = NativeLlama if llama else NativeNllb
     if not native.supports(model):
         raise ValueError(f"there are no kernels for {folder} in {precision} on this machine")
-    return native(model)
+    runner = native(model)
+    if vocabulary is not None:
+        runner.heads.restrict(Given(vocabulary))
+    return runner
+
+
+class Given:
+    """One vocabulary for all languages; sources bring their own tokens along."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = ids
+
+    def tokens(self, language: int) -> list[int]:
+        return self.ids
+
+    def source(self, tokens: Sequence[int]) -> Sequence[int]:
+        return tokens
 
 
 def load_translator(folder: Path, precision: str) -> Any:

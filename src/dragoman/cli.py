@@ -144,7 +144,14 @@ def ask(
     table.find(lang)
     from dragoman.translator import Translator
 
-    print(Translator.load(model, device).ask(question, lang, beams=beams, max_new_tokens=max_new_tokens))
+    translator = Translator.load(model, device)
+    options = {"beams": beams, "max_new_tokens": max_new_tokens}
+    if sys.stdout.isatty():
+        for piece in translator.ask_live(question, lang, **options):
+            print(piece, end="", flush=True)
+        print()
+    else:
+        print(translator.ask(question, lang, **options))
 
 
 def _chunks(
@@ -192,7 +199,7 @@ class _Session:
                     self.source,
                     target,
                     likely_source=likely,
-                    progress=partial(self._advance, advance, len(chunk)),
+                    progress=partial(self._advance, advance, self.lines, len(chunk)),
                     **self.options,
                 )
                 for text in chunk:
@@ -201,8 +208,10 @@ class _Session:
                 sink.flush()
                 advance(self.lines, 0)
 
-    def _advance(self, advance: Callable[[int, float], None], size: int, done: int, known: int) -> None:
-        advance(self.lines, size * done / known)
+    def _advance(
+        self, advance: Callable[[int, float], None], before: int, size: int, done: int, known: int
+    ) -> None:
+        advance(before, size * done / known)
 
     def _target(self, texts: list[str]) -> str:
         """What --to says, or the language of the user's locale, or English."""

@@ -1,7 +1,7 @@
-"""Text in, text out: the model, the languages and the batches are picked here."""
+"""Text in, text out: the model and the languages are picked here."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -9,75 +9,22 @@ from typing import Any, overload
 import torch
 
 from dragoman.errors import DragomanError, InvalidOption, InvalidText, LanguageNotDetected
-from dragoman.generation.batching import length_cap, plan_batches
+from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.search import Hypothesis
 from dragoman.languages import Language, find
+from dragoman.live import answer_live, translate_live
 from dragoman.models.catalog import EMBEDDED, locate
 from dragoman.systems import Request, System, load_system
+from dragoman.systems.base import length_cap
 from dragoman.text.detect import Detection, detect_or_raise
-from dragoman.text.sentences import SplitText, join, split
+from dragoman.text.sentences import Segment, join, split
 from dragoman.text.tokenizers.characters import encodable
+from dragoman.translations import Candidate, Sentence, TextJob, Translation
+
+__all__ = ["Candidate", "Sentence", "Translation", "Translator"]
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One translation of one sentence; `tokens` as the tokenizer spells them, `score` as in `Hypothesis`."""
-
-    text: str
-    score: float
-    tokens: tuple[str, ...]
-    complete: bool
-    """False if the length limit came before the sentence's end."""
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A sentence of the source with its translations, best first."""
-
-    source: str
-    candidates: tuple[Candidate, ...]
-
-
-@dataclass(frozen=True)
-class Translation:
-    """What became of one text. Either `error` is set, or all else is."""
-
-    text: str
-    source: str
-    """NLLB code of the language the text is in."""
-    target: str
-    """NLLB code of the language it was translated to."""
-    sentences: tuple[Sentence, ...] = ()
-    detected: Detection | None = None
-    """How the source language was found, if it was not given."""
-    pivot: str | None = None
-    """The language it went through, if not directly."""
-    warnings: tuple[str, ...] = ()
-    error: DragomanError | None = None
-
-    @property
-    def alternatives(self) -> tuple[str, ...]:
-        """Other translations of a text of one sentence, best first."""
-        if len(self.sentences) != 1:
-            return ()
-        return tuple(candidate.text for candidate in self.sentences[0].candidates[1:])
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A text on its way: its languages, and its sentences once split."""
-
-    text: str
-    source: Language
-    target: Language
-    detected: Detection | None
-    parts: SplitText
-    pivot: Language | None
-    assumed: bool
-    """Whether the source language is that of the texts around it, for want of evidence."""
+Outcome = tuple[Candidate, ...] | DragomanError
 
 
 class Translator:
@@ -158,10 +105,8 @@ class Translator:
         sentences known so far).
         """
         settings = self._settings(options)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= 4096:
-            raise InvalidOption(f"batch_size is {batch_size!r}; it must be a whole number from 1 to 4096")
-        spoken = None if source is None else find(source, self.languages)
-        wanted = find("eng_Latn" if target is None else target, self.languages)
+        _check_batch_size(batch_size)
+        spoken, wanted = self._languages(source, target)
         count = [0, 0]
 
         def done(sentences: int) -> None:
@@ -173,22 +118,53 @@ class Translator:
         usual = None if likely_source is None else find(likely_source, self.languages)
         while chunk := list(islice(iterator, self.WINDOW)):
             jobs = self._prepare(chunk, spoken, wanted, usual, direct)
-            ready = [job for job in jobs if isinstance(job, _Job)]
+            ready = [job for job in jobs if isinstance(job, TextJob)]
             usual = _most_frequent([job.source for job in ready]) or usual
             count[1] += sum(len(job.parts.segments) * (2 if job.pivot else 1) for job in ready)
-            finished = iter(self._translate_jobs(ready, settings, batch_size, done))
+            finished = self._translate_jobs(ready, settings, batch_size, done)
             for job in jobs:
-                yield next(finished) if isinstance(job, _Job) else job
+                yield next(finished) if isinstance(job, TextJob) else job
+
+    def live(
+        self,
+        text: str,
+        source: str | None = None,
+        target: str | None = None,
+        batch_size: int = 32,
+        direct: bool = False,
+        **options: Any,
+    ) -> Iterator[str]:
+        """Translate a text in pieces, each as soon as no better hypothesis can change it.
+
+        Joined they are what `translate` gives, which explains the arguments and the errors.
+        """
+        settings = self._settings(options)
+        _check_batch_size(batch_size)
+        spoken, wanted = self._languages(source, target)
+        (job,) = self._prepare([text], spoken, wanted, None, direct)
+        if isinstance(job, TextJob):
+            return translate_live(self.system, job, settings, batch_size)
+        assert job.error is not None
+        raise job.error
 
     def ask(self, question: str, language: str, **options: Any) -> str:
         """The answer of a chat-tuned model (X-ALMA) to an open question in `language`.
 
         options: the fields of `GenerationOptions`. InvalidOption if the model only translates.
         """
-        answer = getattr(self.system, "ask", None)
-        if answer is None:
+        return "".join(self.ask_live(question, language, **options))
+
+    def ask_live(self, question: str, language: str, **options: Any) -> Iterator[str]:
+        """As `ask`, in pieces, each as soon as no better answer can change it."""
+        system: Any = self.system
+        if not hasattr(system, "question"):
             raise InvalidOption(f"{self.card.name} only translates; questions need X-ALMA (--model)")
-        return str(answer([question], find(language, self.languages).nllb, self._settings(options))[0])
+        job = system.question(question, find(language, self.languages).nllb, self._settings(options))
+        return answer_live(system, job)
+
+    def _languages(self, source: str | None, target: str | None) -> tuple[Language | None, Language]:
+        spoken = None if source is None else find(source, self.languages)
+        return spoken, find("eng_Latn" if target is None else target, self.languages)
 
     def _settings(self, options: dict[str, Any]) -> GenerationOptions:
         names = GenerationOptions.__dataclass_fields__
@@ -205,12 +181,12 @@ class Translator:
         target: Language,
         usual: Language | None,
         direct: bool,
-    ) -> list[_Job | Translation]:
+    ) -> list[TextJob | Translation]:
         """Find each text's language and split it; what can't be done becomes a failed Translation."""
         found = [self._detect(text) if source is None else None for text in texts]
         sources = [find(d.code) for d in found if isinstance(d, Detection)]
         usual = _most_frequent(sources) or usual
-        jobs: list[_Job | Translation] = []
+        jobs: list[TextJob | Translation] = []
         for text, detected in zip(texts, found, strict=True):
             spoken = source
             if isinstance(detected, Detection):
@@ -247,7 +223,7 @@ class Translator:
         detected: Detection | None,
         direct: bool,
         assumed: bool,
-    ) -> _Job:
+    ) -> TextJob:
         if not isinstance(text, str):
             raise InvalidText(f"a text must be a str, not {type(text).__name__}")
         encodable(text)
@@ -261,35 +237,69 @@ class Translator:
             pivot = find(self.card.pivot)
         room = self.system.room(source, pivot or target)
         parts = split(text, source.nllb, limit=room, measure=self.system.measure)
-        return _Job(text, source, target, detected, parts, pivot, assumed)
+        return TextJob(text, source, target, detected, parts, pivot, assumed)
 
     def _translate_jobs(
-        self, jobs: list[_Job], options: GenerationOptions, batch_size: int, done: Callable[[int], None]
+        self, jobs: list[TextJob], options: GenerationOptions, at_once: int, done: Callable[[int], None]
     ) -> Iterator[Translation]:
-        direct = [
-            Request(segment.text, job.source, job.pivot or job.target)
-            for job in jobs
-            for segment in job.parts.segments
-        ]
-        first = self._translate_sentences(direct, options, batch_size, done)
-        through: list[Request] = []
-        place = 0
-        for job in jobs:
-            for _ in job.parts.segments:
-                if job.pivot:
-                    through.append(Request(first[place][0].text, job.pivot, job.target))
-                place += 1
-        second = iter(self._translate_sentences(through, options, batch_size, done))
-        place = 0
-        for job in jobs:
-            sentences = []
-            for segment in job.parts.segments:
-                candidates = next(second) if job.pivot else first[place]
-                sentences.append(Sentence(segment.text, candidates))
-                place += 1
-            yield self._assemble(job, tuple(sentences))
+        """The jobs' translations in their order, each as soon as it and those before are done."""
+        found: dict[Request, Outcome] = {}
 
-    def _assemble(self, job: _Job, sentences: tuple[Sentence, ...]) -> Translation:
+        def arrivals() -> Iterator[None]:
+            for leg in (_first_leg, _second_leg):
+                requests = [leg(job, segment, found) for job in jobs for segment in job.parts.segments]
+                wanted = [request for request in requests if request is not None]
+                yield from self._translate_sentences(wanted, found, options, at_once, done)
+            yield  # for texts without a sentence
+
+        waiting, known = deque(jobs), 0
+        for _ in arrivals():
+            while waiting:
+                job = waiting[0]
+                while known < len(job.parts.segments) and _outcome(job, job.parts.segments[known], found):
+                    known += 1
+                if known < len(job.parts.segments):
+                    break
+                yield self._assemble(waiting.popleft(), found)
+                known = 0
+
+    def _translate_sentences(
+        self,
+        requests: list[Request],
+        found: dict[Request, Outcome],
+        options: GenerationOptions,
+        at_once: int,
+        done: Callable[[int], None],
+    ) -> Iterator[None]:
+        """Put what becomes of each request into `found`, with a word after each; equal ones are one."""
+        for request in requests:
+            if request.stays:
+                found[request] = (Candidate(request.text, 0.0, (), True),)
+        todo = [request for request in dict.fromkeys(requests) if request not in found]
+        rows = self.system.encode(todo)
+        most = min(options.max_new_tokens, self.system.max_new_tokens)
+        caps = [length_cap(len(row), most) for row in rows]
+        done(len(requests) - len(todo))
+        for index, ranked in self.system.run(rows, todo, options, caps, at_once):
+            request = todo[index]
+            if isinstance(ranked, DragomanError):
+                found[request] = ranked
+            else:
+                candidates = tuple(self._candidate(hypothesis, request) for hypothesis in ranked)
+                # Bans can leave nothing that may be said.
+                found[request] = candidates or (Candidate("", float("-inf"), (), False),)
+            done(1)
+            yield
+
+    def _assemble(self, job: TextJob, found: dict[Request, Outcome]) -> Translation:
+        codes = job.source.nllb, job.target.nllb
+        sentences = []
+        for segment in job.parts.segments:
+            outcome = _outcome(job, segment, found)
+            if isinstance(outcome, DragomanError):
+                return Translation("", *codes, error=outcome)
+            assert outcome is not None
+            sentences.append(Sentence(segment.text, outcome))
         best = [sentence.candidates[0] for sentence in sentences]
         warnings = tuple(
             f"sentence {number} reached the limit of {len(candidate.tokens)} tokens before its end"
@@ -299,44 +309,38 @@ class Translator:
         if job.assumed:
             name = job.source.name
             warnings = (f"taken to be {name} like the texts around it; its own words don't tell", *warnings)
-        text = join(job.parts, [c.text for c in best], job.source.nllb, job.target.nllb)
+        text = join(job.parts, [candidate.text for candidate in best], *codes)
         pivot = job.pivot.nllb if job.pivot else None
-        return Translation(text, job.source.nllb, job.target.nllb, sentences, job.detected, pivot, warnings)
-
-    def _translate_sentences(
-        self,
-        requests: list[Request],
-        options: GenerationOptions,
-        batch_size: int,
-        done: Callable[[int], None],
-    ) -> list[tuple[Candidate, ...]]:
-        """Candidates for each request; equal ones are translated once."""
-        results: dict[Request, tuple[Candidate, ...]] = {}
-        for request in requests:
-            if request.source == request.target or not any(c.isalpha() for c in request.text):
-                # Numbers, signs and what is in the target language already stay as they are.
-                results[request] = (Candidate(request.text, 0.0, (), True),)
-        todo = [request for request in dict.fromkeys(requests) if request not in results]
-        rows = self.system.encode(todo)
-        lengths = [len(row) for row in rows]
-        most = min(options.max_new_tokens, self.system.max_new_tokens)
-        caps = [length_cap(length, most) for length in lengths]
-        done(len(requests) - len(todo))
-        for batch in plan_batches(lengths, caps, batch_size, batch_tokens=8192):
-            mine = [todo[i] for i in batch]
-            capped = replace(options, max_new_tokens=caps[batch[0]])
-            found = self.system.run([rows[i] for i in batch], mine, capped)
-            for request, ranked in zip(mine, found, strict=True):
-                candidates = tuple(self._candidate(hypothesis, request) for hypothesis in ranked)
-                # Bans can leave nothing that may be said.
-                results[request] = candidates or (Candidate("", float("-inf"), (), False),)
-            done(len(batch))
-        return [results[request] for request in requests]
+        return Translation(text, *codes, tuple(sentences), job.detected, pivot, warnings)
 
     def _candidate(self, hypothesis: Hypothesis, request: Request) -> Candidate:
         system = self.system
         text, complete = system.decode(hypothesis, request), system.is_complete(hypothesis)
         return Candidate(text, hypothesis.score, system.tokens(hypothesis), complete)
+
+
+def _first_leg(job: TextJob, segment: Segment, found: dict[Request, Outcome]) -> Request:
+    return Request(segment.text, job.source, job.pivot or job.target)
+
+
+def _second_leg(job: TextJob, segment: Segment, found: dict[Request, Outcome]) -> Request | None:
+    """From the pivot language on, if there is one and the sentence has come so far."""
+    first = found.get(_first_leg(job, segment, found))
+    if job.pivot is None or first is None or isinstance(first, DragomanError):
+        return None
+    return Request(first[0].text, job.pivot, job.target)
+
+
+def _outcome(job: TextJob, segment: Segment, found: dict[Request, Outcome]) -> Outcome | None:
+    """What has become of a sentence; None if that isn't known yet."""
+    first = found.get(_first_leg(job, segment, found))
+    second = _second_leg(job, segment, found)
+    return first if second is None else found.get(second)
+
+
+def _check_batch_size(batch_size: object) -> None:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= 4096:
+        raise InvalidOption(f"batch_size is {batch_size!r}; it must be a whole number from 1 to 4096")
 
 
 def _may_be(usual: Language | None, detected: Detection | DragomanError | None) -> bool:

@@ -19,11 +19,21 @@ GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 class ToyState:
     history: Tensor
     source: Tensor
+    beams: int = 1
 
     def select(self, rows: Tensor, beams: int) -> None:
         assert len(rows) % beams == 0
         self.history, self.source = self.history[rows], self.source[rows]
         assert bool((self.source.view(-1, beams) == self.source[::beams, None]).all())
+        self.beams = beams
+
+    def join(self, other: "ToyState") -> None:
+        assert self.beams == other.beams
+        assert self.history.shape[1] >= 2
+        assert other.history.shape[1] >= 2
+        # Only the last two tokens count.
+        self.history = torch.cat([self.history[:, -2:], other.history[:, -2:]])
+        self.source = torch.cat([self.source, other.source])
 
 
 @dataclass
@@ -37,14 +47,24 @@ class Toy:
     table: Tensor
     rows: list[int] = field(default_factory=list)
     """How many rows each step had."""
+    read: list[tuple[int, int]] = field(default_factory=list)
+    """How many sentences were read together, and how long with padding."""
+    before_begin: Callable[[Tensor], None] = lambda ids: None
+    before_step: Callable[[ToyState], None] = lambda state: None
 
     def begin(self, input_ids: Tensor, keep: Tensor) -> ToyState:
+        self.before_begin(input_ids)
+        self.read.append((len(input_ids), input_ids.shape[1]))
         return ToyState(torch.zeros(len(input_ids), 0, dtype=torch.long), input_ids[:, 0])
 
     def step(self, tokens: Tensor, state: ToyState) -> Tensor:
+        self.before_step(state)
         self.rows.append(len(tokens))
         state.history = torch.cat([state.history, tokens], 1)
         return self.logits(state.source, state.history)
+
+    def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
+        return source_tokens + beams * new_tokens
 
     def logits(self, source: Tensor, history: Tensor) -> Tensor:
         return self.table[source, history[:, -2], history[:, -1]]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.scores import adjust, ban_repeated_ngrams, penalize_repetition, restrict
+from dragoman.generation.scores import DenseScores, adjust, ban_repeated_ngrams, penalize_repetition, restrict
 
 BANNED = -math.inf
 
@@ -122,3 +122,42 @@ def test_restrictions_are_those_of_transformers(options: dict) -> None:
         if name in options:
             expected = warper(options[name])(None, expected)
     torch.testing.assert_close(restrict(scores, sampling(**options)), expected)
+
+
+@pytest.mark.parametrize("banned", [(), (3,), (0, 5, 8)])
+@pytest.mark.parametrize("count", [1, 4, 50])
+def test_top_is_the_best_of_all_but_the_banned(count: int, banned: tuple[int, ...]) -> None:
+    logits = random_scores()
+    scores = DenseScores(logits)
+    assert scores.rows == 6
+    values, tokens = scores.top(count, banned)
+    log_p = logits.log_softmax(-1)  # among all tokens, banned ones with them
+    for row in range(6):
+        allowed = sorted(set(range(9)) - set(banned), key=lambda token: -float(log_p[row, token]))[:count]
+        assert tokens[row, : len(allowed)].tolist() == allowed
+        torch.testing.assert_close(values[row, : len(allowed)], log_p[row, allowed])
+        assert values[row, len(allowed) :].isneginf().all()
+    assert torch.equal(scores.logits(), logits)
+
+
+def test_half_precision_is_scored_in_full() -> None:
+    logits = random_scores().bfloat16()
+    values, _ = DenseScores(logits).top(2)
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, logits.float().log_softmax(-1).topk(2).values)
+
+
+@pytest.mark.parametrize(
+    "options", [{"repetition_penalty": 1.7}, {"no_repeat_ngram": 1}, {"no_repeat_ngram": 2}]
+)
+def test_shorter_histories_change_scores_as_they_do_alone(options: dict) -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores, settings = random_scores(12), GenerationOptions(**options)
+    history = torch.randint(0, 4, (12, 9), generator=generator)
+    lengths = [1, 2, 3, 9, 5, 1, 2, 7, 4, 6, 2, 8]
+    for row, length in enumerate(lengths):
+        history[row, : 9 - length] = -1
+    found = adjust(scores, history, settings)
+    for row, length in enumerate(lengths):
+        alone = adjust(scores[row : row + 1], history[row : row + 1, 9 - length :], settings)
+        assert torch.equal(found[row : row + 1], alone)

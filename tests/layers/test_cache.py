@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from dragoman.layers.attention import Attention
-from dragoman.layers.cache import DecoderCache, NoCache, causal_mask
+from dragoman.layers.cache import DecoderCache, NoCache, Slots, causal_mask
 
 HEADS, WIDTH, LAYERS = 2, 3, 2
 
@@ -43,7 +43,7 @@ def test_extend_gives_all_positions_so_far(chunks: list[int]) -> None:
 
 def test_slots_are_not_moved_at_every_step() -> None:
     cache = DecoderCache(1)
-    views = [cache.extend(0, random(1, 1, 0), random(1, 1, 0))[0] for _ in range(3 * DecoderCache.GROWTH)]
+    views = [cache.extend(0, random(1, 1, 0), random(1, 1, 0))[0] for _ in range(3 * Slots.GROWTH)]
     assert len({view.data_ptr() for view in views}) <= 4
 
 
@@ -78,7 +78,7 @@ def test_source_is_projected_once_and_selected_by_sentence() -> None:
     assert len(calls) == 1
     cache.select(torch.tensor([0, 0, 1, 1, 2, 2]), None, 2)
     assert cache.source(0, attention, None) is first
-    cache.select(torch.tensor([4, 5, 0, 0]), torch.tensor([2, 0]), 2)
+    cache.select(torch.tensor([4, 5, 0, 0]), [2, 0], 2)
     key, value = cache.source(0, attention, None)
     assert torch.equal(key, first[0][[2, 0]])
     assert torch.equal(value, first[1][[2, 0]])

@@ -8,13 +8,13 @@ import pytest
 import sentencepiece
 import torch
 
-from dragoman.errors import InvalidOption, UnknownLanguage
+from dragoman.errors import InvalidOption, LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.weight_files import write_shards
-from dragoman.surgery.language_modules import groups
+from dragoman.surgery.language_modules import attach_, groups
 from dragoman.surgery.module_files import extract_base, extract_module, merge
 from dragoman.systems import Request, load_system
 from dragoman.translator import Translator
@@ -82,8 +82,8 @@ def test_batch_mixes_groups_without_changing_results(xalma):
     alone = {code: next(xalma.stream([text], "en", code, **OPTIONS)) for code, text in texts.items()}
     requests = [alone[code].sentences[0] for code in texts]
     batch = [Request(text, find("en"), find(code)) for code, text in texts.items()]
-    found = xalma.system.run(xalma.system.encode(batch), batch, GenerationOptions(**OPTIONS))
-    mixed = [xalma.system.tokens(ranked[0]) for ranked in found]
+    found = dict(xalma.system.run(xalma.system.encode(batch), batch, GenerationOptions(**OPTIONS)))
+    mixed = [xalma.system.tokens(found[index][0]) for index in range(len(batch))]
     assert mixed == [sentence.candidates[0].tokens for sentence in requests]
 
 
@@ -129,3 +129,47 @@ def test_questions_need_a_chat_model(xalma, translator):
         xalma.ask("How are you?", "en")
     with pytest.raises(InvalidOption, match="only translates"):
         translator.ask("Wie geht es dir?", "de")
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_pieces_of_a_live_translation_are_the_translation(xalma, beams):
+    options = {"max_new_tokens": 24, "beams": beams}
+    for text, source, target in (
+        ("Good night. I am tired.\n\nCome in!", "en", "de"),
+        ("Guten Tag. Wo bist du?", "de", "zh"),
+        ("Where are you?", "en", "ar"),
+    ):
+        pieces = list(xalma.live(text, source, target, **options))
+        assert "".join(pieces) == xalma.translate(text, source, target, **options)
+        assert len(pieces) > 3
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_pieces_of_a_live_answer_are_the_answer(xalma, beams):
+    pieces = list(xalma.ask_live("Wie geht es dir?", "de", beams=beams, max_new_tokens=30))
+    options = GenerationOptions(beams=beams, max_new_tokens=30)
+    assert "".join(pieces) == xalma.system.ask(["Wie geht es dir?"], "de", options)[0]
+    assert len(pieces) > 3
+
+
+def test_live_question_to_a_model_that_only_translates_is_an_error_at_once(xalma, translator):
+    with pytest.raises(InvalidOption, match="only translates"):
+        translator.ask_live("Wie geht es dir?", "de")
+    with pytest.raises(UnknownLanguage):
+        xalma.ask_live("How are you?", "en")
+
+
+def test_a_module_that_is_missing_fails_its_own_texts(xalma, monkeypatch):
+    from dragoman.systems import xalma as module
+
+    def refuse(model, group):
+        if group == 6:
+            raise LanguageModuleError("group 6 is not in the checkpoint")
+        attach_(model, group)
+
+    monkeypatch.setattr(module, "attach_", refuse)
+    batch = [Request("Good night.", find("en"), find(code)) for code in ("de", "zh", "ru")]
+    found = dict(xalma.system.run(xalma.system.encode(batch), batch, GenerationOptions(**OPTIONS)))
+    assert [isinstance(found[i], LanguageModuleError) for i in range(3)] == [False, True, False]
+    result = next(xalma.stream(["Good night."], "en", "zh", **OPTIONS))
+    assert isinstance(result.error, LanguageModuleError)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceTrainer
 
@@ -20,6 +20,7 @@ from dragoman.text.prompts import (
     Prompt,
     alma_prompt,
     ask_prompt,
+    certain_output,
     clean_output,
     encode,
     fits,
@@ -201,6 +202,7 @@ def test_ids_of_any_text_without_fragments_are_those_of_the_whole(
     tokenizer: LlamaTokenizer, text: str
 ) -> None:
     prompt = xalma_prompt(text, GERMAN, ENGLISH)
+    assume(not any(fragment in text for fragment in prompt.fragments))
     assert encode(prompt, tokenizer) == whole(prompt, tokenizer)
 
 
@@ -462,3 +464,30 @@ def test_a_damaged_configuration_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(CheckpointError, match="can't be read"):
         style_of(tmp_path)
+
+
+# fmt: off
+PIECES = st.sampled_from([
+    "Hallo", " ", "\n", "German:", "\nGerman:", "\nEnglish:", "Eng", "[INST]", "[/INST]", "[/", "INST]",
+    "<s>", "ü", "</s>", "<", "/s>", "\nTranslate this from ", "Translate", "\nT", "\t", "[", "<<SYS>>", "<<",
+])
+# fmt: on
+
+
+@settings(deadline=None)
+@given(st.lists(PIECES, max_size=12), st.sampled_from(["chat", "plain"]), st.sampled_from(["", "a <s> b"]))
+def test_certain_output_is_what_the_clean_output_begins_with(
+    pieces: list[str], style: Style, source: str
+) -> None:
+    whole = "".join(pieces)
+    final = clean_output(whole, "German", style, "English", source)
+    for end in range(len(whole) + 1):
+        assert final.startswith(certain_output(whole[:end], "German", style, "English", source))
+
+
+def test_certain_output_keeps_back_only_what_may_become_a_stop() -> None:
+    assert certain_output("Hallo Welt", "German") == "Hallo Welt"
+    assert certain_output("Hallo\nGer", "German") == "Hallo"
+    assert certain_output("Hallo\nWelt", "German") == "Hallo\nWelt"
+    assert certain_output("Hallo\nGerman: x", "German") == "Hallo"
+    assert certain_output("a < b", "German") == "a < b"

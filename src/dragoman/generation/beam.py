@@ -1,117 +1,202 @@
 """Beam search, with the results of transformers' `generate` (4.57 and later) sentence by sentence."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from dragoman.generation.hypotheses import Array, History, Hypothesis, common_prefix, stacked, wider
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.scores import adjust
+from dragoman.generation.scores import Scores, adjust, as_scores, needs_all_scores
 
 # Worse than any real score: those of long sentences under negative length penalties are astronomic.
-WORST = -torch.inf
+WORST = -np.inf
 
 
 class BeamSearch:
     """Keeps the best `beams` unfinished hypotheses of each sentence, and its best finished ones.
 
-    Tensors are [sentences, beams, ...]; a sentence leaves as soon as nothing can change
-    its result. The first step looks at one row per sentence: its beams would all be alike.
+    Sentences may be of different lengths; each leaves as soon as nothing can change its result.
+    The first step looks at one row per sentence: its beams would all be alike.
     """
 
-    def __init__(self, prompt: Tensor, options: GenerationOptions, forced: int, eos: int) -> None:
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        options: GenerationOptions,
+        forced: int,
+        eos: int,
+        limits: Sequence[int] | None = None,
+        keys: Sequence[int] | None = None,
+    ) -> None:
+        """prompts: of each sentence, of which the last `forced` tokens count as generated.
+
+        limits: the most tokens of each, if they differ; keys: what each is called in `done`.
+        """
+        sentences, beams = len(prompts), options.beams
         self.options, self.eos = options, eos
         self.width = 1
-        self.start = prompt.shape[1] - forced
-        self.limit = self.start + options.max_new_tokens
-        sentences, beams, device = len(prompt), options.beams, prompt.device
-        self.history = prompt[:, None]  # [sentences, width, length]
-        self.scores = torch.zeros(sentences, 1, device=device)
-        # Finished hypotheses, eos included, padded with eos to the length of the longest.
-        self.best = prompt.new_full((sentences, beams, prompt.shape[1]), eos)
-        self.best_scores = torch.full((sentences, beams), WORST, device=device)
-        self.best_lengths = torch.zeros(sentences, beams, dtype=torch.long, device=device)
-        self.full = torch.zeros(sentences, beams, dtype=torch.bool, device=device)
-        self.alive = list(range(sentences))
-        self.done: dict[int, list[tuple[list[int], float]]] = {}
+        self.keys = list(range(sentences)) if keys is None else list(keys)
+        self.done: dict[int, list[Hypothesis]] = {}
+        self._whole = needs_all_scores(options)
+        self._history = History(prompts, forced, self._whole)
+        self._limits: Array = np.array([options.max_new_tokens] * sentences if limits is None else limits)
+        self._scores: Array = np.zeros((sentences, 1), np.float32)
+        # Finished hypotheses, best first, and where each ends; what there is not has the worst score.
+        self._best: Array = np.zeros((sentences, beams, 0), np.int64)
+        self._best_ends: Array = np.zeros((sentences, beams), np.int64)
+        self._best_scores: Array = np.full((sentences, beams), WORST)
 
-    def advance(self, logits: Tensor) -> tuple[Tensor | None, Tensor] | None:
-        """Extend every beam; returns (rows of the old beams, tokens [rows, 1]), None at the end."""
-        beams, (sentences, width, length) = self.options.beams, self.history.shape
-        log_p = adjust(logits.float().log_softmax(-1), self.history.flatten(0, 1), self.options)
-        vocabulary = log_p.shape[-1]
-        totals = (log_p.view(sentences, width, vocabulary) + self.scores[:, :, None]).flatten(1)
+    def advance(self, found: Tensor | Scores) -> tuple[Tensor | None, Tensor] | None:
+        """Extend every beam; returns (rows of the old beams, tokens [rows, 1]), None at the end.
+
+        The rows are None where all stay as they are.
+        """
+        beams, sentences = self.options.beams, len(self.keys)
+        values, tokens = self._candidates(as_scores(found))
+        count = values.shape[1]
+        totals = (values + self._scores.reshape(-1, 1)).reshape(sentences, -1)
         # Twice as many as needed: were all `beams` best ones to end, as many would go on.
-        top, index = totals.topk(min(2 * beams, totals.shape[1]))
-        origin, token = index // vocabulary, index % vocabulary
-        histories = torch.cat(
-            [self.history.gather(1, origin[..., None].expand(-1, -1, length)), token[..., None]], 2
-        )
-        length += 1
-        ends = token == self.eos
-        if length >= self.limit:
-            ends = torch.ones_like(ends)
-        self._finish(top, histories, ends, length - self.start)
+        order = np.argsort(-totals, axis=1, kind="stable")[:, : 2 * beams]
+        order += np.arange(sentences)[:, None] * totals.shape[1]
+        top, token, origin = totals.take(order), tokens.take(order), order // count
+        if top.shape[1] < beams:  # a vocabulary smaller than the beam
+            more = ((0, 0), (0, beams - top.shape[1]))
+            top = np.pad(top, more, constant_values=WORST)
+            token, origin = np.pad(token, more), np.pad(origin, more, mode="edge")
+        generated = self._history.generated[:: self.width] + 1.0
+        ends = (token == self.eos) | (generated >= self._limits)[:, None]
+        self._finish(top, origin, token, ends, generated)
 
-        running, picks = top.masked_fill(ends, WORST).topk(min(beams, top.shape[1]))
-        self.scores = running
-        self.history = histories.gather(1, picks[..., None].expand(-1, -1, length))
-        origin = origin.gather(1, picks)
-        settled = self._settled(length - self.start) | (length >= self.limit)
-        return self._continue(origin, width, settled)
+        if ends.any():
+            picks = np.argsort(ends, axis=1, kind="stable")[:, :beams]
+            picks += np.arange(sentences)[:, None] * top.shape[1]
+            running = np.where(ends.take(picks), np.float32(WORST), top.take(picks))
+            origin, token = origin.take(picks), token.take(picks)
+        else:
+            running, origin, token = top[:, :beams], origin[:, :beams], token[:, :beams]
+        present = len(self._history.lengths)
+        self._scores, self.width = running, beams
+        self._history.extend(origin.ravel(), token.ravel())
+        settled = self._settled(generated)
+        if settled.any():
+            kept = self._retire(settled)
+            origin, token = origin[kept], token[kept]
+        if not self.keys:
+            return None
+        rows = origin.ravel()
+        same = len(rows) == present and bool((rows == np.arange(present)).all())
+        return None if same else torch.from_numpy(rows), torch.from_numpy(token.reshape(-1, 1))
 
-    def _finish(self, top: Tensor, histories: Tensor, ends: Tensor, generated: int) -> None:
+    def _candidates(self, scores: Scores) -> tuple[Array, Array]:
+        """Each row's best log-probabilities [rows, count] and their tokens, after penalties and bans."""
+        count, options = 2 * self.options.beams, self.options
+        if self._whole:
+            log_p = scores.logits().log_softmax(-1)
+            log_p = adjust(log_p, self._history.aligned().to(log_p.device), options)
+            values, tokens = log_p.topk(min(count, log_p.shape[1]))
+        else:
+            values, tokens = scores.top(count, options.suppress)
+        return values.cpu().numpy(), tokens.cpu().numpy()
+
+    def _finish(self, top: Array, origin: Array, token: Array, ends: Array, generated: Array) -> None:
         """Merge hypotheses that ended now into the finished ones, the best `beams` stay."""
         beams = self.options.beams
-        fresh = ends & ~top.isneginf()
-        fresh[:, beams:] = False  # one that ends outside the best `beams` is not good enough
-        scores = (top / generated**self.options.length_penalty).masked_fill(~fresh, WORST)
-        extra = histories.shape[2] - self.best.shape[2]
-        best = torch.nn.functional.pad(self.best, (0, extra), value=self.eos)
-        lengths = torch.full_like(ends, histories.shape[2], dtype=torch.long)
-        merged, picks = torch.cat([self.best_scores, scores], 1).topk(beams)
-        self.best_scores = merged
-        wide = picks[..., None].expand(-1, -1, best.shape[2])
-        self.best = torch.cat([best, histories], 1).gather(1, wide)
-        self.best_lengths = torch.cat([self.best_lengths, lengths], 1).gather(1, picks)
-        self.full = torch.cat([self.full, fresh], 1).gather(1, picks)
-
-    def _settled(self, generated: int) -> Tensor:
-        """Boolean [sentences]: no running hypothesis can still enter the finished ones."""
-        options = self.options
-        all_full = self.full.all(1)
-        impossible = self.scores[:, 0].isneginf()
-        if options.early_stopping is True:
-            return all_full | impossible
-        length = generated
-        if options.early_stopping == "never" and options.length_penalty > 0:
-            length = options.max_new_tokens
-        possible = self.scores[:, 0] / length**options.length_penalty
-        return impossible | (all_full & (possible <= self.best_scores.min(1).values))
-
-    def _continue(self, origin: Tensor, width: int, settled: Tensor) -> tuple[Tensor, Tensor] | None:
-        for sentence in settled.nonzero().flatten().tolist():
-            self.done[self.alive[sentence]] = self._ranked(sentence)
-        kept = (~settled).nonzero().flatten()
-        if not len(kept):
-            return None
-        if len(kept) < len(settled):
-            self.alive = [self.alive[sentence] for sentence in kept.tolist()]
-            for name in ("history", "scores", "best", "best_scores", "best_lengths", "full"):
-                setattr(self, name, getattr(self, name)[kept])
-        rows = (origin[kept] + kept[:, None] * width).flatten()
-        self.width = self.history.shape[1]
-        return rows, self.history[:, :, -1].reshape(-1, 1)
-
-    def _ranked(self, sentence: int) -> list[tuple[list[int], float]]:
-        hypotheses, scores, lengths, full = (
-            t[sentence, : self.options.n_best].tolist()
-            for t in (self.best, self.best_scores, self.best_lengths, self.full)
+        # One that ends outside the best `beams` is not good enough.
+        fresh = ends[:, :beams] & (top[:, :beams] > WORST)
+        some = np.flatnonzero(fresh.any(1))
+        if not len(some):
+            return
+        scores = top[some, :beams] / generated[some, None] ** self.options.length_penalty
+        scores = np.concatenate([self._best_scores[some], np.where(fresh[some], scores, WORST)], 1)
+        picks = np.argsort(-scores, axis=1, kind="stable")[:, :beams]
+        lines = self._history.extended(origin[some, :beams].ravel(), token[some, :beams].ravel())
+        lines = lines.reshape(len(some), beams, -1)
+        if self._best.shape[2] < lines.shape[2]:
+            self._best = wider(self._best, lines.shape[2])
+        elif lines.shape[2] < self._best.shape[2]:
+            lines = wider(lines, self._best.shape[2])
+        ended = self._history.lengths[:: self.width][some, None] + np.ones((1, beams), np.int64)
+        ended = np.concatenate([self._best_ends[some], ended], 1)
+        self._best[some] = np.take_along_axis(
+            np.concatenate([self._best[some], lines], 1), picks[..., None], 1
         )
+        self._best_ends[some] = np.take_along_axis(ended, picks, 1)
+        self._best_scores[some] = np.take_along_axis(scores, picks, 1)
+
+    def _settled(self, generated: Array) -> Array:
+        """Boolean [sentences]: no running hypothesis can still enter the finished ones."""
+        options, best = self.options, self._scores[:, 0]
+        worst = self._best_scores[:, -1]
+        over = (best == WORST) | (generated >= self._limits)
+        if options.early_stopping is True:
+            return over | (worst > WORST)
+        lengths = generated
+        if options.early_stopping == "never" and options.length_penalty > 0:
+            lengths = self._limits
+        possible = best / lengths**options.length_penalty
+        return over | ((worst > WORST) & (possible <= worst))
+
+    def _retire(self, settled: Array) -> Array:
+        """Move settled sentences to `done`; returns the places of the others."""
+        for place in np.flatnonzero(settled).tolist():
+            self.done[self.keys[place]] = self._ranked(place)
+        kept = np.flatnonzero(~settled)
+        self._keep(kept)
+        return kept
+
+    def _ranked(self, place: int) -> list[Hypothesis]:
+        start = int(self._history.starts[place * self.width])
         return [
-            (tokens[self.start : length], score)
-            for tokens, score, length, real in zip(hypotheses, scores, lengths, full, strict=True)
-            if real
+            Hypothesis(tuple(line[start:end].tolist()), score)
+            for line, end, score in zip(
+                self._best[place, : self.options.n_best],
+                self._best_ends[place].tolist(),
+                self._best_scores[place].tolist(),
+                strict=False,
+            )
+            if score > WORST
         ]
 
-    def results(self) -> list[list[tuple[list[int], float]]]:
-        """(tokens, score) for each sentence, best first."""
-        return [self.done[i] for i in range(len(self.done))]
+    def _keep(self, places: Array) -> Array:
+        """Keep the sentences at these places; returns their rows."""
+        rows = (places[:, None] * self.width + np.arange(self.width)).ravel()
+        self._history.select(rows)
+        self.keys = [self.keys[place] for place in places.tolist()]
+        self._limits, self._scores = self._limits[places], self._scores[places]
+        self._best, self._best_ends = self._best[places], self._best_ends[places]
+        self._best_scores = self._best_scores[places]
+        return rows
+
+    def drop(self, keys: set[int]) -> Tensor:
+        """Give up the sentences of these keys; returns the rows of the others."""
+        places = [place for place, key in enumerate(self.keys) if key not in keys]
+        return torch.from_numpy(self._keep(np.array(places, np.int64)))
+
+    def join(self, other: "BeamSearch") -> None:
+        """Put the sentences of `other` behind these; both have made a step, and have the same options."""
+        assert self.width == other.width, "a search can join once it has made a step"
+        self._history.join(other._history)
+        self.keys += other.keys
+        self._limits = np.concatenate([self._limits, other._limits])
+        self._scores = np.concatenate([self._scores, other._scores])
+        self._best = stacked(self._best, other._best)
+        self._best_ends = np.concatenate([self._best_ends, other._best_ends])
+        self._best_scores = np.concatenate([self._best_scores, other._best_scores])
+
+    def certain(self, key: int) -> list[int]:
+        """The tokens with which the best hypothesis of a sentence begins, whatever comes."""
+        if key in self.done:
+            return list(self.done[key][0].tokens) if self.done[key] else []
+        place = self.keys.index(key)
+        first = place * self.width
+        best = float(self._best_scores[place, 0])
+        lines = [h.tokens for h in self._ranked(place)[:1]]
+        # The best that a running one can come to: its log-probability only falls.
+        penalty = self.options.length_penalty
+        length = self._limits[place] if penalty > 0 else self._history.generated[first] + 1
+        for beam, score in enumerate(self._scores[place].tolist()):
+            if score > WORST and score / float(length) ** penalty > best:
+                lines.append(tuple(self._history.of(first + beam)))
+        return common_prefix(lines)

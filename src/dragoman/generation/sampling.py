@@ -1,84 +1,151 @@
 """Greedy search and sampling: every row goes its own way until it ends."""
 
 import zlib
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dragoman.generation.hypotheses import Array, History, Hypothesis, common_prefix
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.scores import adjust, restrict
+from dragoman.generation.scores import Scores, adjust, as_scores, needs_all_scores, restrict
 
 
 class SampleSearch:
-    """One token per row and step, the likeliest or a drawn one; ended rows leave at once."""
+    """One token per row and step, the likeliest or a drawn one; ended rows leave at once.
+
+    The first step looks at one row per sentence, which then becomes as many as there are samples.
+    """
 
     width = 1
 
     def __init__(
         self,
-        sources: Tensor,
-        keep: Tensor,
-        prompt: Tensor,
+        sources: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[int]],
         options: GenerationOptions,
         forced: int,
         eos: int,
+        limits: Sequence[int] | None = None,
+        keys: Sequence[int] | None = None,
     ) -> None:
-        """sources: [sentences, time], what their samples are seeded by; keep: False on padding."""
-        self.options, self.eos = options, eos
-        self.copies = options.n_best if options.sample else 1
-        self.history = prompt
-        self.start = prompt.shape[1] - forced
-        self.limit = self.start + options.max_new_tokens
-        self.scores = torch.zeros(len(prompt), device=prompt.device)
-        self.rows = list(range(len(prompt) * self.copies))  # which result a live row will become
-        self.done: dict[int, tuple[list[int], float]] = {}
-        # A generator per result, seeded by the sentence: a sample ignores its batch mates.
-        self.random = []
-        if options.sample:
-            for source, real in zip(sources.tolist(), keep.tolist(), strict=True):
-                tokens = [token for token, is_real in zip(source, real, strict=True) if is_real]
-                key = zlib.crc32(repr(tokens).encode())
-                for copy in range(self.copies):
-                    seed = (options.seed * 1000003 + key + copy * 7919) % 2**63
-                    self.random.append(torch.Generator().manual_seed(seed))
+        """sources: of each sentence, what its samples are seeded by.
 
-    def advance(self, logits: Tensor) -> tuple[Tensor | None, Tensor] | None:
-        """Choose a token for each row; returns (rows kept or None for all, tokens [rows, 1])."""
-        logits = logits.float()
-        widen = None
-        if self.copies > 1 and len(logits) < len(self.rows) and not self.done:
-            widen = torch.arange(len(logits), device=logits.device).repeat_interleave(self.copies)
-            logits, self.history, self.scores = logits[widen], self.history[widen], self.scores[widen]
-        adjusted = adjust(logits, self.history, self.options)
-        tokens = self._draw(adjusted) if self.options.sample else adjusted.argmax(-1)
-        self.scores = self.scores + logits.log_softmax(-1).gather(1, tokens[:, None]).squeeze(1)
-        self.history = torch.cat([self.history, tokens[:, None]], 1)
-        ended = tokens == self.eos
-        if self.history.shape[1] >= self.limit:
-            ended = torch.ones_like(ended)
-        if not bool(ended.any()):
-            return widen, tokens[:, None]
-        for row in ended.nonzero().flatten().tolist():
-            generated = self.history[row, self.start :].tolist()
-            score = float(self.scores[row]) / len(generated) ** self.options.length_penalty
-            self.done[self.rows[row]] = (generated, score)
-        kept = (~ended).nonzero().flatten()
-        if not len(kept):
+        prompts: of each, of which the last `forced` tokens count as generated; limits: the most
+        tokens of each, if they differ; keys: what each is called in `done`.
+        """
+        sentences = len(prompts)
+        self.options, self.eos = options, eos
+        self.done: dict[int, list[Hypothesis]] = {}
+        self._copies = options.n_best if options.sample else 1
+        self._is_wide = self._copies == 1
+        self._ended: dict[int, list[Hypothesis]] = {}
+        self._whole = needs_all_scores(options)
+        self._history = History(prompts, forced, self._whole)
+        self._scores: Array = np.zeros(sentences, np.float32)
+        self._limits: Array = np.array([options.max_new_tokens] * sentences if limits is None else limits)
+        self._owners = list(range(sentences)) if keys is None else list(keys)  # each row's sentence
+        # A generator per result, seeded by the sentence: a sample ignores its batch mates.
+        self._random: list[torch.Generator | None] = [None] * sentences
+        if options.sample:
+            self._random = [
+                _generator(source, options.seed, copy) for source in sources for copy in range(self._copies)
+            ]
+
+    @property
+    def keys(self) -> list[int]:
+        """The sentences under way."""
+        return list(dict.fromkeys(self._owners))
+
+    def advance(self, found: Tensor | Scores) -> tuple[Tensor | None, Tensor] | None:
+        """Choose a token for each row; returns (rows kept, tokens [rows, 1]), None at the end.
+
+        The rows are None where all stay as they are.
+        """
+        scores = as_scores(found)
+        rows = np.arange(scores.rows)
+        if not self._is_wide:
+            rows = rows.repeat(self._copies)
+            self._select(rows, self._random)
+            self._is_wide = True
+        tokens, gains = self._choose(scores, rows)
+        self._scores = self._scores + gains
+        self._history.extend(np.arange(len(rows)), tokens)
+        ended = (tokens == self.eos) | (self._history.generated >= self._limits)
+        if ended.any():
+            self._retire(np.flatnonzero(ended))
+            kept = np.flatnonzero(~ended)
+            self._select(kept, [self._random[row] for row in kept.tolist()])
+            rows, tokens = rows[kept], tokens[kept]
+        if not len(rows):
             return None
-        self.rows = [self.rows[row] for row in kept.tolist()]
-        self.history, self.scores = self.history[kept], self.scores[kept]
-        return (kept if widen is None else widen[kept]), tokens[kept][:, None]
+        same = len(rows) == scores.rows and not ended.any()
+        return None if same else torch.from_numpy(rows), torch.from_numpy(tokens[:, None])
+
+    def _choose(self, scores: Scores, rows: Array) -> tuple[Array, Array]:
+        """The next token of each of `rows` of the scores, and its log-probability."""
+        if not self._whole:
+            values, best = scores.top(1, self.options.suppress)
+            return best[:, 0].cpu().numpy(), values[:, 0].cpu().numpy()
+        logits = scores.logits()
+        if len(rows) != len(logits):
+            logits = logits[torch.from_numpy(rows).to(logits.device)]
+        adjusted = adjust(logits, self._history.aligned().to(logits.device), self.options)
+        tokens = self._draw(adjusted) if self.options.sample else adjusted.argmax(-1)
+        gains = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+        return tokens.cpu().numpy(), gains.cpu().numpy()
 
     def _draw(self, scores: Tensor) -> Tensor:
         probabilities = restrict(scores, self.options).softmax(-1).cpu()
         drawn = [
-            torch.multinomial(p, 1, generator=self.random[row])
-            for p, row in zip(probabilities, self.rows, strict=True)
+            torch.multinomial(p, 1, generator=generator)
+            for p, generator in zip(probabilities, self._random, strict=True)
         ]
         return torch.cat(drawn).to(scores.device)
 
-    def results(self) -> list[list[tuple[list[int], float]]]:
-        """(tokens, score) for each sentence, best first."""
-        ordered = [self.done[i] for i in range(len(self.done))]
-        groups = [ordered[i : i + self.copies] for i in range(0, len(ordered), self.copies)]
-        return [sorted(group, key=lambda result: -result[1]) for group in groups]
+    def _retire(self, rows: Array) -> None:
+        for row in rows.tolist():
+            tokens, key = self._history.of(row), self._owners[row]
+            score = float(self._scores[row]) / len(tokens) ** self.options.length_penalty
+            ended = self._ended.setdefault(key, [])
+            ended.append(Hypothesis(tuple(tokens), score))
+            if len(ended) == self._copies:
+                self.done[key] = sorted(self._ended.pop(key), key=lambda hypothesis: -hypothesis.score)
+
+    def _select(self, rows: Array, generators: list[torch.Generator | None]) -> None:
+        self._history.select(rows)
+        self._scores, self._limits = self._scores[rows], self._limits[rows]
+        self._owners = [self._owners[row] for row in rows.tolist()]
+        self._random = generators
+
+    def drop(self, keys: set[int]) -> Tensor:
+        """Give up the sentences of these keys; returns the rows of the others."""
+        rows = np.array([row for row, key in enumerate(self._owners) if key not in keys], np.int64)
+        self._select(rows, [self._random[row] for row in rows.tolist()])
+        for key in keys:
+            self._ended.pop(key, None)
+        return torch.from_numpy(rows)
+
+    def join(self, other: "SampleSearch") -> None:
+        """Put the rows of `other` behind these; both have made a step, and have the same options."""
+        assert self._is_wide == other._is_wide is True, "a search can join once it has made a step"
+        self._history.join(other._history)
+        self._scores = np.concatenate([self._scores, other._scores])
+        self._limits = np.concatenate([self._limits, other._limits])
+        self._owners += other._owners
+        self._random += other._random
+        self._ended |= other._ended
+
+    def certain(self, key: int) -> list[int]:
+        """The tokens with which the best hypothesis of a sentence begins, whatever comes."""
+        lines = [hypothesis.tokens for hypothesis in self.done.get(key, self._ended.get(key, []))]
+        if key in self.done:
+            return list(lines[0])
+        lines += [tuple(self._history.of(row)) for row, owner in enumerate(self._owners) if owner == key]
+        return common_prefix(lines)
+
+
+def _generator(source: Sequence[int], seed: int, copy: int) -> torch.Generator:
+    key = zlib.crc32(repr(list(source)).encode())
+    return torch.Generator().manual_seed((seed * 1000003 + key + copy * 7919) % 2**63)

@@ -1,4 +1,6 @@
-"""Changes to next-token scores before a search chooses, in the order transformers applies them."""
+"""Next-token scores, and changes to them before a search chooses, in the order transformers applies them."""
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -6,8 +8,60 @@ from torch import Tensor
 from dragoman.generation.options import GenerationOptions
 
 
+class Scores(Protocol):
+    """What a step says about the next token of each row."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+
+    def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        """The `count` best log-probabilities [rows, count], float32, and their tokens, best first.
+
+        The probabilities are those among all tokens; `banned` ones are only left out of the
+        candidates. Where fewer than `count` are left, there are fewer columns, or some of -inf.
+        """
+
+    def logits(self) -> Tensor:
+        """The scores of all tokens [rows, vocabulary], float32."""
+
+
+class DenseScores:
+    """Scores of which the full matrix [rows, vocabulary] is there."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self._logits = logits
+
+    @property
+    def rows(self) -> int:
+        return len(self._logits)
+
+    def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        log_p = self.logits().log_softmax(-1)
+        if banned:
+            log_p[:, list(banned)] = -torch.inf
+        values, tokens = log_p.topk(min(count, log_p.shape[-1]))
+        return values, tokens
+
+    def logits(self) -> Tensor:
+        return self._logits.float()
+
+
+def as_scores(found: Tensor | Scores) -> Scores:
+    """What `step` gave, as scores."""
+    return DenseScores(found) if isinstance(found, Tensor) else found
+
+
+def needs_all_scores(options: GenerationOptions) -> bool:
+    """Whether a search with these options has to look at more than the best tokens."""
+    return options.sample or options.repetition_penalty != 1.0 or options.no_repeat_ngram > 0
+
+
 def adjust(scores: Tensor, history: Tensor, options: GenerationOptions) -> Tensor:
-    """Apply penalties and bans to `scores` [rows, vocabulary], given the tokens so far [rows, length]."""
+    """Apply penalties and bans to `scores` [rows, vocabulary], given the tokens so far [rows, length].
+
+    Rows with fewer tokens than others have -1 before their first.
+    """
     if options.repetition_penalty != 1.0:
         scores = penalize_repetition(scores, history, options.repetition_penalty)
     if options.no_repeat_ngram:
@@ -20,6 +74,8 @@ def adjust(scores: Tensor, history: Tensor, options: GenerationOptions) -> Tenso
 
 def penalize_repetition(scores: Tensor, history: Tensor, penalty: float) -> Tensor:
     """CTRL's penalty (arXiv 1909.05858, section 4.1): used tokens lose, whatever the sign of their score."""
+    # What stands in for padding is a token that is there anyway.
+    history = torch.where(history < 0, history[:, -1:], history)
     used = scores.gather(1, history)
     used = torch.where(used < 0, used * penalty, used / penalty)
     return scores.scatter(1, history, used)
@@ -32,9 +88,10 @@ def ban_repeated_ngrams(scores: Tensor, history: Tensor, size: int) -> Tensor:
         return scores
     windows = history.unfold(1, size, 1)  # [rows, length - size + 1, size]
     ending = history[:, length - size + 1 :]
-    repeats = (windows[:, :, :-1] == ending[:, None]).all(-1)
+    last = windows[:, :, -1]
+    repeats = (windows[:, :, :-1] == ending[:, None]).all(-1) & (last >= 0)
     banned = torch.zeros_like(scores, dtype=torch.int32)
-    banned.scatter_add_(1, windows[:, :, -1], repeats.int())
+    banned.scatter_add_(1, last.clamp(min=0), repeats.int())
     return scores.masked_fill(banned > 0, float("-inf"))
 
 

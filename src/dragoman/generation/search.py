@@ -1,14 +1,18 @@
 """The loop from sources to hypotheses, for any model with `begin` and `step`."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from dragoman.generation.beam import BeamSearch
+from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.sampling import SampleSearch
+from dragoman.generation.scores import Scores
+
+__all__ = ["Hypothesis", "complete", "generate", "new_search"]
 
 
 class State(Protocol):
@@ -17,12 +21,22 @@ class State(Protocol):
     def select(self, rows: Tensor, beams: int) -> None:
         """Keep `rows` in the given order; each run of `beams` rows belongs to one sentence."""
 
+    def join(self, other: Any) -> None:
+        """Put the rows of `other`, with as many beams for a sentence, behind these; it is used up.
+
+        Both are past their prompts; their sentences may have different lengths, so far and of
+        their sources.
+        """
+
 
 class Stepper(Protocol):
     """The seam between models and generation."""
 
-    def step(self, tokens: Tensor, state: Any) -> Tensor:
-        """Feed tokens [rows, new] and get the next token's logits [rows, vocabulary]."""
+    def step(self, tokens: Tensor, state: Any) -> Tensor | Scores:
+        """Feed tokens [rows, new]; the next token's scores, as logits [rows, vocabulary] or as `Scores`."""
+
+    def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
+        """The memory that decoding one sentence takes."""
 
 
 class EncoderDecoder(Stepper, Protocol):
@@ -39,16 +53,29 @@ class DecoderOnly(Stepper, Protocol):
         """Prepare for prompts whose real tokens are `keep` [sentences, time], in languages `groups`."""
 
 
-@dataclass(frozen=True)
-class Hypothesis:
-    """One candidate: the generated tokens, prompt excluded, and its score.
+class Search(Protocol):
+    """What chooses the next tokens; `BeamSearch` and `SampleSearch` are such."""
 
-    The score is the log-probability divided by length**length_penalty, as in
-    transformers' `sequences_scores`; for a sample or a greedy result the penalty applies too.
-    """
+    width: int
+    """Rows of each sentence after a step."""
+    done: dict[int, list[Hypothesis]]
+    """What has been found of the sentences that ended, best first; callers take it away."""
 
-    tokens: tuple[int, ...]
-    score: float
+    @property
+    def keys(self) -> list[int]:
+        """The sentences under way."""
+
+    def advance(self, found: Tensor | Scores) -> tuple[Tensor | None, Tensor] | None:
+        """What to select (None: all as they are) and to feed [rows, 1] next; None once all have ended."""
+
+    def drop(self, keys: set[int]) -> Tensor:
+        """Give up the sentences of these keys; returns the rows of the others."""
+
+    def join(self, other: Any) -> None:
+        """Put the sentences of `other` behind these."""
+
+    def certain(self, key: int) -> list[int]:
+        """The tokens with which the best hypothesis of a sentence begins, whatever comes."""
 
 
 @torch.inference_mode()
@@ -68,10 +95,11 @@ def generate(
     prompt is `</s> lang`, of which `lang` is part of the result. A sentence has fewer than
     `n_best` hypotheses only where the vocabulary or the bans leave no more.
     """
-    if options.max_new_tokens <= forced or not len(input_ids):
-        given = prompt[:, prompt.shape[1] - forced :][:, : options.max_new_tokens]
-        return [[Hypothesis(tuple(tokens), 0.0)] for tokens in given.tolist()]
-    return search(model, model.begin(input_ids, keep), prompt, options, input_ids, keep, forced, eos)
+    prompts = prompt.tolist()
+    if options.max_new_tokens <= forced or not prompts:
+        return [[given(tokens, forced, options.max_new_tokens)] for tokens in prompts]
+    state = model.begin(input_ids, keep)
+    return _search(model, state, prompt, _real(input_ids, keep), prompts, options, forced, eos)
 
 
 @torch.inference_mode()
@@ -91,38 +119,58 @@ def complete(
     """
     if not len(input_ids):
         return []
-    # Were padding kept in the history, penalties would depend on how much of it there is.
-    first = input_ids.gather(1, keep.long().argmax(1, keepdim=True))
-    prompt = torch.where(keep, input_ids, first)
-    return search(model, model.begin(keep, groups), prompt, options, input_ids, keep, 0, eos)
+    prompts = _real(input_ids, keep)
+    return _search(model, model.begin(keep, groups), input_ids, prompts, prompts, options, 0, eos)
 
 
-def search(
+def _search(
     model: Stepper,
     state: State,
-    prompt: Tensor,
+    tokens: Tensor,
+    sources: list[list[int]],
+    prompts: list[list[int]],
     options: GenerationOptions,
-    sources: Tensor,
-    keep: Tensor,
     forced: int,
     eos: int,
 ) -> list[list[Hypothesis]]:
-    """The loop itself: the state stands before `prompt` [sentences, length], which is fed first.
+    """The loop itself: the state stands before `tokens` [sentences, length], which are fed first."""
+    search = new_search(sources, prompts, options, forced, eos)
+    device = tokens.device
+    while (chosen := search.advance(model.step(tokens, state))) is not None:
+        rows, tokens = chosen[0], chosen[1].to(device)
+        if rows is not None:
+            state.select(rows, search.width)
+    return [search.done[place] for place in range(len(prompts))]
 
-    The last `forced` tokens of the prompt count as generated. sources, keep: what a sentence is
-    known by, so that its samples are the same in any batch.
+
+def new_search(
+    sources: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int]],
+    options: GenerationOptions,
+    forced: int,
+    eos: int,
+    limits: Sequence[int] | None = None,
+    keys: Sequence[int] | None = None,
+) -> Search:
+    """The search that `options` ask for.
+
+    sources: what each sentence is known by, so that its samples are the same in any batch;
+    prompts: what is fed first, of which the last `forced` tokens count as generated; limits, keys:
+    the most new tokens of each sentence, if they differ, and its name.
     """
     if options.sample or options.beams == 1:
-        chooser: SampleSearch | BeamSearch = SampleSearch(sources, keep, prompt, options, forced, eos)
-    else:
-        chooser = BeamSearch(prompt, options, forced, eos)
-    tokens = prompt
-    while True:
-        chosen = chooser.advance(model.step(tokens, state))
-        if chosen is None:
-            return [
-                [Hypothesis(tuple(tokens), score) for tokens, score in ranked] for ranked in chooser.results()
-            ]
-        rows, tokens = chosen
-        if rows is not None:
-            state.select(rows, chooser.width)
+        return SampleSearch(sources, prompts, options, forced, eos, limits, keys)
+    return BeamSearch(prompts, options, forced, eos, limits, keys)
+
+
+def given(prompt: Sequence[int], forced: int, most: int) -> Hypothesis:
+    """What generation comes to where the prompt's forced tokens are all it may be."""
+    return Hypothesis(tuple(prompt[len(prompt) - forced :][:most]), 0.0)
+
+
+def _real(ids: Tensor, keep: Tensor) -> list[list[int]]:
+    """The tokens of each row without padding."""
+    return [
+        [token for token, real in zip(row, flags, strict=True) if real]
+        for row, flags in zip(ids.tolist(), keep.tolist(), strict=True)
+    ]

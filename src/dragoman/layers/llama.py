@@ -108,8 +108,9 @@ def attend_to_both(
     """Attention of rows to what their sentence has and to what they have of their own, as if it were one.
 
     q: [rows, heads, time, head_dim]; key, value: [rows, key heads, own, head_dim]; shared_*:
-    [sentences, key heads, prompt, head_dim], a run of rows to each sentence. mask: [time, own] or
-    None; shared_mask: [sentences, 1, 1, prompt] or None. Returns [rows, heads, time, head_dim].
+    [sentences, key heads, prompt, head_dim], a run of rows to each sentence. mask: [time, own],
+    [rows, 1, time or 1, own] or None; shared_mask: [sentences, 1, 1, prompt] or None.
+    Returns [rows, heads, time, head_dim].
     """
     rows, heads, time, width = q.shape
     sentences, key_heads = shared_key.shape[:2]
@@ -119,7 +120,8 @@ def attend_to_both(
     own = q @ key.transpose(-1, -2)
     common = _by_sentence(q, sentences) @ shared_key.transpose(-1, -2)
     if mask is not None:
-        own = own.masked_fill(~mask.repeat(repeats, 1), -torch.inf)
+        by_query = (*[1] * (mask.dim() - 2), repeats, 1)
+        own = own.masked_fill(~mask.repeat(by_query), -torch.inf)
     if shared_mask is not None:
         common = common.masked_fill(~shared_mask, -torch.inf)
     scores = torch.cat([_by_row(common, rows), own], -1)

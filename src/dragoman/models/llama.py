@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.errors import LanguageModuleError
+from dragoman.layers.cache import Slots
 from dragoman.layers.llama import LlamaAttention, LlamaMLP, Pass, SelfCache, count_positions, self_mask
 from dragoman.layers.low_rank import Routes
 from dragoman.layers.norm import RMSNorm
@@ -212,6 +213,12 @@ class Llama(nn.Module):
         step = state.advance(x, self.model.rotary)
         hidden = run_layers(self.model, x, step, Trace())[:, -1]
         return self.lm_head(state.restore(hidden))
+
+    def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
+        """The memory that one prompt's continuation takes: the prompt once, the new tokens for each beam."""
+        positions = source_tokens + beams * (new_tokens + Slots.GROWTH)
+        width = self.config.num_key_value_heads * self.config.head_dim
+        return 2 * len(self.model.layers) * positions * width * self.model.norm.weight.dtype.itemsize
 
 
 def run_layers(stack: LlamaStack, x: Tensor, step: Pass, trace: Trace) -> Tensor:

@@ -5,7 +5,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dragoman.layers.cache import PromptCache, causal_mask
 from dragoman.layers.llama import Pass, count_positions, self_mask
@@ -33,15 +32,15 @@ class LlamaState:
         self, languages: Languages, layers: int, keep: Tensor, groups: Sequence[int] | None = None
     ) -> None:
         """keep: boolean [rows, prompt], False on padding; groups: one per row."""
-        self.cache = PromptCache(layers)
         self._languages = languages
         self._groups = None if groups is None else list(groups)  # of the sentences, in the callers' order
-        self._sentences = len(keep)
-        self._route(keep.device)
+        self._device = keep.device
+        self._sorted = list(range(len(keep)))  # the sentences as they are inside
+        self._route(1)
         keep = self.arrange(keep)
         self._next = keep.sum(1, keepdim=True)  # position of the next token, [rows, 1]
-        # Boolean [rows, time so far], or [sentences, prompt] once rows share it; None without padding.
-        self._keep = None if bool(keep.all()) else keep
+        self._prompt: Tensor | None = keep  # until it is read
+        self.cache = PromptCache(layers, self._next[:, 0].tolist())
 
     def arrange(self, rows: Tensor) -> Tensor:
         """The callers' rows, sorted by group."""
@@ -54,32 +53,30 @@ class LlamaState:
     def advance(self, x: Tensor, rotary: Rotary) -> Pass:
         """The pass that reads `x` [rows, new, hidden], the prompts first, then what follows."""
         if self._version != self._languages.version:
-            self._route(x.device)  # modules came or went meanwhile
-        new, past = x.shape[1], self.cache.length
-        if past == 0:
-            positions = count_positions(self._keep, 0, new, x.device)
-        else:
-            positions = self._next + torch.arange(new, device=x.device)
-            self._next = self._next + new
+            self._route(self.cache.beams)  # modules came or went meanwhile
+        if self._prompt is not None:
+            return self._read_prompt(x, rotary)
+        new, own = x.shape[1], self.cache.own
+        positions = self._next + torch.arange(new, device=x.device)
+        self._next = self._next + new
         step = Pass(rotary(positions, x.dtype), cache=self.cache, routes=self._routes)
-        if past == 0:
-            step.mask, step.causal = self_mask(self._keep, 0, new, x.dtype, x.device)
-        else:
-            self._mask_later(step, new, past, x.device)
-        return step
-
-    def _mask_later(self, step: Pass, new: int, past: int, device: torch.device) -> None:
-        """Let new tokens see all that is real before them."""
+        step.mask = own.visible(new, self.cache.beams, x.device)
         if self.cache.shared_length:
             step.shared = self.cache.shared
-            step.shared_mask = None if self._keep is None else self._keep[:, None, None, :]
-            past -= self.cache.shared_length
-        elif self._keep is not None:
-            self._keep = F.pad(self._keep, (0, new), value=True)
-            step.mask = self._keep[:, None, None, :]
+            step.shared_mask = self.cache.shared_visible(x.device)
         if new > 1:
-            causal = causal_mask(new, past, device)
+            causal = causal_mask(new, own.columns, x.device)
             step.mask = causal if step.mask is None else step.mask & causal
+        return step
+
+    def _read_prompt(self, x: Tensor, rotary: Rotary) -> Pass:
+        keep, self._prompt = self._prompt, None
+        assert keep is not None
+        keep = None if bool(keep.all()) else keep
+        positions = count_positions(keep, 0, x.shape[1], x.device)
+        step = Pass(rotary(positions, x.dtype), cache=self.cache, routes=self._routes)
+        step.mask, step.causal = self_mask(keep, 0, x.shape[1], x.dtype, x.device)
+        return step
 
     def select(self, rows: Tensor, beams: int) -> None:
         """Keep `rows` (indices into the present rows, repeats allowed) in the given order.
@@ -88,40 +85,64 @@ class LlamaState:
         batch to its beams, reorders beams and drops finished sentences.
         """
         before = self.cache.beams
-        sentences = rows[::beams].div(before, rounding_mode="floor")
-        everyone = torch.arange(self._sentences, device=rows.device)
-        same = len(sentences) == self._sentences and bool((sentences == everyone).all())
+        sentences = rows[::beams].div(before, rounding_mode="floor").tolist()
+        rows = rows.to(self._device)
         inner = rows if self._back is None else self._back[rows]
+        same = sentences == list(range(len(self._sorted)))
         if not same:
-            self._sentences = len(sentences)
+            was = {sentence: place for place, sentence in enumerate(self._sorted)}
             if self._groups is not None:
-                self._groups = [self._groups[sentence] for sentence in sentences.tolist()]
+                self._groups = [self._groups[sentence] for sentence in sentences]
+            self._sorted = list(range(len(sentences)))
         if not same or beams != before:
-            self._route(rows.device, beams)
+            self._route(beams)
         inner = self.arrange(inner)
-        chosen = None if same else inner[::beams].div(before, rounding_mode="floor")
-        self.cache.select(inner, chosen, beams)
-        self._next = self._next.index_select(0, inner)
-        if self._keep is None:
-            return
-        if not self.cache.shared_length:
-            self._keep = self._keep.index_select(0, inner)
-        elif chosen is not None:
-            self._keep = self._keep.index_select(0, chosen)
+        chosen = None if same else [was[sentences[place]] for place in self._sorted]
+        self._pick(inner, chosen, beams)
 
-    def _route(self, device: torch.device, beams: int | None = None) -> None:
+    def _pick(self, rows: Tensor, sentences: list[int] | None, beams: int) -> None:
+        """As `select`, by the order inside; sentences: None if all stay."""
+        self.cache.select(rows, sentences, beams)
+        if sentences is not None or len(self._next) != len(rows):
+            self._next = self._next.index_select(0, rows)
+        if self._prompt is not None:
+            self._prompt = self._prompt.index_select(0, rows)
+
+    def join(self, other: "LlamaState") -> None:
+        """Put the rows of `other`, with as many beams for a sentence, behind these.
+
+        Both have read their prompts; their lengths so far may differ. `other` must not be used any more.
+        """
+        assert self._prompt is other._prompt is None, "a state can join once it has read its prompts"
+        assert (self._groups is None) == (other._groups is None), "either all rows have groups or none"
+        beams, count = self.cache.beams, len(self._sorted)
+        self.cache.join(other.cache)
+        self._next = torch.cat([self._next, other._next])
+        if self._groups is not None and other._groups is not None:
+            self._groups = self._groups + other._groups
+        present = self._sorted + [count + sentence for sentence in other._sorted]
+        self._sorted = list(range(len(present)))
+        self._route(beams)
+        if self._sorted == present:
+            return
+        was = {sentence: place for place, sentence in enumerate(present)}
+        chosen = [was[sentence] for sentence in self._sorted]
+        first = torch.tensor(chosen, device=self._device) * beams
+        rows = (first[:, None] + torch.arange(beams, device=self._device)).flatten()
+        self._pick(rows, chosen, beams)
+
+    def _route(self, beams: int) -> None:
         """Sort the sentences by group, and work out which rows use which module."""
-        beams = self.cache.beams if beams is None else beams
         self._version = self._languages.version
         self._order = self._back = self._routes = None
         if self._groups is None:
             return
-        groups = self._groups
-        order = sorted(range(len(groups)), key=lambda sentence: groups[sentence])
+        groups, count = self._groups, len(self._sorted)
+        self._sorted = sorted(range(count), key=lambda sentence: groups[sentence])
         self._routes = self._languages.routes(
-            [groups[sentence] for sentence in order for _ in range(beams)], device
+            [groups[sentence] for sentence in self._sorted for _ in range(beams)], self._device
         )
-        if order != list(range(len(order))):
-            first = torch.tensor(order, device=device) * beams
-            self._order = (first[:, None] + torch.arange(beams, device=device)).flatten()
+        if self._sorted != list(range(count)):
+            first = torch.tensor(self._sorted, device=self._device) * beams
+            self._order = (first[:, None] + torch.arange(beams, device=self._device)).flatten()
             self._back = self._order.argsort()

@@ -6,17 +6,17 @@ decoder and output layer. Reference: transformers 4.57.6, `modeling_nllb_moe.py`
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dragoman.layers.attention import Attention
-from dragoman.layers.cache import Cache, DecoderCache, NoCache, causal_mask
+from dragoman.layers.cache import Cache, NoCache, Slots, causal_mask
 from dragoman.layers.moe import DenseMLP, Routing, SparseMLP
 from dragoman.layers.positions import SinusoidalPositions
 from dragoman.models.config import NllbConfig, is_sparse_layer
+from dragoman.models.nllb_state import NllbState
 from dragoman.models.trace import Trace
 
 
@@ -187,17 +187,7 @@ class Decoder(nn.Module):
             mask = mask | torch.eye(past + time, dtype=torch.bool, device=x.device)[past:]
         routed = None if keep is None else keep[:, past:]
         source_mask = None if source_keep is None else source_keep[:, None, None, :]
-        for layer in self.layers:
-            trace.keep_hidden(x)
-            if _is_dropped(self, self.shape.decoder_layerdrop):
-                continue
-            x, own, cross, routing = layer(
-                x, encoded, mask, source_mask, routed, cache, trace.wants_attention
-            )
-            _record(trace, own, cross, routing)
-        x = self.layer_norm(x)
-        trace.keep_hidden(x)
-        return x
+        return run_decoder(self, x, encoded, mask, source_mask, routed, cache, trace)
 
 
 class Nllb(nn.Module):
@@ -236,51 +226,55 @@ class Nllb(nn.Module):
         return self.lm_head(hidden)
 
     @torch.inference_mode()
-    def begin(self, input_ids: Tensor, keep: Tensor) -> "NllbState":
+    def begin(self, input_ids: Tensor, keep: Tensor) -> NllbState:
         """Encode a batch of sources [sentences, time]; the state has one row for each."""
-        encoded = self.encoder(input_ids, keep)
-        source_keep = None if bool(keep.all()) else keep
-        return NllbState(DecoderCache(len(self.decoder.layers)), encoded, source_keep)
+        return NllbState(len(self.decoder.layers), self.encoder(input_ids, keep), keep)
 
     @torch.inference_mode()
-    def step(self, tokens: Tensor, state: "NllbState") -> Tensor:
+    def step(self, tokens: Tensor, state: NllbState) -> Tensor:
         """Feed the newest tokens of each row [rows, new]; logits of the next one [rows, vocabulary]."""
-        hidden = self.decoder(tokens, state.encoded, state.source_keep, cache=state.cache)
+        past, new = state.cache.length, tokens.shape[1]
+        x = _embed(self.decoder, tokens, None, None, past, state.empty())
+        mask = state.own_mask(new)
+        if new > 1:
+            causal = causal_mask(new, past, x.device)
+            mask = causal if mask is None else mask & causal
+        hidden = run_decoder(
+            self.decoder, x, state.encoded, mask, state.source_mask, None, state.cache, Trace()
+        )
         state.encoded = None  # projected into the cache by now
         return self.lm_head(hidden[:, -1])
 
+    def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
+        """The memory that one sentence's decoding takes: the source once, the new tokens for each beam."""
+        positions = source_tokens + beams * (new_tokens + Slots.GROWTH)
+        itemsize = self.decoder.layer_norm.weight.dtype.itemsize
+        return 2 * len(self.decoder.layers) * positions * self.config.d_model * itemsize
 
-@dataclass
-class NllbState:
-    """Decoding under way: one row for each hypothesis, `beams` rows side by side for each sentence."""
 
-    cache: DecoderCache
-    encoded: Tensor | None
-    source_keep: Tensor | None
+def run_decoder(
+    stack: Decoder,
+    x: Tensor,
+    encoded: Tensor | None,
+    mask: Tensor | None,
+    source_mask: Tensor | None,
+    keep: Tensor | None,
+    cache: Cache,
+    trace: Trace,
+) -> Tensor:
+    """Vectors [batch, time, hidden] through all layers of the decoder and its last norm.
 
-    def select(self, rows: Tensor, beams: int) -> None:
-        """Keep `rows` (indices into the present rows, repeats allowed) in the given order.
-
-        Each run of `beams` rows must come from one sentence. This one verb widens a
-        batch to its beams, reorders beams and drops finished sentences.
-        """
-        sentences = rows[::beams].div(self.cache.beams, rounding_mode="floor")
-        count = self._sentences()
-        same = len(sentences) == count and bool((sentences == torch.arange(count, device=rows.device)).all())
-        self.cache.select(rows, None if same else sentences, beams)
-        if same:
-            return
-        if self.encoded is not None:
-            self.encoded = self.encoded.index_select(0, sentences)
-        if self.source_keep is not None:
-            self.source_keep = self.source_keep.index_select(0, sentences)
-
-    def _sentences(self) -> int:
-        if self.encoded is not None:
-            return len(self.encoded)
-        pair = self.cache._source[0]
-        assert pair is not None
-        return len(pair[0])
+    mask, source_mask: boolean, True where a query may look; keep: boolean [batch, time].
+    """
+    for layer in stack.layers:
+        trace.keep_hidden(x)
+        if _is_dropped(stack, stack.shape.decoder_layerdrop):
+            continue
+        x, own, cross, routing = layer(x, encoded, mask, source_mask, keep, cache, trace.wants_attention)
+        _record(trace, own, cross, routing)
+    x = stack.layer_norm(x)
+    trace.keep_hidden(x)
+    return x
 
 
 def feed_forward(config: NllbConfig, inner: int, sparse: bool) -> DenseMLP | SparseMLP:
@@ -320,9 +314,15 @@ def _embed(
     embedded: Tensor | None,
     keep: Tensor | None,
     past: int = 0,
+    padded: Tensor | None = None,
 ) -> Tensor:
-    """Vectors with positions [batch, time, hidden]; keep: boolean [batch, past + time]."""
-    padded = None if keep is None or not past else (~keep[:, :past]).sum(1, keepdim=True)
+    """Vectors with positions [batch, time, hidden].
+
+    keep: boolean [batch, past + time]; padded: how many of the past are padding, [batch, 1],
+    where `keep` doesn't say it.
+    """
+    if keep is not None and past:
+        padded = (~keep[:, :past]).sum(1, keepdim=True)
     if embedded is None:
         assert input_ids is not None
         embedded = stack.embed_tokens(input_ids)

@@ -1,10 +1,13 @@
 """The seam between the translator, which knows texts, and the families of models."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from dragoman.errors import DragomanError
+from dragoman.generation.engine import Engine, Job
+from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.search import Hypothesis
 from dragoman.languages import Language
 from dragoman.models.catalog import ModelCard
 
@@ -17,11 +20,17 @@ class Request:
     source: Language
     target: Language
 
+    @property
+    def stays(self) -> bool:
+        """Whether it is not for the model: numbers, signs, and what is in the target language already."""
+        return self.source == self.target or not any(character.isalpha() for character in self.text)
+
 
 class System(Protocol):
-    """A loaded model with its tokenizer."""
+    """A loaded model with its tokenizer, and the engine that runs it."""
 
     card: ModelCard
+    engine: Engine
 
     @property
     def max_new_tokens(self) -> int:
@@ -36,16 +45,77 @@ class System(Protocol):
     def encode(self, requests: list[Request]) -> list[list[int]]:
         """The model's input for each request, token ids."""
 
+    def job(self, row: list[int], request: Request, options: GenerationOptions) -> Job:
+        """What the engine is to do for an encoded request.
+
+        The model gets what it lacks for it. DragomanError if that isn't there.
+        """
+
     def run(
-        self, rows: list[list[int]], requests: list[Request], options: GenerationOptions
-    ) -> list[list[Hypothesis]]:
-        """The hypotheses for a batch of encoded requests, best first; results don't depend on batch mates."""
+        self,
+        rows: Sequence[list[int]],
+        requests: Sequence[Request],
+        options: GenerationOptions,
+        caps: Sequence[int] | None = None,
+        at_once: int | None = None,
+    ) -> Iterator[tuple[int, list[Hypothesis] | DragomanError]]:
+        """(index, hypotheses best first) of encoded requests, each as soon as it is done.
+
+        An error in place of hypotheses is that request's own: the others don't notice. caps: the
+        most new tokens of each; at_once: how many are decoded side by side. No result depends on
+        what else is.
+        """
+        jobs, places = [], []
+        for place, (row, request) in enumerate(zip(rows, requests, strict=True)):
+            limited = options if caps is None else replace(options, max_new_tokens=caps[place])
+            try:
+                jobs.append(self.job(row, request, limited))
+            except DragomanError as error:
+                yield place, error
+            else:
+                places.append(place)
+        for index, ticket in self.engine.finished(jobs, at_once):
+            failure = ticket.exception()
+            yield places[index], failure if isinstance(failure, DragomanError) else ticket.result()
 
     def decode(self, hypothesis: Hypothesis, request: Request) -> str:
         """The translation's text."""
+
+    def certain(self, tokens: Sequence[int], request: Request) -> str:
+        """What `decode` gives begins with this text, for every hypothesis that begins with `tokens`."""
 
     def tokens(self, hypothesis: Hypothesis) -> tuple[str, ...]:
         """The hypothesis' tokens as the tokenizer spells them."""
 
     def is_complete(self, hypothesis: Hypothesis) -> bool:
         """Whether the model ended the sentence itself."""
+
+
+class ChatSystem(System, Protocol):
+    """A system that answers open questions too."""
+
+    def question(self, question: str, language: str, options: GenerationOptions) -> Job:
+        """What the engine is to do to answer a question in a language; InvalidOption if it can't."""
+
+    def answer(self, tokens: Sequence[int], partial: bool = False) -> str:
+        """The text of an answer, or what is certain of it if it may go on."""
+
+    def ask(self, questions: list[str], language: str, options: GenerationOptions) -> list[str]:
+        """Answers to open questions in one language."""
+        jobs = [self.question(question, language, options) for question in questions]
+        answers = {index: self.answer(best_tokens(ranked)) for index, ranked in self.engine.run(jobs)}
+        return [answers[index] for index in range(len(jobs))]
+
+
+def best_tokens(ranked: Sequence[Hypothesis]) -> Sequence[int]:
+    """The tokens of the best hypothesis; bans can leave none."""
+    return ranked[0].tokens if ranked else ()
+
+
+def length_cap(source_tokens: int, most: int) -> int:
+    """How many tokens a translation may take, given its source's.
+
+    Twice the source and some: a longer one has gone wrong. In steps, so that a token more or
+    less in the source seldom changes where such a one is cut.
+    """
+    return min(most, 32 * -(-(2 * source_tokens + 24) // 32))

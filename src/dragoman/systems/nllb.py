@@ -1,26 +1,30 @@
 """NLLB-200 and NLLB-MoE: `[source language] sentence </s>` in, `[target language] translation </s>` out."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from dragoman.errors import CheckpointError
+from dragoman.generation.engine import Engine, Job
+from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.search import Hypothesis, generate
 from dragoman.languages import Language
 from dragoman.models.catalog import ModelCard
 from dragoman.models.checkpoint import load_nllb
 from dragoman.models.nllb import Nllb
-from dragoman.systems.base import Request
+from dragoman.systems.base import Request, System
 from dragoman.text.tokenizers import NllbTokenizer
 
 
-class NllbSystem:
+class NllbSystem(System):
     """Dense or sparse NLLB as a `System`."""
 
-    def __init__(self, model: Nllb, tokenizer: NllbTokenizer, card: ModelCard) -> None:
+    def __init__(self, model: Nllb, tokenizer: NllbTokenizer, card: ModelCard, runner: Any = None) -> None:
+        """runner: what generates, with the model's `begin` and `step`, if not the model itself."""
         self.model, self.tokenizer, self.card = model, tokenizer, card
+        device = model.decoder.layer_norm.weight.device
+        self.engine = Engine(runner or model, pad=tokenizer.pad_id, eos=tokenizer.eos_id, device=device)
 
     @classmethod
     def load(cls, folder: Path, device: str) -> "NllbSystem":
@@ -50,24 +54,17 @@ class NllbSystem:
         texts = [request.text for request in requests]
         return self.tokenizer.encode_batch(texts, [request.source.nllb for request in requests])
 
-    def run(
-        self, rows: list[list[int]], requests: list[Request], options: GenerationOptions
-    ) -> list[list[Hypothesis]]:
-        device = self.model.shared.weight.device
-        ids, keep = self.tokenizer.pad(rows)
-        start = self.tokenizer.eos_id
-        prompt = [[start, self.tokenizer.language_id(request.target.nllb)] for request in requests]
-        return generate(
-            self.model,
-            torch.tensor(ids, device=device),
-            torch.tensor(keep, device=device),
-            torch.tensor(prompt, device=device),
-            # The data tags above the languages are tokens of the model, but never of a text.
-            replace(options, suppress=(*options.suppress, *self.tokenizer.never_generated)),
-        )
+    def job(self, row: list[int], request: Request, options: GenerationOptions) -> Job:
+        # The data tags above the languages are tokens of the model, but never of a text.
+        options = replace(options, suppress=(*options.suppress, *self.tokenizer.never_generated))
+        prompt = (self.tokenizer.eos_id, self.tokenizer.language_id(request.target.nllb))
+        return Job(row, options, prompt, forced=1)
 
     def decode(self, hypothesis: Hypothesis, request: Request) -> str:
         return self.tokenizer.decode(hypothesis.tokens)
+
+    def certain(self, tokens: Sequence[int], request: Request) -> str:
+        return self.tokenizer.decode(tokens)
 
     def tokens(self, hypothesis: Hypothesis) -> tuple[str, ...]:
         return tuple(self.tokenizer.tokens(hypothesis.tokens))

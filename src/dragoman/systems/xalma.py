@@ -1,34 +1,54 @@
 """X-ALMA, ALMA and ALMA-R: a Llama that is asked to translate, with a language module for each row."""
 
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from dragoman.errors import InvalidOption
+from dragoman.generation.engine import Engine, Job
+from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.search import Hypothesis, complete
 from dragoman.languages import Language, find
 from dragoman.models.catalog import CARD, ModelCard
 from dragoman.models.llama import ANY, Llama
 from dragoman.models.xalma import group_of
 from dragoman.surgery.language_modules import attach_, groups
 from dragoman.surgery.loading import load_xalma
-from dragoman.systems.base import Request
+from dragoman.systems.base import ChatSystem, Request
 from dragoman.text.prompt_style import Style, style_of
-from dragoman.text.prompts import ask_prompt, clean_output, encode, room, translation_prompt, xalma_languages
+from dragoman.text.prompts import (
+    ask_prompt,
+    certain_output,
+    clean_output,
+    encode,
+    room,
+    translation_prompt,
+    xalma_languages,
+)
 from dragoman.text.tokenizers.llama import LlamaTokenizer
 
 ENGLISH = "eng_Latn"
 # Prompts were trained at 256 tokens in all; longer sentences are cut at clauses.
 LONGEST = 200
+CUT_SIGN = "\ufffd"  # at the end of a text: a character of which not all bytes are there yet
 LICENCE = "MIT (on a Llama-2 base)"
 
 
-class XalmaSystem:
+class XalmaSystem(ChatSystem):
     """A member of the ALMA family as a `System`."""
 
-    def __init__(self, model: Llama, tokenizer: LlamaTokenizer, card: ModelCard, style: Style) -> None:
+    def __init__(
+        self, model: Llama, tokenizer: LlamaTokenizer, card: ModelCard, style: Style, runner: Any = None
+    ) -> None:
+        """runner: what generates, with the model's `begin` and `step`, if not the model itself."""
         self.model, self.tokenizer, self.card, self.style = model, tokenizer, card, style
+        self.engine = Engine(
+            runner or model,
+            decoder_only=True,
+            pad=tokenizer.pad_id,
+            eos=tokenizer.eos_id,
+            device=model.model.norm.weight.device,
+        )
 
     @classmethod
     def load(cls, folder: Path, device: str, name: str | None = None) -> "XalmaSystem":
@@ -60,35 +80,24 @@ class XalmaSystem:
         prompts = [translation_prompt(r.text, r.source, r.target, style=self.style) for r in requests]
         return [encode(prompt, self.tokenizer) for prompt in prompts]
 
-    def run(
-        self, rows: list[list[int]], requests: list[Request], options: GenerationOptions
-    ) -> list[list[Hypothesis]]:
-        return self._complete(rows, [self._group(request) for request in requests], options)
+    def job(self, row: list[int], request: Request, options: GenerationOptions) -> Job:
+        return self._job(row, self._group(request), options)
 
-    def ask(self, questions: list[str], language: str, options: GenerationOptions) -> list[str]:
-        """Answers to open questions in one language, from a chat-tuned model."""
+    def question(self, question: str, language: str, options: GenerationOptions) -> Job:
         if self.style != "chat":
             raise InvalidOption(f"{self.card.name} was trained to translate only; questions need X-ALMA")
-        rows = [encode(ask_prompt(question), self.tokenizer) for question in questions]
-        found = self._complete(rows, [group_of(language)] * len(rows), options)
-        return [self.tokenizer.decode(ranked[0].tokens).strip() for ranked in found]
+        return self._job(encode(ask_prompt(question), self.tokenizer), group_of(language), options)
 
-    def _complete(
-        self, rows: list[list[int]], wanted: list[int], options: GenerationOptions
-    ) -> list[list[Hypothesis]]:
-        if self.model.model.language.merged is None:
-            for group in sorted(set(wanted) - set(groups(self.model))):
+    def answer(self, tokens: Sequence[int], partial: bool = False) -> str:
+        text = self.tokenizer.decode(tokens)
+        return (text.rstrip(CUT_SIGN) if partial else text).strip()
+
+    def _job(self, row: list[int], group: int, options: GenerationOptions) -> Job:
+        merged = self.model.model.language.merged
+        if merged is None and group not in groups(self.model):
+            with self.engine.paused():
                 attach_(self.model, group)
-        ids, keep = self.tokenizer.pad(rows, left=True)
-        device = self.model.lm_head.weight.device
-        return complete(
-            self.model,
-            torch.tensor(ids, device=device),
-            torch.tensor(keep, device=device),
-            options,
-            None if self.model.model.language.merged == ANY else torch.tensor(wanted, device=device),
-            eos=self.tokenizer.eos_id,
-        )
+        return Job(row, options, group=None if merged == ANY else group)
 
     def _group(self, request: Request) -> int:
         """The module is that of the language other than English; of two such, the target's."""
@@ -99,6 +108,11 @@ class XalmaSystem:
         text = self.tokenizer.decode(hypothesis.tokens)
         source, target = request.source.xalma_name, request.target.xalma_name
         return clean_output(text, target or request.target.name, self.style, source, request.text)
+
+    def certain(self, tokens: Sequence[int], request: Request) -> str:
+        text = self.tokenizer.decode(tokens).rstrip(CUT_SIGN)
+        source, target = request.source.xalma_name, request.target.xalma_name
+        return certain_output(text, target or request.target.name, self.style, source, request.text)
 
     def tokens(self, hypothesis: Hypothesis) -> tuple[str, ...]:
         return tuple(self.tokenizer.tokens(hypothesis.tokens))

@@ -244,11 +244,32 @@ def clean_output(
     The reference keeps the first line that isn't blank, and so loses the rest of a translation of
     several lines; here all its lines stay.
     """
-    names = filter(None, (target_name, source_name))
-    lines = [*(f"\n{name}:" for name in names), "\nTranslate this from "]
-    stops = [*lines, "<s>", "</s>", *_TURNS[known_style(style)]]
-    stops = [stop for stop in stops if stop not in source_text]
+    stops = _stops(target_name, style, source_name, source_text)
     leading = [stop for stop in (f"\n{target_name}:", "[/INST]") if stop in stops]
     while leading and (found := match(rf"\s*({'|'.join(map(escape, leading))})", text)):
         text = text[found.end() :]
     return text[: min((text.find(stop) for stop in stops if stop in text), default=None)].strip()
+
+
+def certain_output(
+    text: str, target_name: str, style: Style = "chat", source_name: str | None = None, source_text: str = ""
+) -> str:
+    """The beginning of `clean_output` that is certain, whatever comes behind `text`."""
+    # What may be the beginning of a stop is not certain.
+    for stop in _stops(target_name, style, source_name, source_text):
+        text = text[: len(text) - _overlap(text, stop)]
+    return clean_output(text, target_name, style, source_name, source_text)
+
+
+def _stops(target_name: str, style: Style, source_name: str | None, source_text: str) -> list[str]:
+    """What a translation of `source_text` ends before."""
+    names = filter(None, (target_name, source_name))
+    lines = [*(f"\n{name}:" for name in names), "\nTranslate this from "]
+    stops = [*lines, "<s>", "</s>", *_TURNS[known_style(style)]]
+    return [stop for stop in stops if stop not in source_text]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `stop`."""
+    sizes = range(min(len(text), len(stop) - 1), 0, -1)
+    return next((size for size in sizes if text.endswith(stop[:size])), 0)

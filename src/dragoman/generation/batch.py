@@ -1,0 +1,111 @@
+"""Sentences that are decoded side by side; others may join them at any step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.jobs import Ticket
+from dragoman.generation.search import Search, new_search
+
+Ended = list[tuple[Ticket, list[Hypothesis]]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model, and how it is given what it reads."""
+
+    model: Any
+    """An `EncoderDecoder`, or a `DecoderOnly` model."""
+    decoder_only: bool
+    pad: int
+    eos: int
+    device: torch.device | str
+
+    def read(self, tickets: Sequence[Ticket]) -> "Batch":
+        """A batch of jobs with the same options, but for their lengths; nothing is decoded yet."""
+        jobs = [ticket.job for ticket in tickets]
+        first = jobs[0]
+        sources = [list(job.source) for job in jobs]
+        ids, keep = self._padded(sources)
+        if self.decoder_only:
+            groups = None if first.group is None else [job.group for job in jobs]
+            prompts, tokens = sources, ids
+            state = self.model.begin(keep, groups)
+        else:
+            prompts = [list(job.prompt) for job in jobs]
+            tokens = torch.tensor(prompts, device=self.device)
+            state = self.model.begin(ids, keep)
+        search = new_search(
+            sources,
+            prompts,
+            first.options,
+            first.forced,
+            self.eos,
+            [job.options.max_new_tokens for job in jobs],
+            [ticket.number for ticket in tickets],
+        )
+        return Batch(self, {ticket.number: ticket for ticket in tickets}, search, state, tokens)
+
+    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Rows filled up, a decoder's prompts on the left; and which tokens are real. [rows, time] each."""
+        width = max(map(len, rows))
+        ids, keep = [], []
+        for row in rows:
+            more = width - len(row)
+            left, right = (more, 0) if self.decoder_only else (0, more)
+            ids.append([self.pad] * left + row + [self.pad] * right)
+            keep.append([False] * left + [True] * len(row) + [False] * right)
+        return torch.tensor(ids, device=self.device), torch.tensor(keep, device=self.device)
+
+
+class Batch:
+    """The tickets under way, by number, with their search and the model's state."""
+
+    def __init__(
+        self, reader: Reader, tickets: dict[int, Ticket], search: Search, state: Any, tokens: Tensor
+    ) -> None:
+        self.tickets = tickets
+        self._reader, self._search, self._state = reader, search, state
+        self._tokens = tokens  # what the next step feeds, [rows, new]
+
+    def step(self) -> Ended:
+        """Generate a token for every row; the sentences that end with it come back and leave."""
+        chosen = self._search.advance(self._reader.model.step(self._tokens, self._state))
+        ended = [(self.tickets.pop(number), ranked) for number, ranked in self._search.done.items()]
+        self._search.done.clear()
+        if chosen is not None:
+            rows, tokens = chosen
+            self._tokens = tokens.to(self._reader.device)
+            if rows is not None:
+                self._state.select(rows, self._search.width)
+        return ended
+
+    def tell(self) -> list[tuple[Ticket, Exception]]:
+        """Let listeners know their new tokens; whose listener fails comes back, with the error."""
+        failed = []
+        for ticket in [ticket for ticket in self.tickets.values() if ticket.listens]:
+            try:
+                ticket.tell(self._search.certain(ticket.number))
+            except Exception as error:
+                failed.append((ticket, error))
+        return failed
+
+    def join(self, other: "Batch") -> None:
+        """Take in the sentences of `other`, which has made a step too."""
+        self._state.join(other._state)
+        self._search.join(other._search)
+        self._tokens = torch.cat([self._tokens, other._tokens])
+        self.tickets |= other.tickets
+
+    def drop(self, tickets: Sequence[Ticket]) -> None:
+        """Give up these tickets."""
+        numbers = {ticket.number for ticket in tickets if self.tickets.pop(ticket.number, None)}
+        if not numbers or not self.tickets:
+            return
+        rows = self._search.drop(numbers)
+        self._state.select(rows, self._search.width)
+        self._tokens = self._tokens[rows.to(self._tokens.device)]

@@ -1,0 +1,137 @@
+"""Continuous batching with real models: ids are those of sentence after sentence."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dragoman.generation.engine import Engine, Job, Ticket
+from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.options import GenerationOptions
+from dragoman.generation.search import complete, generate
+from dragoman.models.llama import Llama
+from dragoman.models.nllb import Nllb
+from dragoman.surgery.loading import load_xalma
+
+Models = Callable[[str], Nllb]
+SEARCHES: dict[str, dict[str, Any]] = {
+    "greedy": {"beams": 1},
+    "beams": {"beams": 4, "n_best": 2},
+    "early": {"beams": 3, "early_stopping": True},
+    "penalties": {"beams": 3, "no_repeat_ngram": 2, "repetition_penalty": 1.2, "early_stopping": "never"},
+    "samples": {"beams": 1, "sample": True, "n_best": 3, "top_p": 0.9, "seed": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def xalma(golden_folder: Path) -> Llama:
+    return load_xalma(golden_folder / "xalma")
+
+
+def tokens(ranked: list[Hypothesis]) -> list[tuple[int, ...]]:
+    return [hypothesis.tokens for hypothesis in ranked]
+
+
+def at_random_times(engine: Engine, jobs: list[Job], chance: random.Random) -> dict[int, Ticket]:
+    """Submit jobs between turns, and cancel some; the tickets of the others, done."""
+    tickets: dict[int, Ticket] = {}
+    todo = list(range(len(jobs)))
+    while todo or engine.turn():
+        while todo and chance.random() < 0.6:
+            index = todo.pop()
+            tickets[index] = engine.submit(jobs[index])
+        if tickets and chance.random() < 0.1:
+            chance.choice(list(tickets.values())).cancel()
+        engine.turn()
+    return {index: ticket for index, ticket in tickets.items() if not ticket.cancelled()}
+
+
+def sources(chance: random.Random, count: int, vocabulary: int = 100) -> list[list[int]]:
+    return [
+        [chance.randrange(3, vocabulary) for _ in range(chance.randint(1, 14))] + [2] for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("name", ["nllb_dense", "nllb_moe_base"])
+def test_sentences_that_come_and_go_are_translated_as_alone(name: str, search: str, golden: Models) -> None:
+    model, chance = golden(name), random.Random(search)
+    jobs = []
+    for source in sources(chance, 24):
+        options = GenerationOptions(max_new_tokens=chance.randint(2, 14), **SEARCHES[search])
+        jobs.append(Job(source, options, prompt=(2, chance.choice((11, 12))), forced=1))
+    tickets = at_random_times(Engine(model, rows=40), jobs, chance)
+    assert len(tickets) > 12
+    for index, ticket in tickets.items():
+        ids, prompt = torch.tensor([jobs[index].source]), torch.tensor([jobs[index].prompt])
+        (expected,) = generate(
+            model, ids, torch.ones_like(ids, dtype=torch.bool), prompt, jobs[index].options
+        )
+        assert tokens(ticket.result()) == tokens(expected)
+        scores = [h.score for h in expected]
+        assert [h.score for h in ticket.result()] == pytest.approx(scores, abs=1e-3)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_prompts_of_all_groups_that_come_and_go_are_continued_as_alone(search: str, xalma: Llama) -> None:
+    chance = random.Random(search)
+    jobs = []
+    for source in sources(chance, 24):
+        options = GenerationOptions(max_new_tokens=chance.randint(1, 14), **SEARCHES[search])
+        jobs.append(Job(source, options, group=chance.choice((1, 3, 6, 8))))
+    tickets = at_random_times(Engine(xalma, decoder_only=True, pad=0, rows=40), jobs, chance)
+    assert len(tickets) > 12
+    for index, ticket in tickets.items():
+        ids = torch.tensor([jobs[index].source])
+        keep = torch.ones_like(ids, dtype=torch.bool)
+        (expected,) = complete(xalma, ids, keep, jobs[index].options, torch.tensor([jobs[index].group]))
+        assert tokens(ticket.result()) == tokens(expected)
+
+
+def test_a_group_that_is_not_attached_fails_its_own_job(golden_folder: Path) -> None:
+    model = load_xalma(golden_folder / "xalma", groups=[1, 6])
+    options = GenerationOptions(max_new_tokens=5)
+    engine = Engine(model, decoder_only=True, pad=0)
+    tickets = [engine.submit(Job([5, 6, 7], options, group=group)) for group in (1, 3, 6)]
+    while engine.turn():
+        pass
+    assert "group 3" in str(tickets[1].exception())
+    assert [ticket.exception() for ticket in (tickets[0], tickets[2])] == [None, None]
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_beams_ask_for_the_best_tokens_only(beams: int, golden: Models) -> None:
+    """A model that never forms the scores of all tokens can be searched."""
+    model = golden("nllb_dense")
+
+    class Best:
+        def __init__(self, logits: torch.Tensor) -> None:
+            self._log_p, self.rows = logits.log_softmax(-1), len(logits)
+
+        def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[torch.Tensor, torch.Tensor]:
+            assert (count, banned) == (2 * beams if beams > 1 else 1, (40, 41))
+            self._log_p[:, list(banned)] = -torch.inf
+            values, indices = self._log_p.topk(count)
+            return values, indices
+
+        def logits(self) -> torch.Tensor:
+            raise AssertionError("all scores were asked for")
+
+    class Frugal:
+        begin = staticmethod(model.begin)
+        state_bytes = staticmethod(model.state_bytes)
+
+        @staticmethod
+        def step(fed: torch.Tensor, state: Any) -> Best:
+            return Best(model.step(fed, state))
+
+    chance = random.Random(0)
+    options = GenerationOptions(beams=beams, max_new_tokens=10, suppress=(40, 41))
+    jobs = [Job(source, options, prompt=(2, 12), forced=1) for source in sources(chance, 6)]
+    found, expected = (dict(Engine(each).run(jobs, at_once=3)) for each in (Frugal, model))
+    assert {i: tokens(ranked) for i, ranked in found.items()} == {
+        i: tokens(ranked) for i, ranked in expected.items()
+    }
