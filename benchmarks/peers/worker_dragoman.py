@@ -64,9 +64,7 @@ def load_translator(folder: Path, precision: str) -> Any:
     """What a user of the library has, for texts."""
     from dragoman.translator import Translator  # the rest of the product, which ids don't need
 
-    if precision not in ("fp32", PLAIN):
-        raise ValueError(f"texts are translated in fp32, not in {precision}")
-    return Translator.load(folder, "cpu")
+    return Translator.load(folder, "cpu", precision)
 
 
 class Dragoman:

@@ -32,6 +32,13 @@ CHUNK = 256  # lines translated together
 Model = Annotated[
     str, typer.Option("--model", "-m", envvar="DRAGOMAN_MODEL", help="A name, a folder, or a hub owner/name.")
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        envvar="DRAGOMAN_PRECISION",
+        help="fp32 (exact), fp16, int8, int4; auto: the most exact that fits memory.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")]
 
 
@@ -93,6 +100,15 @@ def translate(
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Sentences translated side by side.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    precision: Precision = "auto",
+    vocabulary: Annotated[
+        int | None,
+        typer.Option(help="Choose from so many tokens of the target language: faster with NLLB; try 32000."),
+    ] = None,
+    vocabulary_text: Annotated[
+        Path | None,
+        typer.Option(help="For --vocabulary: a file in the language of --to, whose tokens count."),
+    ] = None,
 ) -> None:
     """Translate texts, standard input, or a file, line by line."""
     if text and input_file:
@@ -120,7 +136,8 @@ def translate(
             table.find(spelling)
     from dragoman.translator import Translator
 
-    translator = Translator.load(model, device)
+    words = None if vocabulary_text is None else _vocabulary_text(vocabulary_text, vocabulary, target)
+    translator = Translator.load(model, device, precision, vocabulary, words)
     session = _Session(translator, source, target, as_json, options)
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(output_file(output)) if output else sys.stdout.buffer
@@ -139,12 +156,13 @@ def ask(
     beams: Annotated[int, typer.Option(help="Beam width; 1 is greedy.")] = 5,
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 512,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Ask a chat-tuned model (X-ALMA) an open question."""
     table.find(lang)
     from dragoman.translator import Translator
 
-    translator = Translator.load(model, device)
+    translator = Translator.load(model, device, precision)
     options = {"beams": beams, "max_new_tokens": max_new_tokens}
     if sys.stdout.isatty():
         for piece in translator.ask_live(question, lang, **options):
@@ -152,6 +170,16 @@ def ask(
         print()
     else:
         print(translator.ask(question, lang, **options))
+
+
+def _vocabulary_text(path: Path, size: int | None, target: str | None) -> dict[str, list[str]]:
+    """The lines of --vocabulary-text, by the language of --to."""
+    if size is None or target is None:
+        raise InvalidOption("--vocabulary-text goes with --vocabulary and --to")
+    try:
+        return {target: path.read_text(encoding="utf-8").splitlines()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidOption(f"--vocabulary-text {path} can't be read: {error}") from error
 
 
 def _chunks(

@@ -1,7 +1,7 @@
 """Text in, text out: the model and the languages are picked here."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -42,16 +42,34 @@ class Translator:
         self._codes = frozenset(self.card.languages)
 
     @classmethod
-    def load(cls, name: str | Path = EMBEDDED, device: str = "auto") -> "Translator":
+    def load(
+        cls,
+        name: str | Path = EMBEDDED,
+        device: str = "auto",
+        precision: str = "auto",
+        vocabulary: int | None = None,
+        vocabulary_text: Mapping[str, Sequence[str]] | None = None,
+    ) -> "Translator":
         """Load a model by name, folder or hub repository; `dragoman models` lists the names.
 
-        device: a torch device, or "auto" for the accelerator if there is one. Raises
-        CheckpointError, ConfigError or KeyMismatch if there is no usable model.
+        device: a torch device, or "auto" for the accelerator if there is one.
+        precision: "fp32" (exact), "fp16", "int8", "int4"; "auto" is the most exact one that fits half of
+        the computer's memory, and fp16 on an accelerator.
+        vocabulary: choose from so many tokens of the target language and those of the source,
+        instead of from all: much faster for NLLB. vocabulary_text: lines in a target language, by
+        its name, like the translations to come; their tokens are among those chosen from.
+        Raises CheckpointError, ConfigError or KeyMismatch if there is no usable model, and
+        InvalidOption.
         """
         folder = locate(name)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(load_system(folder, device, str(name)))
+        system = load_system(folder, device, str(name), precision)
+        if vocabulary is not None:
+            system.restrict(vocabulary, vocabulary_text)
+        elif vocabulary_text is not None:
+            raise InvalidOption("vocabulary_text goes with a vocabulary; say how many tokens it may have")
+        return cls(system)
 
     @overload
     def translate(

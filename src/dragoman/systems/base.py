@@ -1,6 +1,6 @@
 """The seam between the translator, which knows texts, and the families of models."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -31,6 +31,15 @@ class System(Protocol):
 
     card: ModelCard
     engine: Engine
+    precision: str
+    """Of the weights: fp32, fp16, int8 or int4."""
+
+    def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
+        """Choose from the tokens that a target language needs, `size` of them (None: all of its script's).
+
+        texts: lines in a language, by its name, whose tokens are among them. InvalidOption
+        if this system can't.
+        """
 
     @property
     def max_new_tokens(self) -> int:

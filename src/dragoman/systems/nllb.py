@@ -1,11 +1,10 @@
 """NLLB-200 and NLLB-MoE: `[source language] sentence </s>` in, `[target language] translation </s>` out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from dragoman.errors import CheckpointError
+from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
@@ -13,23 +12,35 @@ from dragoman.languages import Language
 from dragoman.models.catalog import ModelCard
 from dragoman.models.checkpoint import load_nllb
 from dragoman.models.nllb import Nllb
+from dragoman.native.nllb import NativeNllb
 from dragoman.systems.base import Request, System
+from dragoman.systems.precision import AUTO, plan, prepare
+from dragoman.systems.vocabulary import TargetVocabulary
 from dragoman.text.tokenizers import NllbTokenizer
 
 
 class NllbSystem(System):
     """Dense or sparse NLLB as a `System`."""
 
-    def __init__(self, model: Nllb, tokenizer: NllbTokenizer, card: ModelCard, runner: Any = None) -> None:
-        """runner: what generates, with the model's `begin` and `step`, if not the model itself."""
-        self.model, self.tokenizer, self.card = model, tokenizer, card
+    def __init__(
+        self,
+        model: Nllb,
+        tokenizer: NllbTokenizer,
+        card: ModelCard,
+        runner: Nllb | NativeNllb | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        """runner: what generates, if not the model itself; precision: of the weights."""
+        self.model, self.tokenizer, self.card, self.precision = model, tokenizer, card, precision
+        self.runner = model if runner is None else runner
         device = model.decoder.layer_norm.weight.device
-        self.engine = Engine(runner or model, pad=tokenizer.pad_id, eos=tokenizer.eos_id, device=device)
+        self.engine = Engine(self.runner, pad=tokenizer.pad_id, eos=tokenizer.eos_id, device=device)
 
     @classmethod
-    def load(cls, folder: Path, device: str) -> "NllbSystem":
+    def load(cls, folder: Path, device: str, precision: str = AUTO) -> "NllbSystem":
         """Load model, tokenizer and card; CheckpointError if the first two don't belong together."""
-        model = load_nllb(folder, device=device)
+        chosen = plan(precision, device)
+        model = load_nllb(folder, dtype=chosen.dtype, device=device)
         tokenizer = NllbTokenizer.from_folder(folder)
         rows, embedded = tokenizer.layout.rows, model.config.vocab_size
         if rows > embedded:
@@ -38,7 +49,16 @@ class NllbSystem(System):
                 "take both from one release"
             )
         card = ModelCard.from_folder(folder, model.config.max_position_embeddings)
-        return cls(model, tokenizer, card)
+        runner, precision = prepare(model, chosen)
+        return cls(model, tokenizer, card, runner, precision)
+
+    def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
+        if not isinstance(self.runner, NativeNllb):
+            raise InvalidOption(
+                "a target-language vocabulary needs the native kernels and a model on the CPU; leave it out"
+            )
+        with self.engine.paused():
+            self.runner.heads.restrict(TargetVocabulary(self.tokenizer, size, texts))
 
     @property
     def max_new_tokens(self) -> int:

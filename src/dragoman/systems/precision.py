@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from dragoman.errors import InvalidOption
 from dragoman.kernels.library import kernels
@@ -74,12 +73,6 @@ def fitting(weights: int, memory: float | None = None) -> str:
     """The most exact precision in which that many weights fill at most a SHARE of the memory, or int4."""
     memory = _memory() if memory is None else memory
     return next((p for p in PRECISIONS if weights * BYTES[p] <= SHARE * memory), "int4")
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model is, packed or not."""
-    tensors = (*model.parameters(), *model.buffers())
-    return tensors[0].device if tensors else torch.device("cpu")
 
 
 def _memory() -> float:

@@ -1,8 +1,7 @@
 """X-ALMA, ALMA and ALMA-R: a Llama that is asked to translate, with a language module for each row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dragoman.errors import InvalidOption
 from dragoman.generation.engine import Engine, Job
@@ -12,9 +11,11 @@ from dragoman.languages import Language, find
 from dragoman.models.catalog import CARD, ModelCard
 from dragoman.models.llama import ANY, Llama
 from dragoman.models.xalma import group_of
+from dragoman.native.llama import NativeLlama
 from dragoman.surgery.language_modules import attach_, groups
 from dragoman.surgery.loading import load_xalma
 from dragoman.systems.base import ChatSystem, Request
+from dragoman.systems.precision import AUTO, plan, prepare
 from dragoman.text.prompt_style import Style, style_of
 from dragoman.text.prompts import (
     ask_prompt,
@@ -38,12 +39,19 @@ class XalmaSystem(ChatSystem):
     """A member of the ALMA family as a `System`."""
 
     def __init__(
-        self, model: Llama, tokenizer: LlamaTokenizer, card: ModelCard, style: Style, runner: Any = None
+        self,
+        model: Llama,
+        tokenizer: LlamaTokenizer,
+        card: ModelCard,
+        style: Style,
+        runner: Llama | NativeLlama | None = None,
+        precision: str = "fp32",
     ) -> None:
-        """runner: what generates, with the model's `begin` and `step`, if not the model itself."""
+        """runner: what generates, if not the model itself; precision: of the weights."""
         self.model, self.tokenizer, self.card, self.style = model, tokenizer, card, style
+        self.precision = precision
         self.engine = Engine(
-            runner or model,
+            model if runner is None else runner,
             decoder_only=True,
             pad=tokenizer.pad_id,
             eos=tokenizer.eos_id,
@@ -51,18 +59,24 @@ class XalmaSystem(ChatSystem):
         )
 
     @classmethod
-    def load(cls, folder: Path, device: str, name: str | None = None) -> "XalmaSystem":
+    def load(cls, folder: Path, device: str, name: str | None = None, precision: str = AUTO) -> "XalmaSystem":
         """Load a combined checkpoint, a merged group, or an adapter with its base.
 
         Of a combined checkpoint the modules are read when a language first needs one.
         """
-        model = (
-            load_xalma(folder, groups=(), device=device)
-            if _is_combined(folder)
-            else load_xalma(folder, device=device)
-        )
+        chosen = plan(precision, device)
+        groups = () if _is_combined(folder) else None
+        model = load_xalma(folder, groups, dtype=chosen.dtype, device=device)
         card = ModelCard.from_folder(folder, LONGEST) if (folder / CARD).exists() else _card(folder, model)
-        return cls(model, LlamaTokenizer.from_folder(folder), card, style_of(folder, name))
+        runner, precision = prepare(model, chosen)
+        tokenizer = LlamaTokenizer.from_folder(folder)
+        return cls(model, tokenizer, card, style_of(folder, name), runner, precision)
+
+    def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
+        raise InvalidOption(
+            f"{self.card.name} chooses from its whole vocabulary: its output layer is so small a part of the "
+            "work that a smaller one would save nothing"
+        )
 
     @property
     def max_new_tokens(self) -> int:

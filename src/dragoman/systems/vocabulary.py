@@ -1,0 +1,37 @@
+"""The target-language vocabulary of a tokenizer, as the native output layer asks for it."""
+
+from collections.abc import Mapping, Sequence
+
+from dragoman.languages import find
+from dragoman.text.tokenizers import NllbTokenizer
+from dragoman.text.vocabulary import source_tokens, target_vocabulary
+
+
+class TargetVocabulary:
+    """Which tokens a language may need, and which ones a source sentence brings along."""
+
+    def __init__(
+        self, tokenizer: NllbTokenizer, size: int | None, texts: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        """size: tokens for a language; texts: by any spelling of a language, lines written in it.
+
+        Raises UnknownLanguage, and InvalidOption or InvalidText for a strange size or text.
+        """
+        self._tokenizer, self._size = tokenizer, size
+        self._texts = {find(name).nllb: lines for name, lines in (texts or {}).items()}
+        self._codes = {token: code for code, token in tokenizer.layout.languages.items()}
+        self._known: dict[int, list[int]] = {}
+        self.tokens(tokenizer.layout.languages["eng_Latn"])  # what is wrong should show at once
+
+    def tokens(self, language: int) -> list[int]:
+        """Those of the language with this token, sorted."""
+        found = self._known.get(language)
+        if found is None:
+            code = self._codes[language]
+            chosen = target_vocabulary(self._tokenizer, find(code), self._size, self._texts.get(code))
+            found = self._known[language] = chosen
+        return found
+
+    def source(self, tokens: Sequence[int]) -> list[int]:
+        """What a translation of these tokens may copy."""
+        return source_tokens(self._tokenizer, tokens)
