@@ -31,7 +31,9 @@ class PackedLinear(nn.Module):
         self.kind, self.out_features, self.in_features = packed.kind, packed.outputs, packed.inputs
         self.register_buffer("data", packed.data, persistent=False)
         self.register_buffer("scale", packed.scale, persistent=False)
-        self.register_buffer("bias", None if bias is None else bias.detach().float(), persistent=False)
+        self.register_buffer(
+            "bias", None if bias is None else bias.detach().to(torch.float32, copy=True), persistent=False
+        )
 
     @classmethod
     def of(cls, linear: nn.Linear, precision: str) -> "PackedLinear":

@@ -29,9 +29,10 @@ def pack_(model: Nllb | Llama, precision: str) -> None:
         _pack_nllb(model, precision)
     else:
         _pack_llama(model, precision)
-    # What stays (norms, routers) is small, and works in single precision.
+    # What stays (norms, routers) is small, and works in single precision. Copied, because a single
+    # tensor that still lies in the checkpoint's file would keep all of it mapped.
     for parameter in model.parameters():
-        parameter.data = parameter.data.float()
+        parameter.data = parameter.data.to(torch.float32, copy=True)
 
 
 def is_packed(model: nn.Module) -> bool:
@@ -78,4 +79,5 @@ def _pack_llama(model: Llama, precision: str) -> None:
 
 
 def _table(weight: Tensor, precision: str) -> Tensor:
-    return weight.detach().to(torch.float32 if precision == "fp32" else torch.float16).contiguous()
+    dtype = torch.float32 if precision == "fp32" else torch.float16
+    return weight.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
