@@ -25,7 +25,7 @@ class Result:
 @pytest.fixture
 def run(translator, monkeypatch, capsysbinary):
     """Run `dragoman ARGS` with `stdin`; the embedded model is loaded once for all tests."""
-    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, name, device: translator))
+    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args: translator))
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -182,6 +182,12 @@ def test_what_was_done_before_a_failure_is_kept(run, translator, tmp_path, monke
         (["--to", "fr", "--beams", "0", "Hello."], "beams is 0"),
         (["--to", "fr", "--input", "no-such-file"], "is no file"),
         (["--to", "fr", "--input", "x", "Hello."], "not both"),
+        (["--to", "fr", "--vocabulary-text", "x", "Hello."], "goes with --vocabulary and --to"),
+        (["--vocabulary", "9", "--vocabulary-text", "x", "Hello."], "goes with --vocabulary and --to"),
+        (
+            ["--to", "fr", "--vocabulary", "9", "--vocabulary-text", "no-such", "Hello."],
+            "no-such can't be read",
+        ),
     ],
 )
 def test_mistakes_get_one_clear_line(run, args, message):
@@ -265,8 +271,22 @@ def test_answer_is_printed_as_it_comes_only_on_a_terminal(run, monkeypatch, term
                 yield word if len(written) == 1 else f" {word}"
 
     written = []
-    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, name, device: Answering()))
+    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args: Answering()))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     result = run("ask", "--model", "X-ALMA", "--lang", "de", "Wie geht es dir?")
     assert result.out == "de: Wie geht es dir? 5\n"
     assert bool(written) == terminal
+
+
+def test_precision_and_vocabulary_reach_the_model(run, monkeypatch, translator, tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("Où est la gare ?\nMerci.\n", encoding="utf-8")
+    given = []
+    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args: given.append(args) or translator))
+    extra = ["--precision", "int8", "--vocabulary", "3000", "--vocabulary-text", str(words)]
+    assert run("translate", "--from", "en", "--to", "fr", *extra, "Thank you.").code == 0
+    assert run("translate", "--from", "en", "--to", "fr", "Thank you.").code == 0
+    assert given == [
+        ("mini", "auto", "int8", 3000, {"fr": ["Où est la gare ?", "Merci."]}),
+        ("mini", "auto", "auto", None, None),
+    ]

@@ -29,7 +29,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("command", "output"), commands())
 def test_command_prints_what_the_readme_shows(translator, monkeypatch, capsysbinary, command, output):
-    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, name, device: translator))
+    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args: translator))
     monkeypatch.setattr(sys, "argv", shlex.split(command))
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -38,11 +38,15 @@ def test_command_prints_what_the_readme_shows(translator, monkeypatch, capsysbin
     assert (out + err).decode() == output
 
 
-def test_python_example_runs(monkeypatch, translator, capsys):
+def test_python_examples_run(monkeypatch, translator, capsys):
+    """One after the other, as a reader would type them."""
     monkeypatch.setattr(Translator, "load", classmethod(lambda cls: translator))
-    (block,) = blocks("python")
-    exec(compile(block, "README.md", "exec"), {})
-    assert "Bonjour" in capsys.readouterr().out
+    names = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    out = capsys.readouterr().out
+    assert "Bonjour" in out
+    assert out.endswith(translator.translate("Where do you live?", "en", "es") + "\n")
 
 
 def test_commands_of_the_readme_parse(monkeypatch, translator, capsys):
