@@ -39,6 +39,7 @@ MATCHES: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {
     },
     "llama-13b-8": {
         ("llama_cpp", "q4_0"): ("int4", "int8"),
+        ("transformers", "fp32"): ("int4",),
         ("transformers", "bf16"): ("fp16", "int8"),
     },
 }

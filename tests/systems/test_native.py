@@ -96,19 +96,32 @@ def test_no_result_depends_on_batch_mates(
     assert one == seven == many
 
 
-def test_quantisation_costs_little(systems: dict[str, NllbSystem], tatoeba: Pairs) -> None:
-    """Within 0.3 chrF++ in 8 bits and 1.0 in 4, with some room for so small a sample."""
-    todo = [r for r in requests(tatoeba, 60) if r.target.nllb == "eng_Latn"]
-    english = {text: reference for its in tatoeba.values() for text, reference in its}
+def chrf(systems: dict[str, NllbSystem], pairs: Pairs, count: int) -> dict[str, float]:
+    """By precision, over sentences into English."""
+    todo = [r for r in requests(pairs, count) if r.target.nllb == "eng_Latn"]
+    english = {text: reference for its in pairs.values() for text, reference in its}
     references = [english[request.text] for request in todo]
     scores = {}
     for precision, system in systems.items():
         ranked = decode(system, todo, BEAM)
         texts = [system.decode(each[0], request) for each, request in zip(ranked, todo, strict=True)]
         scores[precision] = score(texts, references, "eng_Latn")[0].value
+    return scores
+
+
+def test_quantisation_spoils_nothing(systems: dict[str, NllbSystem], tatoeba: Pairs) -> None:
+    """A sample so small scatters by half a point; the measure proper is below."""
+    scores = chrf(systems, tatoeba, 60)
     assert scores["fp32"] > 50
-    assert scores["int8"] > scores["fp32"] - 0.6
-    assert scores["int4"] > scores["fp32"] - 2.0
+    assert scores["int8"] > scores["fp32"] - 1
+    assert scores["int4"] > scores["fp32"] - 2.5
+
+
+@pytest.mark.slow
+def test_quantisation_costs_little(systems: dict[str, NllbSystem], tatoeba: Pairs) -> None:
+    scores = chrf(systems, tatoeba, 200)
+    assert scores["int8"] > scores["fp32"] - 0.3
+    assert scores["int4"] > scores["fp32"] - 1
 
 
 def test_a_target_vocabulary_changes_little_and_keeps_to_its_tokens(tatoeba: Pairs) -> None:

@@ -127,6 +127,12 @@ class Engine:
             for ticket in pending:
                 ticket.cancel()
 
+    @property
+    def busy(self) -> bool:
+        """Whether jobs wait or are under way."""
+        with self._lock:
+            return any(lane.waiting or lane.batch for lane in self._lanes.values())
+
     def attend(self) -> None:
         """Take a turn, or wait for the end of the one that another thread takes."""
         self._refuse_nesting()

@@ -1,11 +1,13 @@
-"""The output layer: a rough pass over all tokens in 8 bits, and exact scores for the best of them."""
+"""The output layer: a rough pass over all tokens, and exact scores for the best of them."""
 
+import ctypes
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from dragoman.kernels import structs
+from dragoman.kernels.library import kernels
 from dragoman.kernels.linear import PackedLinear
 from dragoman.kernels.packing import pack, unpack
 
@@ -14,8 +16,8 @@ class PackedHead(nn.Module):
     """Scores of next tokens, from hidden states.
 
     With `exact`, rows of the unquantised output matrix, the best SCREEN tokens of the packed
-    one are scored anew: their order is exact as long as no error of the rough pass exceeds
-    MARGIN standard errors, and the normaliser is exact in its largest terms.
+    one (more, if many are wanted) are scored anew: their order is exact as long as no error of the rough
+    pass exceeds MARGIN standard errors, and the normaliser is exact in its largest terms.
     """
 
     SCREEN = 64
@@ -33,9 +35,12 @@ class PackedHead(nn.Module):
         self.vocabulary = linear.out_features if exact is None else len(exact)
 
     @classmethod
-    def screened(cls, weight: Tensor) -> "PackedHead":
-        """For a matrix [tokens, hidden] in fp32 or fp16, which itself serves for the exact scores."""
-        return cls(PackedLinear(pack(weight, "int8")), weight.detach())
+    def screened(cls, weight: Tensor, precision: str = "int8") -> "PackedHead":
+        """For a matrix [tokens, hidden] in fp32 or fp16, which itself serves for the exact scores.
+
+        precision: of the rough pass.
+        """
+        return cls(PackedLinear(pack(weight, precision)), weight.detach())
 
     @cached_property
     def kept_set(self) -> frozenset[int]:
@@ -53,22 +58,55 @@ class PackedHead(nn.Module):
             return self.in_full(x)  # the model is exact, so all scores are
         rough = self.linear(x)
         if self.exact is not None:
-            places = rough.topk(min(self.SCREEN, self.tokens), -1).indices
-            rows = self.exact[places if self.kept is None else self.kept[places]]
-            rough = rough.scatter(-1, places, (rows.to(x.dtype) @ x[..., None]).squeeze(-1))
-        if self.kept is None:
-            return rough
-        full = rough.new_full((*rough.shape[:-1], self.vocabulary), -torch.inf)
-        return full.index_copy_(-1, self.kept.long(), rough)
+            flat = x.reshape(-1, x.shape[-1])
+            places = rough.reshape(len(flat), -1).topk(min(self.SCREEN, self.tokens), -1).indices
+            found = self.exactly(flat, places if self.kept is None else self.kept.long()[places])
+            rough = rough.scatter(-1, places.view(*x.shape[:-1], -1), found.view(*x.shape[:-1], -1))
+        return self._spread(rough)
 
     def in_full(self, x: Tensor) -> Tensor:
-        """Scores from the exact matrix alone, [rows, vocabulary]."""
+        """Scores from the exact matrix alone, [..., vocabulary]."""
+        flat = x.reshape(-1, x.shape[-1])
+        return self._spread(self.exactly(flat, self.kept)).view(*x.shape[:-1], self.vocabulary)
+
+    def exactly(self, x: Tensor, tokens: Tensor | None) -> Tensor:
+        """Exact scores [rows, count] of `x` [rows, hidden], each row's the same whatever the others are.
+
+        tokens: [count] or, different for each row, [rows, count]; None: the whole vocabulary.
+        """
         assert self.exact is not None
-        scores = x @ self.exact.to(x.dtype).t()
+        native = kernels() if x.device.type == "cpu" else None
+        if native is None:
+            return self._exactly_in_torch(x.float(), tokens)
+        x = x.float().contiguous()
+        tokens = None if tokens is None else tokens.int().contiguous()
+        count = len(self.exact) if tokens is None else tokens.shape[-1]
+        out = x.new_empty(len(x), count)
+        native.exact(
+            ctypes.byref(self.struct()),
+            x.data_ptr(),
+            len(x),
+            None if tokens is None else tokens.data_ptr(),
+            count,
+            tokens is not None and tokens.dim() == 2,
+            out.data_ptr(),
+        )
+        return out
+
+    def _exactly_in_torch(self, x: Tensor, tokens: Tensor | None) -> Tensor:
+        assert self.exact is not None
+        if tokens is not None and tokens.dim() == 2:
+            return (self.exact[tokens.long()].float() @ x[..., None]).squeeze(-1)
+        rows = self.exact if tokens is None else self.exact[tokens.long()]
+        # Parts, so that no copy of the whole in another precision is made.
+        return torch.cat([x @ part.float().t() for part in rows.split(16384)], -1)
+
+    def _spread(self, scores: Tensor) -> Tensor:
+        """Scores of the head's tokens among those of the whole vocabulary."""
         if self.kept is None:
             return scores
-        mask = torch.ones(self.vocabulary, dtype=torch.bool).index_fill_(0, self.kept.long(), False)
-        return scores.masked_fill_(mask, -torch.inf)
+        full = scores.new_full((*scores.shape[:-1], self.vocabulary), -torch.inf)
+        return full.index_copy_(-1, self.kept.long(), scores)
 
     def cut(self, tokens: Tensor) -> "PackedHead":
         """A head that only knows `tokens` (their numbers, sorted)."""

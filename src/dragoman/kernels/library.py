@@ -44,6 +44,19 @@ class Kernels:
         self._pack_nibbles = _function(
             library, f"pack_nibbles_{isa}", None, c_void_p, c_void_p, c_int, c_int, c_void_p
         )
+        self._exact = _function(
+            library,
+            f"exact_{isa}",
+            None,
+            c_void_p,
+            POINTER(Head),
+            c_void_p,
+            c_int,
+            c_void_p,
+            c_int,
+            c_int,
+            c_void_p,
+        )
         self._top = _function(
             library,
             f"top_{isa}",
@@ -68,6 +81,12 @@ class Kernels:
     def linear(self, layers: Any, count: int, x: int, rows: int, out: int, ld: int, offset: int) -> None:
         """`count` linear layers on the same rows; results `offset` floats apart. x, out: addresses."""
         _check(self._linear(self._mine(), layers, count, x, rows, out, ld, offset))
+
+    def exact(
+        self, head: Any, x: int, rows: int, tokens: int | None, count: int, apart: bool, out: int
+    ) -> None:
+        """Exact scores of tokens, all rows' or (apart) each row's own; see csrc/native.c."""
+        self._exact(self._mine(), head, x, rows, tokens, count, int(apart), out)
 
     def top(self, head: Any, x: int, rows: int, keep: int, screen: int, *addresses: int | None) -> None:
         """The best tokens of each row; see csrc/native.c, also for the addresses."""

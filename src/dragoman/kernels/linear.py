@@ -69,7 +69,9 @@ class PackedLinear(nn.Module):
         return out
 
     def struct(self) -> structs.Linear:
-        """What the kernels need to know; it points into this module, which must outlive it."""
+        """What the kernels need to know; it points to this module's tensors, which must outlive it."""
+        assert self.data.device.type == "cpu"
+        assert all(part is None or part.dtype == torch.float32 for part in (self.scale, self.bias))
         return structs.Linear(
             self.kind,
             self.out_features,

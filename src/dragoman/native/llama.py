@@ -17,6 +17,8 @@ from dragoman.native.stack import Builder, forward, llama_stack
 
 Routing = tuple[Any, Any, Any, Any]
 """Row ranges that share a language module: starts, stops, module numbers and scales."""
+TOKENS = 2048
+"""Read together: their vectors stay near the processor."""
 PREFIX = 8  # fewer common tokens than this aren't worth a pass of their own
 
 
@@ -56,13 +58,17 @@ class NativeLlama:
             raise ValueError("prompts must be padded on the left, and each must have a token")
         wanted = groups.tolist() if isinstance(groups, Tensor) else groups
         self.model.model.language.routes(wanted, keep.device)  # raises for a group that isn't there
-        return NativeLlamaState(keep, wanted)
+        return NativeLlamaState(keep, wanted, self.model.model.language.version)
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, state: "NativeLlamaState") -> NativeScores:
         """Feed the newest tokens of each row [rows, new]; scores of the next one."""
-        if self._version != self.model.model.language.version:
+        language = self.model.model.language
+        if self._version != language.version:
             self._build()  # modules came or went meanwhile
+        if state.version != self._version:
+            language.routes(state.sentence_groups(), tokens.device)  # raises if one went that is needed
+            state.version = self._version
         if state.slots is None:
             return NativeScores(self._read(tokens, state), self.choices)
         rows, new = tokens.shape
@@ -119,18 +125,29 @@ class NativeLlama:
         Returns what stays of each, and the hidden states of the last tokens.
         """
         total, layers = len(tokens), self.config.num_hidden_layers
-        starts = np.cumsum(counts) - counts
+        starts, ends = np.cumsum(counts) - counts, np.cumsum(counts) - 1
         places = np.arange(total) - np.repeat(starts, counts)
-        memory = torch.empty(layers, 2, total, self.width)
-        fixed = [Fixed(memory, int(s), int(c)) for s, c in zip(starts, counts, strict=True)]
+        fixed = [Fixed(torch.empty(layers, 2, int(c), self.width), 0, int(c)) for c in counts]
         spans = np.repeat(np.array([part.span() for part in fixed], SPAN), counts)
         spans["count"] = places + 1
         parts = [np.repeat(np.array([part.span()], SPAN), total) for part in shared]
         write = spans["key"] + (places * (4 * self.width)).astype(np.uint64)
         where = (write, spans["layer_stride"].copy(), spans["value_offset"].copy())
         row_groups = None if groups is None else np.repeat(groups, counts)
-        x = self._forward(tokens, places + past, [*parts, spans], where, row_groups)
-        return fixed, x[torch.from_numpy(starts + counts - 1)]
+        hidden = []
+        # In pieces: keys are kept, so a later piece sees what an earlier one left.
+        for first in range(0, total, TOKENS):
+            these = slice(first, first + TOKENS)
+            hidden.append(
+                self._forward(
+                    tokens[these],
+                    places[these] + past,
+                    [part[these] for part in (*parts, spans)],
+                    tuple(part[these] for part in where),  # type: ignore[arg-type]
+                    None if row_groups is None else row_groups[these],
+                )[torch.from_numpy(ends[(ends >= first) & (ends < first + TOKENS)] - first)]
+            )
+        return fixed, torch.cat(hidden)
 
     def _forward(
         self, tokens: Tensor, places: Any, spans: list[Any], write: tuple[Any, Any, Any], groups: Any
@@ -174,8 +191,8 @@ class NativeLlama:
 class NativeLlamaState:
     """Decoding under way; rows are hypotheses, `beams` of them side by side for each sentence."""
 
-    def __init__(self, keep: Tensor, groups: Sequence[int] | None) -> None:
-        self.keep, self.groups = keep, groups
+    def __init__(self, keep: Tensor, groups: Sequence[int] | None, version: int) -> None:
+        self.keep, self.groups, self.version = keep, groups, version
         self.slots: Slots | None = None
         self._fixed: list[Any] | None = None
         self._groups: Any = None
@@ -190,6 +207,12 @@ class NativeLlamaState:
                 sentence.fixed = (*(empty,) * (most - len(sentence.fixed)), *sentence.fixed)
             self._fixed = [fixed_spans(self.slots.sentences, i, self.slots.beams) for i in range(most)]
         return self._fixed
+
+    def sentence_groups(self) -> list[int] | None:
+        """The language group of each sentence, or None."""
+        if self.groups is None or self.slots is None:
+            return None if self.groups is None else list(self.groups)
+        return [sentence.group for sentence in self.slots.sentences]
 
     def row_groups(self, new: int) -> Any:
         """The language group of each token fed, or None."""

@@ -88,7 +88,10 @@ class NativeNllb:
             out = source[layer].data_ptr()
             native.linear(pair, 2, x.data_ptr(), total, out, width, total * width)
         return [
-            Sentence((Fixed(source, int(start), count),), source=tuple(ids.tolist()))
+            # Memory of its own, which goes when the sentence does.
+            Sentence(
+                (Fixed(source[:, :, start : start + count].clone(), 0, count),), source=tuple(ids.tolist())
+            )
             for start, count, ids in zip(starts, counts, tokens.split(counts), strict=True)
         ]
 
@@ -167,5 +170,7 @@ def _routes_simply(config: NllbConfig) -> bool:
     """Whether routing is a row's own affair, without chance and without dropped tokens."""
     options: MoeOptions = config.moe_options()
     return not config.is_sparse or (
-        options.second_expert_policy == "all" and options.eval_capacity_fraction >= 1
+        options.second_expert_policy == "all"
+        and options.eval_capacity_fraction >= 1
+        and options.router_dtype == torch.float32
     )

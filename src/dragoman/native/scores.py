@@ -73,7 +73,7 @@ def _top(choice: Choice, hidden: Tensor, count: int, banned: tuple[int, ...]) ->
         hidden.data_ptr(),
         rows,
         count,
-        head.SCREEN,
+        max(head.SCREEN, 4 * count),
         *(None if array is None else array.ctypes.data for array in (bits, extra, starts)),
         scores.data_ptr(),
         tokens.data_ptr(),
@@ -92,8 +92,9 @@ def _score_in_full(
 ) -> None:
     """Replace the results of rows whose candidates might not have been the best."""
     found = _allow(choice, choice.head.in_full(hidden[rows]), hidden, rows).log_softmax(-1)
-    if banned:
-        found[:, list(banned)] = -torch.inf
+    known = [token for token in banned if token < choice.head.vocabulary]
+    if known:
+        found[:, known] = -torch.inf
     best = found.topk(scores.shape[1])
     scores[rows], tokens[rows] = best.values, best.indices.int()
 
@@ -105,11 +106,10 @@ def _logits(choice: Choice, hidden: Tensor) -> Tensor:
 def _allow(choice: Choice, logits: Tensor, hidden: Tensor, rows: Tensor) -> Tensor:
     """Fill in the scores of extra tokens. logits: those of `rows`."""
     if choice.extra is not None:
-        exact = choice.head.exact
-        assert exact is not None
         for place, row in enumerate(rows.tolist()):
             these = torch.tensor(choice.extra[row], dtype=torch.long)
-            logits[place, these] = exact[these].float() @ hidden[row]
+            if len(these):
+                logits[place, these] = choice.head.exactly(hidden[row : row + 1], these)[0]
     return logits
 
 

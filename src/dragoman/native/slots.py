@@ -139,7 +139,7 @@ class Slots:
             end, own = sentence.length + new, sentence.own
             if own is not None and own.shape[2] >= end:
                 continue
-            capacity = -(-max(end, end * 3 // 2 if own is not None else 0) // ROOM) * ROOM
+            capacity = -(-end // ROOM) * ROOM
             fresh = torch.empty(self.layers, 2, capacity, self.beams, self.width)
             if own is not None:
                 fresh[:, :, : sentence.length] = own[:, :, : sentence.length]

@@ -31,7 +31,8 @@ class Builder:
         if isinstance(module, nn.Linear):
             module = PackedLinear.of(module, "fp32")
         assert isinstance(module, PackedLinear), f"{type(module).__name__} can't run in the kernels"
-        self.alive.append(module)
+        # Its tensors too: `.half()` or `.to()` would give the module others.
+        self.alive += [module, module.data, module.scale, module.bias]
         return module.struct()
 
     def linears(self, modules: Iterable[nn.Module]) -> Any:

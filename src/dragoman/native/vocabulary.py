@@ -1,5 +1,6 @@
 """Choosing from the tokens that a target language uses, instead of from all."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -8,6 +9,9 @@ from torch import Tensor
 
 from dragoman.kernels.head import PackedHead
 from dragoman.native.scores import Choice
+
+KEPT = 16
+"""Languages whose cut output layers stay; in NLLB-3.3B one takes 66 MB."""
 
 
 class Vocabulary(Protocol):
@@ -26,7 +30,7 @@ class Heads:
     def __init__(self, head: PackedHead) -> None:
         self.whole = head
         self.vocabulary: Vocabulary | None = None
-        self._cut: dict[int, PackedHead] = {}
+        self._cut: OrderedDict[int, PackedHead] = OrderedDict()
 
     def restrict(self, vocabulary: Vocabulary | None) -> None:
         """From now on choose from `vocabulary`; None: from all tokens."""
@@ -49,6 +53,9 @@ class Heads:
             tokens = self.vocabulary.tokens(language)
             found = self.whole if tokens is None else self.whole.cut(torch.tensor(sorted(tokens)))
             self._cut[language] = found
+            while len(self._cut) > KEPT:
+                self._cut.popitem(last=False)
+        self._cut.move_to_end(language)
         return found
 
     def choices(self, languages: Sequence[int], extra: Sequence[Sequence[int]]) -> list[Choice]:

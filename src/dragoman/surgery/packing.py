@@ -62,9 +62,11 @@ def _pack_nllb(model: Nllb, precision: str) -> None:
     scale = model.shared.embed_scale
     table = _table(model.shared.weight, precision)
     tied = model.lm_head.weight is model.shared.weight
-    # The output layer is most of what a step reads: screened in 8 bits, scored with the table's own rows.
+    # The output layer is most of what a step reads: screened with fewer bits, scored with the table's own
+    # rows. For exact scores the rest of the normaliser must be good, too: half precision.
     exact = table if tied else _table(model.lm_head.weight, precision)
-    model.lm_head = PackedHead.screened(exact)  # type: ignore[assignment]
+    screen = "fp16" if precision == "fp32" else "int8"
+    model.lm_head = PackedHead.screened(exact, screen)  # type: ignore[assignment]
     embedding = PackedEmbedding(table, scale)
     model.shared = model.encoder.embed_tokens = model.decoder.embed_tokens = embedding  # type: ignore[assignment]
 

@@ -58,6 +58,8 @@ class NllbSystem(System):
                 "a target-language vocabulary needs the native kernels and a model on the CPU; leave it out"
             )
         with self.engine.paused():
+            if self.engine.busy:
+                raise InvalidOption("translations are under way; change the vocabulary when they are done")
             self.runner.heads.restrict(TargetVocabulary(self.tokenizer, size, texts))
 
     @property

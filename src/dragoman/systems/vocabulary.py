@@ -21,7 +21,8 @@ class TargetVocabulary:
         self._texts = {find(name).nllb: lines for name, lines in (texts or {}).items()}
         self._codes = {token: code for code, token in tokenizer.layout.languages.items()}
         self._known: dict[int, list[int]] = {}
-        self.tokens(tokenizer.layout.languages["eng_Latn"])  # what is wrong should show at once
+        for code in ("eng_Latn", *self._texts):  # what is wrong should show at once
+            self.tokens(tokenizer.language_id(code))
 
     def tokens(self, language: int) -> list[int]:
         """Those of the language with this token, sorted."""

@@ -110,7 +110,8 @@ class XalmaSystem(ChatSystem):
         merged = self.model.model.language.merged
         if merged is None and group not in groups(self.model):
             with self.engine.paused():
-                attach_(self.model, group)
+                if group not in groups(self.model):  # another thread may have been first
+                    attach_(self.model, group)
         return Job(row, options, group=None if merged == ANY else group)
 
     def _group(self, request: Request) -> int:

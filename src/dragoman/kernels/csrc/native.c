@@ -327,11 +327,25 @@ static void multiply(Team *team, const Product *p, int count) {
 /* ---- rows ---- */
 
 static void quantise_row(const float *x, int width, Acts *out, int64_t row) {
-    F top = f_set(0);
+    F top = f_set(0), zero = f_set(0);
     int j = 0;
-    for (; j + 16 <= width; j += 16) top = f_max(top, f_abs(f_load(x + j)));
-    float most = f_top(top);
-    for (; j < width; j++) most = fabsf(x[j]) > most ? fabsf(x[j]) : most;
+    for (; j + 16 <= width; j += 16) {
+        top = f_max(top, f_abs(f_load(x + j)));
+        zero = f_fma(f_load(x + j), f_set(0), zero);
+    }
+    float most = f_top(top), sound = f_sum(zero);
+    for (; j < width; j++) {
+        most = fabsf(x[j]) > most ? fabsf(x[j]) : most;
+        sound += x[j] * 0.0f;
+    }
+    if (sound != 0) { /* a NaN or an infinity: the row's results shall be NaN, and nothing worse */
+        memset(out->q + row * out->padded, 0, out->padded);
+        if (WIDE) memset(out->wide + row * out->padded, 0, out->padded * sizeof(int16_t));
+        memset(out->sums + row * (out->padded / GROUP), 0, out->padded / GROUP * sizeof(int32_t));
+        out->sum[row] = 0;
+        out->scale[row] = NAN;
+        return;
+    }
     const float inverse = most > 0 ? 127.0f / most : 0.0f;
     int8_t *q = out->q + row * out->padded;
     int32_t *sums = out->sums + row * (out->padded / GROUP), all = 0;
@@ -633,10 +647,15 @@ static void adapt(Team *team, const Stack *s, const Batch *b, const Layer *l, Wo
             }
             if (!m) continue;
             if (bytes) {
-                int32_t *counter = next_counter(team);
                 if (team->thread == 0) t->padded = (width + GROUP - 1) / GROUP * GROUP;
                 BARRIER
-                for (int r; (r = grab(counter, 1)) < b->rows;) quantise_row(thin + r * ld, width, t, r);
+                /* Each row as wide as its own module's rank: beyond lies what others left there. */
+                for (int i = base; i < end; i++) {
+                    const Adapter *a = l->adapters + (int64_t)b->route_module[i] * PROJECTIONS + projections[j];
+                    if (a->a.kind == NONE) continue;
+                    for (int r = b->route_start[i] + team->thread; r < b->route_stop[i]; r += team->threads)
+                        quantise_row(thin + r * ld, a->a.outputs, t, r);
+                }
             }
             if (team->thread == 0) t->f = thin, t->ld = ld;
             BARRIER
@@ -1015,13 +1034,15 @@ int NAME(top)(Context *c, const Head *h, const float *x, int rows, int keep, int
             for (int block = 0; block < blocks; block++)
                 sum += sums[(int64_t)block * rows + r] * exp((double)most[(int64_t)block * rows + r] - top);
             if (h->exact_kind) {
-                /* Exact scores for the candidates, also within the sum. */
+                /* Exact scores for the candidates, also within the sum; in an order that threads don't decide. */
+                qsort(all.best, all.count, sizeof(Candidate), compare);
                 float rough = INFINITY, errors = 0;
                 for (int i = 0; i < all.count; i++) {
                     Candidate *one = all.best + i;
                     const float before = one->score;
                     rough = MIN(rough, before);
                     one->score = exact_score(h, x + (int64_t)r * w->inputs, one->token, w->inputs);
+                    if (!(one->score > -INFINITY)) one->score = -INFINITY; /* no NaN among what is sorted */
                     sum += exp((double)one->score - top) - exp((double)before - top);
                     errors += (one->score - before) * (one->score - before);
                 }
@@ -1047,6 +1068,19 @@ int NAME(top)(Context *c, const Head *h, const float *x, int rows, int keep, int
         }
     }
     return 0;
+}
+
+/* Exact scores alone: out [rows, count]. tokens: [count], the same for all rows, or [rows, count] if
+ * `apart`; NULL stands for 0, 1, ... */
+void NAME(exact)(Context *c, const Head *h, const float *x, int rows, const int32_t *tokens, int count, int apart,
+                 float *out) {
+    const int width = h->w.inputs;
+#pragma omp parallel for num_threads(c->threads) schedule(dynamic, 64)
+    for (int i = 0; i < count; i++)
+        for (int r = 0; r < rows; r++) {
+            const int32_t token = !tokens ? i : tokens[apart ? (int64_t)r * count + i : i];
+            out[(int64_t)r * count + i] = exact_score(h, x + (int64_t)r * width, token, width);
+        }
 }
 
 /* ---- packing ---- */
