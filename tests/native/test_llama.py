@@ -158,3 +158,55 @@ def test_angles_that_depend_on_the_longest_row_stay_with_pytorch() -> None:
     model = Llama(config)
     pack_(model, "fp32")
     assert not NativeLlama.supports(model)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_modules_of_different_ranks_share_a_batch(precision: str) -> None:
+    """What an earlier call left in working memory must not get into the narrower module's rows."""
+    model = load_xalma(GOLDEN, groups=(1,))
+    tensors = {}
+    generator = torch.Generator().manual_seed(0)
+    for index in range(model.config.num_hidden_layers):
+        layer = f"base_model.model.model.layers.{index}"
+        sizes = {name: part.weight.shape for name, part in _projections(model, index).items()}
+        for name, (outputs, inputs) in sizes.items():
+            tensors[f"{layer}.{name}.lora_A.weight"] = torch.randn(4, inputs, generator=generator) * 0.1
+            tensors[f"{layer}.{name}.lora_B.weight"] = torch.randn(outputs, 4, generator=generator) * 0.1
+    attach_(model, 7, tensors)
+    pack_(model, precision)
+    fast = NativeLlama(model)
+    ids, keep = prompts()
+    first = fast.step(ids, fast.begin(keep, [1, 7, 7])).logits()
+    fast.step(ids + 1, fast.begin(keep, [1, 1, 1]))
+    again = fast.step(ids, fast.begin(keep, [1, 7, 7])).logits()
+    assert torch.equal(first, again)
+    alone = fast.step(ids[1:2, keep[1]], fast.begin(keep[1:2, keep[1]], [7])).logits()
+    assert torch.equal(alone[0], first[1])
+
+
+def _projections(model: Llama, index: int) -> dict[str, torch.nn.Linear]:
+    layer = model.model.layers[index]
+    own = {f"self_attn.{name}_proj": getattr(layer.self_attn, f"{name}_proj") for name in "qkvo"}
+    return own | {f"mlp.{name}_proj": getattr(layer.mlp, f"{name}_proj") for name in ("gate", "up", "down")}
+
+
+@pytest.mark.parametrize("others", [(), (6,)])
+def test_a_module_that_goes_while_it_is_needed_is_an_error(others: tuple[int, ...]) -> None:
+    model = load_xalma(GOLDEN, groups=(1, *others))
+    pack_(model, "fp32")
+    fast = NativeLlama(model)
+    ids, keep = prompts()
+    state = fast.begin(keep, [1, 1, 1])
+    fast.step(ids, state)
+    detach_(model, 1)
+    with pytest.raises(LanguageModuleError, match="group 1"):
+        fast.step(torch.tensor([[5]] * 3), state)
+
+
+def test_long_prompts_are_read_in_pieces(
+    plain: Llama, fast: NativeLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dragoman.native.llama.TOKENS", 5)
+    for groups in ([6, 1, 8], None):
+        for ours, reference in zip(decode(fast, groups, 9), decode(plain, groups, 9), strict=True):
+            assert torch.allclose(ours, reference, atol=1e-4)
