@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ class NativeKernels(BuildHookInterface):
         library: Path = build["LIBRARY"]
         try:
             build["build"]()
-        except RuntimeError as error:
-            library.unlink(missing_ok=True)
+        except (RuntimeError, OSError) as error:  # no compiler, or a tree that can't be written
+            with suppress(OSError):
+                library.unlink(missing_ok=True)
             print(f"no native kernels, PyTorch will do their work: {error}", file=sys.stderr)
             return
         build_data["artifacts"].append(f"src/dragoman/kernels/{library.name}")

@@ -98,7 +98,7 @@ def translate(
     direct: Annotated[
         bool, typer.Option("--direct", help="Not by way of English, even if the model learned no other way.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Sentences translated side by side.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Most sentences translated side by side.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     precision: Precision = "auto",
     vocabulary: Annotated[

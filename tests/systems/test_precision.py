@@ -36,7 +36,41 @@ def test_without_kernels_exact_models_stay_as_they_are(monkeypatch: pytest.Monke
     assert plan("int8", "cpu").packs
 
 
-@pytest.mark.skipif(kernels() is None, reason="there are no native kernels here")
+class Kernels:
+    """What the choice depends on."""
+
+    def __init__(self, isa: str, parallel: bool) -> None:
+        self.isa, self.parallel = isa, parallel
+
+
+@pytest.mark.parametrize(("isa", "parallel"), [("plain", True), ("avx2", False)])
+def test_kernels_that_are_slower_than_pytorch_run_what_is_packed_but_not_exact_models(
+    monkeypatch: pytest.MonkeyPatch, isa: str, parallel: bool
+) -> None:
+    monkeypatch.setattr(precision, "kernels", lambda: Kernels(isa, parallel))
+    monkeypatch.setattr(precision, "forced", lambda: False)
+    assert plan("fp32", "cpu") == precision.Plan("fp32", torch.float32, False)
+    for wanted in ("fp16", "int8", "int4"):
+        assert plan(wanted, "cpu") == precision.Plan(wanted, None, True)
+    chosen = plan("auto", "cpu")
+    for memory, found in ((2**40, "fp32"), (1, "int4")):
+        monkeypatch.setattr(precision, "memory_limit", lambda memory=memory: memory)
+        model = load_nllb(GOLDEN / "nllb_moe_base", dtype=chosen.dtype).half()
+        runner, name = prepare(model, chosen)
+        assert name == found
+        assert precision_of(model) == (None if found == "fp32" else found)
+        if found == "fp32":
+            assert runner is model
+            assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_kernels_that_are_asked_for_by_name_run_exact_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "kernels", lambda: Kernels("plain", False))
+    monkeypatch.setattr(precision, "forced", lambda: True)
+    assert plan("fp32", "cpu") == precision.Plan("fp32", None, True)
+
+
+@pytest.mark.skipif(not precision._faster(), reason="there are no fast native kernels here")
 def test_with_kernels_every_precision_is_native() -> None:
     for wanted, found in (("auto", "fp32"), ("fp32", "fp32"), ("int4", "int4")):
         chosen = plan(wanted, "cpu")

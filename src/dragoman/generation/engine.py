@@ -1,7 +1,6 @@
 """Continuous batching: sentences are decoded side by side, and leave and join at any step."""
 
 import contextlib
-import os
 import threading
 import traceback
 from collections import deque
@@ -17,6 +16,7 @@ from dragoman.generation.jobs import Job, OnTokens, Ticket
 from dragoman.generation.lanes import Lane, choose
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import given
+from dragoman.memory import memory_limit
 
 __all__ = ["Engine", "Job", "Ticket"]
 
@@ -322,7 +322,4 @@ def _budget(device: torch.device) -> int:
     """Bytes that decoding may take."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-    except (AttributeError, ValueError, OSError):  # not on every system
-        return 4 * 2**30
+    return memory_limit() // 4

@@ -2,29 +2,36 @@
 
 import ctypes
 import os
-import threading
+import warnings
 from collections.abc import Callable
-from ctypes import POINTER, c_int, c_int64, c_void_p
+from contextlib import suppress
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch  # before the library: it brings the OpenMP runtime whose threads both use
+import torch
 
 from dragoman.errors import InvalidOption
-from dragoman.kernels.build import BUILDS, LIBRARY
-from dragoman.kernels.structs import Batch, Head, Linear, Stack
+from dragoman.kernels.build import BUILDS, LIBRARY, SOURCES, fingerprint
+from dragoman.kernels.structs import SHARED, Batch, Head, Linear, Stack
 
 SWITCH = "DRAGOMAN_KERNELS"
 """Environment variable: one of BUILDS to force that build, or `torch` for none."""
+RUNTIMES = ("libgomp", "libiomp5", "libomp")
+"""How the files of OpenMP runtimes begin."""
 
 
 class Kernels:
-    """One build of the kernels. Calls from several threads at once are safe: each has its own context."""
+    """One build of the kernels. Calls from several threads at once are safe: each has its own context.
+
+    isa: which of BUILDS; parallel: whether it uses several threads.
+    """
 
     def __init__(self, library: ctypes.CDLL, isa: str) -> None:
         self.isa = isa
-        self._local = threading.local()
+        self.parallel = bool(_function(library, "parallel", c_int)())
+        self._free: list[_Context] = []
         self._context = _function(library, f"context_{isa}", c_void_p, c_int)
         self._release = _function(library, f"release_{isa}", None, c_void_p)
         self._forward = _function(library, f"forward_{isa}", c_int, c_void_p, POINTER(Stack), POINTER(Batch))
@@ -72,44 +79,55 @@ class Kernels:
 
     def pack_nibbles(self, rows: int, panels: int, inputs: int, out: int) -> None:
         """4-bit records of float rows [panels * 64, inputs]; rows, out: addresses."""
-        self._pack_nibbles(self._mine(), rows, panels, inputs, out)
+        self._call(self._pack_nibbles, rows, panels, inputs, out)
 
     def forward(self, stack: Stack, batch: Batch) -> None:
         """Run all layers of `stack` over `batch`, whose rows change in place."""
-        _check(self._forward(self._mine(), stack, batch))
+        _check(self._call(self._forward, stack, batch))
 
     def linear(self, layers: Any, count: int, x: int, rows: int, out: int, ld: int, offset: int) -> None:
         """`count` linear layers on the same rows; results `offset` floats apart. x, out: addresses."""
-        _check(self._linear(self._mine(), layers, count, x, rows, out, ld, offset))
+        _check(self._call(self._linear, layers, count, x, rows, out, ld, offset))
 
     def exact(
         self, head: Any, x: int, rows: int, tokens: int | None, count: int, apart: bool, out: int
     ) -> None:
         """Exact scores of tokens, all rows' or (apart) each row's own; see csrc/native.c."""
-        self._exact(self._mine(), head, x, rows, tokens, count, int(apart), out)
+        self._call(self._exact, head, x, rows, tokens, count, int(apart), out)
 
     def top(self, head: Any, x: int, rows: int, keep: int, screen: int, *addresses: int | None) -> None:
         """The best tokens of each row; see csrc/native.c, also for the addresses."""
-        _check(self._top(self._mine(), head, x, rows, keep, screen, *addresses))
+        _check(self._call(self._top, head, x, rows, keep, screen, *addresses))
 
-    def _mine(self) -> int:
-        threads = torch.get_num_threads()
-        found = getattr(self._local, "context", None)
-        if found is None or found.threads != threads:
-            found = self._local.context = _Context(self._context(threads), threads, self._release)
-        return found.address
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(context, *arguments), with a context that no other call is using."""
+        context = self._check_out(torch.get_num_threads())
+        try:
+            return function(context.address, *arguments)
+        finally:
+            self._free.append(context)
+
+    def _check_out(self, threads: int) -> "_Context":
+        # Without a lock: a list's pop and append are atomic.
+        with suppress(IndexError):
+            while True:
+                found = self._free.pop()
+                if found.threads == threads:
+                    return found
+        return _Context(self._context(threads), threads, self._release)
 
 
 class _Context:
-    """A thread's working memory, given back with it."""
+    """A call's working memory. It is kept for later calls: there are as many as ever ran at once."""
 
     def __init__(self, address: int | None, threads: int, release: Callable[[int], None]) -> None:
+        self.address, self.threads, self._release = address, threads, release
         if not address:
             raise MemoryError("no memory for the kernels' context")
-        self.address, self.threads, self._release = address, threads, release
 
     def __del__(self) -> None:
-        self._release(self.address)
+        if self.address:
+            self._release(self.address)
 
 
 @cache
@@ -132,17 +150,65 @@ def kernels() -> Kernels | None:
     return None if library is None or name is None else Kernels(library, name)
 
 
+def forced() -> bool:
+    """Whether the environment asks for a build by name."""
+    return os.environ.get(SWITCH) in BUILDS
+
+
 def available() -> list[str]:
     """The builds that this machine can run, best first."""
     library = _load(LIBRARY)
     return [] if library is None else _possible(library)
 
 
+@cache
 def _load(path: Path) -> ctypes.CDLL | None:
+    if not path.exists():
+        return None
+    for runtime in _runtimes():
+        with suppress(OSError):
+            # For all to see: the kernels' calls of OpenMP resolve to it, and both share its threads.
+            ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
+            break
     try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        return None  # not built, or for another machine
+        library = ctypes.CDLL(str(path))
+        if _matches(library):
+            return library
+        problem = "was built from other sources than this version's"
+    except OSError as error:
+        problem = f"can't be loaded ({error})"
+    warnings.warn(
+        f"{path} {problem}, so PyTorch does its work. Rebuild it with: python -m dragoman.kernels.build",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return None
+
+
+def _runtimes() -> list[str]:
+    """Where PyTorch's OpenMP runtime may be, likeliest first, and at last the system's."""
+    folder = Path(torch.__file__).parent
+    bundled = [*folder.glob("lib/*"), *folder.parent.glob("torch.libs/*")]
+    loaded: list[Path] = []
+    with suppress(OSError):
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+        mapped = sorted({Path(line[line.index("/") :]) for line in lines if "/" in line})
+        # What lies in another package's .libs is for that package, and has threads of its own.
+        loaded = [path for path in mapped if path.parent.suffix != ".libs"]
+    found = [str(path) for path in (*bundled, *loaded) if path.name.startswith(RUNTIMES)]
+    return [*found, "libgomp.so.1"]
+
+
+def _matches(library: ctypes.CDLL) -> bool:
+    """Whether the library was made from the sources beside it, and sees structures as Python does."""
+    try:
+        sources = _function(library, "sources", c_char_p)
+        size = _function(library, "size", c_int, c_int)
+    except AttributeError:  # from before there was a fingerprint
+        return False
+    if SOURCES.is_dir() and sources() != fingerprint().encode():
+        return False
+    return [size(number) for number in range(len(SHARED))] == [ctypes.sizeof(each) for each in SHARED]
 
 
 def _possible(library: ctypes.CDLL) -> list[str]:

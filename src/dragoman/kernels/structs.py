@@ -107,6 +107,9 @@ class Head(Structure):
     _fields_ = (("w", Linear), ("exact_kind", c_int32), ("exact", c_void_p), ("token", c_void_p))
 
 
+SHARED = (Linear, Norm, Adapter, Layer, Stack, Span, Batch, Head)
+"""In the order of `size` in csrc/dispatch.c."""
+
 SPAN = [
     ("key", "u8"),
     ("layer_stride", "i8"),

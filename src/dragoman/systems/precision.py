@@ -1,14 +1,14 @@
 """In which precision a model runs, and by which code: one decision, taken when it is loaded."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from dragoman.errors import InvalidOption
-from dragoman.kernels.library import kernels
+from dragoman.kernels.library import forced, kernels
 from dragoman.kernels.packing import PRECISIONS
+from dragoman.memory import memory_limit
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
 from dragoman.native.llama import NativeLlama
@@ -47,9 +47,18 @@ def plan(precision: str, device: str) -> Plan:
         precision = "fp16" if precision == AUTO else precision
         floats = {"fp32": torch.float32, "fp16": torch.float16}
         return Plan(precision, floats.get(precision), precision not in floats)
-    if kernels() is None and precision in (AUTO, "fp32"):
+    if (precision == "fp32" and not _faster()) or (precision == AUTO and kernels() is None):
         return Plan("fp32", torch.float32, False)
     return Plan(precision, None, True)
+
+
+def _faster() -> bool:
+    """Whether exact models run in the kernels: these are faster than PyTorch, or asked for by name.
+
+    Without a processor's vectors, or in one thread, the kernels are slower.
+    """
+    native = kernels()
+    return native is not None and (forced() or (native.parallel and native.isa != "plain"))
 
 
 def prepare(model: Nllb | Llama, plan: Plan) -> tuple[Any, str]:
@@ -63,6 +72,8 @@ def prepare(model: Nllb | Llama, plan: Plan) -> tuple[Any, str]:
         return model, precision
     if precision == AUTO:
         precision = fitting(sum(p.numel() for p in model.parameters()))
+        if precision == "fp32" and not _faster():
+            return model.float(), precision
     pack_(model, precision)
     if isinstance(model, Nllb):
         return (NativeNllb(model) if NativeNllb.supports(model) else model), precision
@@ -71,12 +82,5 @@ def prepare(model: Nllb | Llama, plan: Plan) -> tuple[Any, str]:
 
 def fitting(weights: int, memory: float | None = None) -> str:
     """The most exact precision in which that many weights fill at most a SHARE of the memory, or int4."""
-    memory = _memory() if memory is None else memory
+    memory = memory_limit() if memory is None else memory
     return next((p for p in PRECISIONS if weights * BYTES[p] <= SHARE * memory), "int4")
-
-
-def _memory() -> float:
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # not on every system
-        return 8e9
