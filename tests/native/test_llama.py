@@ -11,7 +11,9 @@ from dragoman.kernels.packing import PRECISIONS
 from dragoman.layers.rotary import RotaryOptions
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
+from dragoman.native.beginnings import LONGEST, MOST, Beginnings, common_beginning
 from dragoman.native.llama import NativeLlama
+from dragoman.native.slots import Fixed
 from dragoman.surgery.language_modules import attach_, detach_
 from dragoman.surgery.loading import load_xalma
 from dragoman.surgery.packing import pack_
@@ -210,3 +212,56 @@ def test_long_prompts_are_read_in_pieces(
     for groups in ([6, 1, 8], None):
         for ours, reference in zip(decode(fast, groups, 9), decode(plain, groups, 9), strict=True):
             assert torch.allclose(ours, reference, atol=1e-4)
+
+
+def test_a_known_beginning_is_not_computed_again(plain: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_xalma(GOLDEN)
+    pack_(model, "fp32")
+    fast = NativeLlama(model)
+    ids, keep = prompts(common=9)
+    fast.step(ids, fast.begin(keep, [6, 6, 6]))
+    read: list[int] = []
+    forward = NativeLlama._forward
+    monkeypatch.setattr(
+        NativeLlama,
+        "_forward",
+        lambda self, tokens, *rest: read.append(len(tokens)) or forward(self, tokens, *rest),
+    )
+    # One of the group that knows it, one of another group, one that begins otherwise.
+    other, _ = prompts()
+    mixed = torch.stack([ids[0], ids[1], other[2]])
+    scores = fast.step(mixed, fast.begin(keep, [6, 1, 6])).logits()
+    assert torch.allclose(scores, plain.step(mixed, plain.begin(keep, [6, 1, 6])), atol=1e-4)
+    assert read == [int(keep.sum())]
+    read.clear()
+    again = fast.step(ids[:1], fast.begin(keep[:1], [6])).logits()
+    assert read == [int(keep[0].sum()) - 9]
+    assert torch.allclose(again, plain.step(ids[:1], plain.begin(keep[:1], [6])), atol=1e-4)
+
+
+def test_beginnings_are_forgotten_when_the_weights_change() -> None:
+    model = load_xalma(GOLDEN)
+    pack_(model, "fp32")
+    fast = NativeLlama(model)
+    ids, keep = prompts(common=9)
+    before = fast.step(ids, fast.begin(keep, [6, 6, 6])).logits()
+    detach_(model, 6)
+    attach_(model, 6, scale=0.5)
+    after = fast.step(ids, fast.begin(keep, [6, 6, 6])).logits()
+    assert not torch.allclose(before, after)
+    fresh = NativeLlama(model)
+    assert torch.equal(after, fresh.step(ids, fresh.begin(keep, [6, 6, 6])).logits())
+
+
+def test_few_beginnings_are_kept_and_none_is_long() -> None:
+    known = Beginnings()
+    part = Fixed(torch.zeros(1, 2, 1, 4), 0, 1)
+    for start in range(MOST + 2):
+        known.keep(6, [start, 5], part)
+    assert known.find(6, [[0, 5, 1]]) is None
+    assert known.find(6, [[MOST, 5, 1]]) is part
+    assert known.find(5, [[MOST, 5, 1]]) is None
+    assert known.find(6, [[MOST, 5]]) is None  # a prompt's last token has to be read
+    assert common_beginning([[1] * 500, [1] * 400]) == LONGEST
+    assert common_beginning([[1, 2, 3], [1, 2, 3]]) == 2
+    assert common_beginning([[1, 2, 3], [4]]) == 0

@@ -11,6 +11,7 @@ from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import SPAN
 from dragoman.models.llama import Llama, RowGroups
+from dragoman.native.beginnings import LEAST, Beginnings, common_beginning
 from dragoman.native.scores import Choice, NativeScores
 from dragoman.native.slots import Fixed, Sentence, Slots, fixed_spans
 from dragoman.native.stack import Builder, forward, llama_stack
@@ -19,7 +20,6 @@ Routing = tuple[Any, Any, Any, Any]
 """Row ranges that share a language module: starts, stops, module numbers and scales."""
 TOKENS = 2048
 """Read together: their vectors stay near the processor."""
-PREFIX = 8  # fewer common tokens than this aren't worth a pass of their own
 
 
 class NativeLlama:
@@ -30,9 +30,11 @@ class NativeLlama:
         head: PackedHead = model.lm_head  # type: ignore[assignment]
         self.choices = (Choice(head, None),)
         self.width = self.config.num_key_value_heads * self.config.head_dim
+        self.beginnings = Beginnings()
         self._build()
 
     def _build(self) -> None:
+        self.beginnings.clear()
         self._builder = Builder()
         self.stack, self.modules = llama_stack(self._builder, self.model.model)
         self._version = self.model.model.language.version
@@ -88,52 +90,63 @@ class NativeLlama:
 
     def _read(self, tokens: Tensor, state: "NativeLlamaState") -> Tensor:
         """Read the prompts [rows, time]; hidden states of their last tokens."""
-        keep, groups = state.keep, state.groups
-        counts = keep.sum(1).numpy()
-        common = _common_prefix(tokens, keep, groups)
-        shared: tuple[Fixed, ...] = ()
-        if common:
-            first = tokens[0][keep[0]][:common]
-            shared = (self._prefill(first, np.array([common]), 0, None, groups and groups[:1])[0],)
-            rest = keep.long().cumsum(1) > common
-            keep = keep & rest
-            counts = counts - common
-        fixed, hidden = self._prefill_all(tokens[keep], counts, common, shared, groups)
+        prompts = [row[real].tolist() for row, real in zip(tokens, state.keep, strict=True)]
+        groups = state.groups or [0] * len(prompts)
+        shared = self._shared(prompts, groups)
+        lengths = [0 if begun is None else begun.count for begun in shared]
+        rest = [prompt[length:] for prompt, length in zip(prompts, lengths, strict=True)]
+        fixed, hidden = self._prefill(rest, lengths, shared, groups)
         sentences = [
-            Sentence((*shared, part), position=common + part.count, group=groups[i] if groups else 0)
-            for i, part in enumerate(fixed)
+            Sentence((part,) if begun is None else (begun, part), position=len(prompt), group=group)
+            for prompt, begun, part, group in zip(prompts, shared, fixed, groups, strict=True)
         ]
         state.slots = Slots(self.config.num_hidden_layers, self.width, sentences)
         return hidden
 
-    def _prefill(
-        self, tokens: Tensor, counts: Any, past: int, shared: Fixed | None, groups: Sequence[int] | None
-    ) -> tuple[Fixed, Tensor]:
-        fixed, hidden = self._prefill_all(tokens, counts, past, () if shared is None else (shared,), groups)
-        return fixed[0], hidden
+    def _shared(self, prompts: list[list[int]], groups: Sequence[int]) -> list[Fixed | None]:
+        """For each prompt the keys of its beginning, if they are known or worth computing for many."""
+        shared: list[Fixed | None] = [None] * len(prompts)
+        for group in sorted(set(groups)):
+            rows = [row for row, its in enumerate(groups) if its == group]
+            mine = [prompts[row] for row in rows]
+            found = self.beginnings.find(group, mine)
+            common = common_beginning(mine) if len(mine) > 1 else 0
+            if common >= LEAST + (0 if found is None else found.count):
+                found = self._prefill([mine[0][:common]], [0], [None], [group])[0][0]
+                self.beginnings.keep(group, mine[0][:common], found)
+            for row in rows:
+                shared[row] = found
+        return shared
 
-    def _prefill_all(
+    def _prefill(
         self,
-        tokens: Tensor,
-        counts: Any,
-        past: int,
-        shared: tuple[Fixed, ...],
-        groups: Sequence[int] | None,
+        prompts: list[list[int]],
+        past: list[int],
+        shared: list[Fixed | None],
+        groups: Sequence[int],
     ) -> tuple[list[Fixed], Tensor]:
-        """Read `counts` tokens for each sentence, behind `past` ones that all share.
+        """Read tokens of each sentence, behind `past` ones whose keys are `shared`.
 
         Returns what stays of each, and the hidden states of the last tokens.
         """
+        tokens = torch.tensor([token for prompt in prompts for token in prompt])
+        counts = np.array([len(prompt) for prompt in prompts])
         total, layers = len(tokens), self.config.num_hidden_layers
         starts, ends = np.cumsum(counts) - counts, np.cumsum(counts) - 1
         places = np.arange(total) - np.repeat(starts, counts)
         fixed = [Fixed(torch.empty(layers, 2, int(c), self.width), 0, int(c)) for c in counts]
         spans = np.repeat(np.array([part.span() for part in fixed], SPAN), counts)
         spans["count"] = places + 1
-        parts = [np.repeat(np.array([part.span()], SPAN), total) for part in shared]
+        parts = []
+        if any(begun is not None for begun in shared):
+            given = [
+                _nothing(part) if begun is None else begun for begun, part in zip(shared, fixed, strict=True)
+            ]
+            parts.append(np.repeat(np.array([begun.span() for begun in given], SPAN), counts))
         write = spans["key"] + (places * (4 * self.width)).astype(np.uint64)
         where = (write, spans["layer_stride"].copy(), spans["value_offset"].copy())
-        row_groups = None if groups is None else np.repeat(groups, counts)
+        row_groups = np.repeat(groups, counts)
+        places = places + np.repeat(past, counts)
         hidden = []
         # In pieces: keys are kept, so a later piece sees what an earlier one left.
         for first in range(0, total, TOKENS):
@@ -141,10 +154,10 @@ class NativeLlama:
             hidden.append(
                 self._forward(
                     tokens[these],
-                    places[these] + past,
+                    places[these],
                     [part[these] for part in (*parts, spans)],
                     tuple(part[these] for part in where),  # type: ignore[arg-type]
-                    None if row_groups is None else row_groups[these],
+                    row_groups[these],
                 )[torch.from_numpy(ends[(ends >= first) & (ends < first + TOKENS)] - first)]
             )
         return fixed, torch.cat(hidden)
@@ -203,8 +216,8 @@ class NativeLlamaState:
             assert self.slots is not None
             most = max(len(s.fixed) for s in self.slots.sentences)
             for sentence in self.slots.sentences:
-                empty = Fixed(sentence.fixed[0].tensor, 0, 0)
-                sentence.fixed = (*(empty,) * (most - len(sentence.fixed)), *sentence.fixed)
+                missing = (_nothing(sentence.fixed[0]),) * (most - len(sentence.fixed))
+                sentence.fixed = (*missing, *sentence.fixed)
             self._fixed = [fixed_spans(self.slots.sentences, i, self.slots.beams) for i in range(most)]
         return self._fixed
 
@@ -241,16 +254,6 @@ class NativeLlamaState:
         self._fixed = None
 
 
-def _common_prefix(tokens: Tensor, keep: Tensor, groups: Sequence[int] | None) -> int:
-    """How many first tokens all prompts share, if it is worth computing them once; 0 if not."""
-    if len(tokens) < 2 or (groups is not None and len(set(groups)) > 1):
-        return 0
-    counts = keep.sum(1)
-    least = int(counts.min())
-    width = tokens.shape[1]
-    # Real tokens, moved to the left, as far as the shortest prompt goes (its last must remain).
-    columns = (width - counts)[:, None] + torch.arange(least - 1)
-    left = tokens.gather(1, columns)
-    same = (left == left[:1]).all(0)
-    common = int(same.long().cumprod(0).sum())
-    return common if common >= PREFIX else 0
+def _nothing(like: Fixed) -> Fixed:
+    """No keys at all, where other sentences have some."""
+    return Fixed(like.tensor, 0, 0)
