@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -262,6 +263,8 @@ def test_reader_that_goes_away_is_no_error():
 @pytest.mark.parametrize("terminal", [True, False])
 def test_answer_is_printed_as_it_comes_only_on_a_terminal(run, monkeypatch, terminal):
     class Answering:
+        system = SimpleNamespace(precision="fp32")
+
         def ask(self, question, language, **options):
             return f"{language}: {question} {options['beams']}"
 
@@ -290,3 +293,12 @@ def test_precision_and_vocabulary_reach_the_model(run, monkeypatch, translator, 
         ("mini", "auto", "int8", 3000, {"fr": ["Où est la gare ?", "Merci."]}),
         ("mini", "auto", "auto", None, None),
     ]
+
+
+def test_a_precision_that_nobody_asked_for_is_said(run, monkeypatch, translator):
+    monkeypatch.setattr(translator.system, "precision", "int8")
+    words = ["--from", "en", "--to", "fr", "Thank you."]
+    assert "precision: int8, as fp32 would" in run("translate", *words).err
+    assert "precision" not in run("translate", "--precision", "int8", *words).err
+    monkeypatch.setattr(translator.system, "precision", "fp32")
+    assert "precision" not in run("translate", *words).err

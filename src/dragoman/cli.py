@@ -138,6 +138,7 @@ def translate(
 
     words = None if vocabulary_text is None else _vocabulary_text(vocabulary_text, vocabulary, target)
     translator = Translator.load(model, device, precision, vocabulary, words)
+    _say_precision(precision, translator)
     session = _Session(translator, source, target, as_json, options)
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(output_file(output)) if output else sys.stdout.buffer
@@ -163,6 +164,7 @@ def ask(
     from dragoman.translator import Translator
 
     translator = Translator.load(model, device, precision)
+    _say_precision(precision, translator)
     options = {"beams": beams, "max_new_tokens": max_new_tokens}
     if sys.stdout.isatty():
         for piece in translator.ask_live(question, lang, **options):
@@ -170,6 +172,13 @@ def ask(
         print()
     else:
         print(translator.ask(question, lang, **options))
+
+
+def _say_precision(wanted: str, translator: "Translator") -> None:
+    """Quality is not given up in silence."""
+    found = translator.system.precision
+    if wanted == "auto" and found != "fp32":
+        _say(f"precision: {found}, as fp32 would take too much memory or time here; --precision fp32 insists")
 
 
 def _vocabulary_text(path: Path, size: int | None, target: str | None) -> dict[str, list[str]]:

@@ -255,7 +255,7 @@ def test_beginnings_are_forgotten_when_the_weights_change() -> None:
 
 def test_few_beginnings_are_kept_and_none_is_long() -> None:
     known = Beginnings()
-    part = Fixed(torch.zeros(1, 2, 1, 4), 0, 1)
+    part = Fixed(torch.zeros(1, 2, 1, 4), 1)
     for start in range(MOST + 2):
         known.keep(6, [start, 5], part)
     assert known.find(6, [[0, 5, 1]]) is None

@@ -7,11 +7,14 @@ import torch
 
 from dragoman.errors import InvalidOption
 from dragoman.kernels.library import kernels
+from dragoman.models.catalog import EMBEDDED, locate
 from dragoman.models.checkpoint import load_nllb
 from dragoman.native.nllb import NativeNllb
 from dragoman.surgery.packing import precision_of
 from dragoman.systems import precision
+from dragoman.systems.nllb import NllbSystem
 from dragoman.systems.precision import fitting, plan, prepare
+from dragoman.translator import Translator
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
@@ -91,3 +94,15 @@ def test_what_the_kernels_do_not_know_runs_in_pytorch() -> None:
 def test_a_strange_precision_is_an_error() -> None:
     with pytest.raises(InvalidOption, match="'fp8'; it must be auto or one of fp32, fp16, int8, int4"):
         plan("fp8", "cpu")
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_half_precision_runs_through_the_plain_path(beams: int) -> None:
+    """What an accelerator gets by default, here on the CPU."""
+    exact = NllbSystem.load(locate(EMBEDDED), "cpu", "fp32")
+    half = load_nllb(locate(EMBEDDED), dtype=torch.float16)
+    fast = Translator(exact)
+    slow = Translator(NllbSystem(half, exact.tokenizer, exact.card, precision="fp16"))
+    texts = ["Where is the station?", "Good morning!", "I don't know what to say.", "He lives in Paris."]
+    found = slow.translate(texts, "en", "fr", beams=beams)
+    assert found == fast.translate(texts, "en", "fr", beams=beams)

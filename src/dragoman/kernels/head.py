@@ -111,7 +111,7 @@ class PackedHead(nn.Module):
     def cut(self, tokens: Tensor) -> "PackedHead":
         """A head that only knows `tokens` (their numbers, sorted)."""
         exact = unpack(self.linear.packed).half() if self.exact is None else self.exact
-        return PackedHead(PackedLinear(pack(exact[tokens], "int8")), exact, tokens)
+        return PackedHead(PackedLinear(pack(exact[tokens], self.linear.precision)), exact, tokens)
 
     def struct(self) -> structs.Head:
         """What the kernels need to know; it points into this module."""

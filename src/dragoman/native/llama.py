@@ -134,7 +134,7 @@ class NativeLlama:
         total, layers = len(tokens), self.config.num_hidden_layers
         starts, ends = np.cumsum(counts) - counts, np.cumsum(counts) - 1
         places = np.arange(total) - np.repeat(starts, counts)
-        fixed = [Fixed(torch.empty(layers, 2, int(c), self.width), 0, int(c)) for c in counts]
+        fixed = [Fixed(torch.empty(layers, 2, int(c), self.width), int(c)) for c in counts]
         spans = np.repeat(np.array([part.span() for part in fixed], SPAN), counts)
         spans["count"] = places + 1
         parts = []
@@ -256,4 +256,4 @@ class NativeLlamaState:
 
 def _nothing(like: Fixed) -> Fixed:
     """No keys at all, where other sentences have some."""
-    return Fixed(like.tensor, 0, 0)
+    return Fixed(like.tensor, 0)

@@ -89,9 +89,7 @@ class NativeNllb:
             native.linear(pair, 2, x.data_ptr(), total, out, width, total * width)
         return [
             # Memory of its own, which goes when the sentence does.
-            Sentence(
-                (Fixed(source[:, :, start : start + count].clone(), 0, count),), source=tuple(ids.tolist())
-            )
+            Sentence((Fixed(source[:, :, start : start + count].clone(), count),), source=tuple(ids.tolist()))
             for start, count, ids in zip(starts, counts, tokens.split(counts), strict=True)
         ]
 

@@ -6,7 +6,7 @@ key at each position. Reordering beams moves numbers, never keys; a sentence tha
 buffer with it.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,14 +24,12 @@ class Fixed:
 
     tensor: Tensor
     """Keeps the memory alive, [layers, 2, tokens, width]."""
-    start: int
     count: int
 
     def span(self) -> tuple[int, int, int, int, int, int]:
         """As the kernels' Span."""
         _, two, tokens, width = self.tensor.shape
-        first = self.tensor.data_ptr() + 4 * self.start * width
-        return (first, two * tokens * width, tokens * width, 0, self.count, 1)
+        return (self.tensor.data_ptr(), two * tokens * width, tokens * width, 0, self.count, 1)
 
 
 @dataclass
@@ -160,7 +158,6 @@ class _Arrays:
 
     span: Any
     length: Any
-    fixed: list[Any] = field(default_factory=list)
 
     @classmethod
     def of(cls, slots: Slots) -> "_Arrays":
