@@ -12,14 +12,13 @@ from typing import Any, Literal, TypedDict
 
 from dragoman.errors import InvalidOption
 from dragoman.generation.options import GenerationOptions
-from dragoman.models.catalog import EMBEDDED
 
 
 @dataclass(frozen=True)
 class LoadOptions:
     """Which model, and how it runs."""
 
-    model: str | Path = EMBEDDED
+    model: str | Path = "mini"
     """A name that `dragoman models` lists, a folder, or a repository of the hub as owner/name."""
     device: str = "auto"
     """A PyTorch device such as "cpu" or "cuda:1"; "auto" is the accelerator if there is one."""
