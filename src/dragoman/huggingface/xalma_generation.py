@@ -7,16 +7,14 @@ from torch import Tensor
 from transformers import GenerationMixin
 from transformers.utils import ModelOutput
 
+from dragoman.huggingface.calls import mask_as_it_is
 from dragoman.models.xalma import row_groups
 
 
 class XALMAGenerationMixin(GenerationMixin):
     """`generate` with a language for all rows, or one for each."""
 
-    @staticmethod
-    def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
-        """Leave the mask as it is when `generate` uses a static cache; ours says where it ends."""
-        return attention_mask
+    create_masks_for_generate = staticmethod(mask_as_it_is)
 
     def _expand_inputs_for_generation(  # type: ignore[override]
         self,
