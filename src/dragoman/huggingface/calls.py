@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils import ModelOutput
 
@@ -33,8 +33,8 @@ def checked(forward: Forward) -> Forward:
     """A forward that takes its cache by either name, and refuses what it doesn't know.
 
     Both names are in the signature, where PEFT and Trainer look for what a model takes. Raises
-    TypeError for an argument without a place, and for a cache under both names; an unknown one
-    that is None is no argument.
+    TypeError for an argument without a place, and for two caches; an unknown one that is None is
+    no argument.
     """
     shown = inspect.signature(forward)
     known = frozenset(shown.parameters)
@@ -42,11 +42,9 @@ def checked(forward: Forward) -> Forward:
     @wraps(forward)
     def call(self: Any, *args: Any, **options: Any) -> Any:
         if INSIDE in known and ELSEWHERE in options:
-            cache = options.pop(ELSEWHERE)
-            if cache is not None and options.get(INSIDE) is not None:
-                raise TypeError(f"a cache came as {INSIDE} and as {ELSEWHERE}, which is the same; pass one")
-            if cache is not None:
-                options[INSIDE] = cache
+            other = options.pop(ELSEWHERE)
+            if other is not None:
+                options[INSIDE] = _one_of(options.get(INSIDE), other)
         unknown = {name: value for name, value in options.items() if name not in known}
         if unknown:
             refuse_unknown(f"{type(self).__name__}.forward", unknown, known - {"self"}, _HARMLESS)
@@ -58,6 +56,16 @@ def checked(forward: Forward) -> Forward:
         shown = shown.replace(parameters=[*shown.parameters.values(), also])
     call.__signature__ = shown  # type: ignore[attr-defined]
     return cast(Forward, call)
+
+
+def _one_of(given: Cache | None, other: Cache) -> Cache:
+    """The cache that came under two names; of two, that which has something in it."""
+    if given is None or given is other:
+        return other
+    filled = [cache for cache in (given, other) if cache.get_seq_length()]
+    if len(filled) != 1:
+        raise TypeError(f"different caches came as {INSIDE} and as {ELSEWHERE}; the model has one: pass one")
+    return filled[0]
 
 
 def refuse_unknown(
@@ -95,3 +103,18 @@ def mask_as_it_is(attention_mask: Tensor | None = None, **options: Any) -> Tenso
     unknown = {name: value for name, value in options.items() if name not in known}
     refuse_unknown("the mask", unknown, {"attention_mask", *known})
     return attention_mask
+
+
+class FaceGenerationMixin(GenerationMixin):
+    """`generate`, whose steps have the cache under both names.
+
+    PEFT's prompts read and write the cache of a step by the name that their release knows.
+    """
+
+    create_masks_for_generate = staticmethod(mask_as_it_is)
+
+    @wraps(GenerationMixin.prepare_inputs_for_generation)
+    def prepare_inputs_for_generation(self, *args: Any, **options: Any) -> dict[str, Any]:
+        inputs = super().prepare_inputs_for_generation(*args, **options)
+        cache = inputs.get(_FIELD)
+        return inputs if cache is None else {**inputs, **dict.fromkeys(CACHE_NAMES, cache)}

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Cache, GenerationMixin
+from transformers import Cache
 from transformers.modeling_outputs import Seq2SeqMoEModelOutput, Seq2SeqMoEOutput
 from transformers.utils import ModelOutput
 
 from dragoman.errors import ConfigError
-from dragoman.huggingface.calls import cache_field, cache_of, checked, mask_as_it_is
+from dragoman.huggingface.calls import FaceGenerationMixin, cache_field, cache_of, checked
 from dragoman.huggingface.configuration import NllbMoeConfig, plain_config
 from dragoman.huggingface.outputs import RouterLosses, Wanted, encoder_output
 from dragoman.huggingface.stacks import NllbMoeDecoder, NllbMoeEncoder, NllbMoePreTrainedModel
@@ -106,10 +106,11 @@ class NllbMoeModel(NllbMoePreTrainedModel):
         return wanted.form(output)
 
 
-class NllbMoeForConditionalGeneration(NllbMoePreTrainedModel, GenerationMixin):
+class NllbMoeForConditionalGeneration(NllbMoePreTrainedModel, FaceGenerationMixin):
     """The translation model: encoder, decoder and the output layer tied to their embedding."""
 
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}  # noqa: RUF012
+    accepts_loss_kwargs = True  # Trainer asks before it passes num_items_in_batch
 
     def __init__(self, config: NllbMoeConfig) -> None:
         super().__init__(config)
@@ -126,8 +127,6 @@ class NllbMoeForConditionalGeneration(NllbMoePreTrainedModel, GenerationMixin):
             )
         shifted = torch.cat([labels.new_full((len(labels), 1), start), labels[:, :-1]], 1)
         return shifted.masked_fill(shifted == -100, padding)
-
-    create_masks_for_generate = staticmethod(mask_as_it_is)
 
     @checked
     def forward(

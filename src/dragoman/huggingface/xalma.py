@@ -54,6 +54,7 @@ class XALMAPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["XALMADecoderLayer"]  # noqa: RUF012
+    accepts_loss_kwargs = True  # Trainer asks before it passes num_items_in_batch
     _skip_keys_device_placement = [*CACHE_NAMES]  # noqa: RUF012
 
     def __init__(self, config: XALMAConfig, *args: Any, **kwargs: Any) -> None:

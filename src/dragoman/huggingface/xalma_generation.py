@@ -4,17 +4,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationMixin
 from transformers.utils import ModelOutput
 
-from dragoman.huggingface.calls import mask_as_it_is
+from dragoman.huggingface.calls import FaceGenerationMixin
 from dragoman.models.xalma import row_groups
 
 
-class XALMAGenerationMixin(GenerationMixin):
+class XALMAGenerationMixin(FaceGenerationMixin):
     """`generate` with a language for all rows, or one for each."""
-
-    create_masks_for_generate = staticmethod(mask_as_it_is)
 
     def _expand_inputs_for_generation(  # type: ignore[override]
         self,
