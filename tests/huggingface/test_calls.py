@@ -213,6 +213,7 @@ def still(request: pytest.FixtureRequest) -> Face:
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointed_model_in_training_generates_with_a_cache(still: Face, reentrant: bool) -> None:
     model, inputs = still
