@@ -6,7 +6,7 @@ import os
 import pytest
 
 from dragoman.errors import InvalidText
-from dragoman.streams import available_lines, decode_line, output_file
+from dragoman.streams import available_lines, decode_line
 
 
 @pytest.mark.parametrize(
@@ -53,28 +53,3 @@ def test_reading_error_reaches_the_caller():
 
     with pytest.raises(OSError, match="Input/output"):
         list(available_lines(io.BufferedReader(Broken()), 4))
-
-
-def test_output_takes_its_name_when_complete(tmp_path):
-    path = tmp_path / "out.txt"
-    path.write_text("old")
-    with output_file(path) as file:
-        file.write(b"new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_failure_keeps_the_old_file_and_the_part(tmp_path):
-    path = tmp_path / "out.txt"
-    path.write_text("old")
-
-    def fail() -> None:
-        with output_file(path) as file:
-            file.write(b"half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert path.read_text() == "old"
-    assert (tmp_path / "out.txt.part").read_bytes() == b"half"

@@ -15,7 +15,8 @@ import dragoman
 from dragoman import cli_modules
 from dragoman import languages as table
 from dragoman.errors import DragomanError, InvalidOption, InvalidText
-from dragoman.streams import available_lines, decode_line, output_file
+from dragoman.files import output_file
+from dragoman.streams import available_lines, decode_line
 
 if TYPE_CHECKING:
     from dragoman.translator import Translation, Translator
