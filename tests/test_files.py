@@ -2,12 +2,14 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from dragoman.errors import CheckpointError
-from dragoman.files import output_file, read_json, replacing_file, replacing_files, write_json
+from dragoman.errors import CheckpointError, InvalidOption
+from dragoman.files import OutputFile, read_json, replacing_file, replacing_files, write_json
 
 
 def test_json_comes_back(tmp_path):
@@ -76,26 +78,148 @@ def test_the_seal_is_gone_while_files_move_in(tmp_path, monkeypatch):
     assert seen == [("a", False), ("index", False)]
 
 
+def parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.part"))
+
+
 def test_output_takes_its_name_when_complete(tmp_path):
     path = tmp_path / "out.txt"
     path.write_text("old")
-    with output_file(path) as file:
+    with OutputFile(path) as file:
         file.write(b"new")
         assert path.read_text() == "old"
+        assert [part.read_bytes() for part in parts(tmp_path)] == [b"new"]
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_failure_keeps_the_old_file_and_the_part(tmp_path):
+def interrupted(path: Path, *content: bytes) -> BaseException:
+    with pytest.raises(KeyboardInterrupt) as raised, OutputFile(path) as file:  # noqa: PT012
+        for data in content:
+            file.write(data)
+        raise KeyboardInterrupt
+    return raised.value
+
+
+def test_what_was_done_before_a_failure_is_kept_and_its_place_is_said(tmp_path):
     path = tmp_path / "out.txt"
     path.write_text("old")
-
-    def fail() -> None:
-        with output_file(path) as file:
-            file.write(b"half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
+    error = interrupted(path, b"one\n", b"two\n")
+    (part,) = parts(tmp_path)
+    assert error.__notes__ == [f"what was done (2 lines) is in {part}"]
+    assert part.read_bytes() == b"one\ntwo\n"
     assert path.read_text() == "old"
-    assert (tmp_path / "out.txt.part").read_bytes() == b"half"
+    with OutputFile(path) as file:
+        assert file.left_behind == [part]
+        file.write(b"new")
+    assert part.read_bytes() == b"one\ntwo\n"
+    assert path.read_text() == "new"
+
+
+def test_nothing_is_left_of_what_did_not_begin(tmp_path):
+    assert not hasattr(interrupted(tmp_path / "out.txt"), "__notes__")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_the_users_is_never_taken_for_a_part(tmp_path):
+    notes = tmp_path / "out.txt.part"
+    notes.write_text("mine")
+    with OutputFile(tmp_path / "out.txt") as file:
+        assert file.left_behind == []
+        file.write(b"new")
+    assert notes.read_text() == "mine"
+
+
+def test_a_symbolic_link_stays_one(tmp_path):
+    (tmp_path / "there").mkdir()
+    link, real = tmp_path / "link.txt", tmp_path / "there" / "real.txt"
+    link.symlink_to(Path("there") / "real.txt")
+    for content in (b"first", b"second"):  # it leads nowhere at first
+        with OutputFile(link) as file:
+            file.write(content)
+        assert link.is_symlink()
+        assert real.read_bytes() == content
+    assert list((tmp_path / "there").iterdir()) == [real]
+
+
+def test_a_replaced_file_keeps_its_mode_also_while_it_is_written(tmp_path):
+    path = tmp_path / "out.txt"
+    for mode in (0o600, 0o664, 0o640):
+        path.touch()
+        path.chmod(mode)
+        with OutputFile(path) as file:
+            file.write(b"new")
+            assert [stat.S_IMODE(part.stat().st_mode) for part in parts(tmp_path)] == [mode]
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+    path.unlink()
+    with OutputFile(path) as file:
+        file.write(b"new")
+    fresh = tmp_path / "fresh"
+    fresh.touch()
+    assert path.stat().st_mode == fresh.stat().st_mode
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("may_give_away", [True, False])
+def test_a_replaced_file_keeps_its_owner(tmp_path, monkeypatch, may_give_away):
+    path = tmp_path / "out.txt"
+    path.touch()
+    os.chown(path, 1234, 4321)
+    if not may_give_away:
+
+        def refuse(*args: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "chown", refuse)
+    with OutputFile(path) as file:
+        file.write(b"new")
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_two_writers_of_one_file_the_second_is_refused(tmp_path):
+    path = tmp_path / "out.txt"
+    code = f"from pathlib import Path; from dragoman.files import OutputFile; OutputFile(Path({str(path)!r}))"
+    with OutputFile(path) as file:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode
+        assert "another process is writing" in done.stderr
+        file.write(b"first")
+    assert path.read_bytes() == b"first"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("no/such/out.txt", "No such file"), ("", "is a folder"), ("x" * 300, "too long")]
+)
+def test_what_cannot_be_written_is_refused_at_once(tmp_path, name, message):
+    with pytest.raises(InvalidOption, match=message):
+        OutputFile(tmp_path / name)
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / ("é" * 127)
+    with OutputFile(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_pipe_is_written_to_directly(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with OutputFile(path) as file:
+        file.write(b"now")
+        assert os.read(reader, 10) == b"now"
+    os.close(reader)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_an_error_that_names_the_file():
+    with (
+        pytest.raises(OSError, match="No space left on device: '/dev/full'"),
+        OutputFile(Path("/dev/full")) as file,
+    ):
+        file.write(b"text")

@@ -5,17 +5,26 @@ until it is complete, so no reader and no crash ever meets half of one.
 """
 
 import contextlib
+import errno
+import glob
 import json
 import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
-from dragoman.errors import DragomanError
+from dragoman.errors import DragomanError, InvalidOption
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 
 def read_json(path: Path, error: type[DragomanError]) -> dict[str, Any]:
@@ -85,12 +94,13 @@ def replacing_files(folder: Path, seal: str, is_stale: Callable[[str], bool]) ->
                 old.unlink()
 
 
-def create_beside(path: Path) -> tuple[Path, BinaryIO]:
+def create_beside(path: Path, mode: int = 0o666) -> tuple[Path, BinaryIO]:
     """A new file in the folder of `path`, under a name that nobody has, open for writing."""
     while True:
-        scratch = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
+        scratch = path.with_name(f"{_stem(path)}.{secrets.token_hex(4)}.part")
         with contextlib.suppress(FileExistsError):
-            return scratch, open(scratch, "xb")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            return scratch, open(os.open(scratch, flags, mode), "wb")
 
 
 def sync(file: BinaryIO) -> None:
@@ -99,20 +109,152 @@ def sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-@contextlib.contextmanager
-def output_file(path: Path) -> Iterator[BinaryIO]:
-    """A file for output that takes its name when it is complete.
+class OutputFile:
+    """A file for results, which takes its name when it is complete; a context manager.
 
-    Until then it is called `PATH.part`, which stays behind with what was done if
-    something fails. A device or pipe is written to directly.
+    Until then it lies beside as `NAME.XXXXXXXX.part`. That stays behind with what was done if the block
+    fails: the exception gets a note that says where. A symbolic link stays one, a file that is replaced
+    gives its mode and its owner to the new one, and a device or pipe is written to directly.
     """
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.stat().st_mode):
-            with open(path, "wb") as device:
-                yield device
-            return
-    partial = path.with_name(path.name + ".part")
-    with open(partial, "wb") as file:
-        yield file
-        sync(file)
-    os.replace(partial, path)
+
+    def __init__(self, path: Path) -> None:
+        """Raises InvalidOption if `path` can't be written to, or another process is writing it."""
+        self.name = str(path)
+        self._target = Path(os.path.realpath(path))
+        self._part: Path | None = None
+        self._in_place = False
+        self._lines = 0
+        self.left_behind: list[Path] = []
+        """What earlier processes did of the same file and didn't complete."""
+        try:
+            if _is_special(self._target):
+                self._file: BinaryIO = open(self._target, "wb", buffering=0)  # noqa: SIM115
+            else:
+                self._open_part()
+        except OSError as error:
+            raise InvalidOption(f"{path} can't be written: {error.strerror}") from None
+
+    def write(self, data: bytes) -> None:
+        """Write so that a reader of the file sees it at once; errors name the file."""
+        with _naming(self.name):
+            self._file.write(data)
+            self._file.flush()
+        self._lines += data.count(b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._file:
+            if self._part is None:
+                return
+            if error is None:
+                with _naming(self.name):
+                    self._complete(self._part)
+            elif os.fstat(self._file.fileno()).st_size == 0:
+                self._part.unlink(missing_ok=True)
+            else:
+                error.add_note(f"what was done ({self._lines} lines) is in {self._part}")
+
+    def _open_part(self) -> None:
+        target = self._target
+        with _alone(target.parent):
+            for part in sorted(target.parent.glob(f"{glob.escape(_stem(target))}.????????.part")):
+                if _is_locked(part):
+                    raise InvalidOption(
+                        f"another process is writing {self.name} now (to {part}); wait for it, or write to "
+                        "another file"
+                    )
+                self.left_behind.append(part)
+            # What was private is private from the beginning.
+            old = target.stat() if target.exists() else None
+            self._part, self._file = create_beside(target, 0o666 if old is None else 0o600)
+            _lock(self._file)
+        if old is not None:
+            self._part.chmod(stat.S_IMODE(old.st_mode))
+            mine = self._part.stat()
+            if (mine.st_uid, mine.st_gid) != (old.st_uid, old.st_gid):
+                try:
+                    os.chown(self._part, old.st_uid, old.st_gid)
+                except PermissionError:
+                    # What we may write to but not give away keeps its owner only if it stays the same file.
+                    self._in_place = True
+
+    def _complete(self, part: Path) -> None:
+        sync(self._file)
+        if self._in_place:
+            shutil.copyfile(part, self._target)
+            part.unlink()
+        else:
+            os.replace(part, self._target)
+
+
+class StandardOutput:
+    """Standard output as a file for results."""
+
+    def write(self, data: bytes) -> None:
+        """Write so that a reader sees it at once; errors name it."""
+        with _naming("standard output"):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put a file's name into errors that come without one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or name
+        raise
+
+
+def _is_special(path: Path) -> bool:
+    """Whether this is a device or pipe. Raises OSError for a folder."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    return not stat.S_ISREG(mode)
+
+
+def _stem(path: Path) -> str:
+    """What the names of files beside `path` begin with; names may have 255 bytes."""
+    return os.fsdecode(os.fsencode(path.name)[:240])
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out of the same block for the same folder, where the system can do that."""
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        if fcntl and descriptor is not None:
+            with contextlib.suppress(OSError):  # some network file systems don't lock folders
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _lock(file: BinaryIO) -> None:
+    """Mark a file as being written, for as long as it is open here."""
+    if fcntl:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            if fcntl:
+                fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
