@@ -28,7 +28,7 @@ from dragoman.text.langid import (
     label_scripts,
 )
 from dragoman.text.scripts import chinese_scripts, letter_script
-from dragoman.text.words import known_share, word_evidence, words_of
+from dragoman.text.words import commonness, known_share, word_evidence, words_of
 
 MIN_CONFIDENCE = 0.5
 """N-grams decide for a language that is likelier by them than all others of the model together."""
@@ -48,9 +48,9 @@ _POSSIBLE = 0.1
 
 # Above this n-grams alone are never wrong enough for words to mend it, so no list is read.
 _BEYOND_DOUBT = 0.99
-# In nats: what n-grams give to a language that they exclude; what a language gets for being so common that
-# it has a list; for being English, whose words are on screens everywhere; for having been seen before.
-_EXCLUDED, _COMMON, _ENGLISH, _LIKELY = math.log(1e-4), 1.0, 0.5, 4.0
+# In nats: what n-grams give to a language that they exclude; and what a language gets for being so common
+# that its list is full, for being English (its words are on screens everywhere), for having been seen before.
+_EXCLUDED, _COMMON, _ENGLISH, _LIKELY = math.log(1e-4), 1.0, 0.5, 6.0
 # A language without a list is taken to know so much of what the best list knows of the words.
 _UNLISTED = 0.6
 
@@ -147,7 +147,7 @@ def _chances(judgement: _Judgement, words: tuple[str, ...], likely: frozenset[st
     scores = {}
     for code in codes:
         found = evidence[code]
-        usual = _COMMON * (found is not None) + _ENGLISH * (code == "eng_Latn") + _LIKELY * (code in likely)
+        usual = _COMMON * commonness(code) + _ENGLISH * (code == "eng_Latn") + _LIKELY * (code in likely)
         by_ngrams = math.log(ngrams.get(code, 0.0) + math.exp(_EXCLUDED))
         scores[code] = by_ngrams + (unlisted if found is None else found) + usual
     most = max(scores.values())

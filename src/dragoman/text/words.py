@@ -13,6 +13,7 @@ RARE = 19
 """log2 of the place that a word has which is on no list: a list has 20,000 words, below 2 ** 15."""
 
 _WORD = regex.compile(r"[\p{L}\p{M}]+(?:['-][\p{L}\p{M}]+)*")
+_LONGEST = 20_000
 _FIRST_BAND = 5  # the lists are ordered by bands, the first of which holds 32 words
 
 
@@ -43,6 +44,11 @@ def word_evidence(words: tuple[str, ...], code: str) -> float | None:
         return None
     total = sum(RARE - _place(word, places) for word in words)
     return math.log(2) * total / math.sqrt(max(len(words), 1))
+
+
+def commonness(code: str) -> float:
+    """How much of a full list of words a language has, from 0 to 1: much text makes a long one."""
+    return min(len(_places(code)) / _LONGEST, 1.0)
 
 
 def known_share(words: tuple[str, ...], code: str) -> float:
