@@ -50,7 +50,7 @@ _POSSIBLE = 0.1
 _BEYOND_DOUBT = 0.99
 # In nats: what n-grams give to a language that they exclude; and what a language gets for being so common
 # that its list is full, for being English (its words are on screens everywhere), for having been seen before.
-_EXCLUDED, _COMMON, _ENGLISH, _LIKELY = math.log(1e-4), 1.0, 0.5, 6.0
+_EXCLUDED, _COMMON, _ENGLISH, _LIKELY = math.log(1e-4), 1.0, 0.5, 8.0
 # A language without a list is taken to know so much of what the best list knows of the words.
 _UNLISTED = 0.6
 
