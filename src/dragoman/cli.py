@@ -262,7 +262,8 @@ class _Session:
             from dragoman.text.detect import detect
 
             spoken = table.find(self.source).nllb if self.source else None
-            if spoken is None and texts and (found := detect("\n".join(texts)[:2000], codes)):
+            found = detect("\n".join(texts)[:2000], codes) if spoken is None else None
+            if found and found.sure:
                 spoken = found.code
             if spoken == preferred:
                 choices = ", ".join(sorted(table.find(c).short_code for c in codes if c != preferred)[:12])
