@@ -128,7 +128,9 @@ class Preparing:
         """The language of a text, the evidence for it, and what is to be said about a guess."""
         likely = [self._likely] if self._likely else self._recent.languages()
         found = detect(text, self._codes, [language.nllb for language in likely])
-        if found is None:  # none of these letters is in a language of the model's; mostly there are no letters
+        if (
+            found is None
+        ):  # none of these letters is in a language of the model's; mostly there are no letters
             if not any(character.isalpha() for character in text):
                 return likely[0] if likely else target, None, ()
             return target, None, (_about(f"{explain(text, self._codes)} It was left as it is."),)
