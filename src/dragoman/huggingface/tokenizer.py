@@ -177,10 +177,10 @@ class NllbTokenizer(PreTrainedTokenizerFast):
         )
 
     def _reading(self) -> "NllbTokenizer":
-        """This tokenizer as it reads texts: to `tokenizers`, the special tokens are NLLB's own and the codes alone.
+        """This tokenizer as it reads texts: only NLLB's own special tokens and the codes are special in it.
 
-        These it can be told to split, and others to find; but which are special also decides what
-        decoding leaves out, so there are two of it.
+        `tokenizers` can be told to split special tokens and to find others. But which are special also
+        decides what decoding leaves out, so there are two of them.
         """
         if self._reader is None:
             self._reader = copy(self)
@@ -209,12 +209,13 @@ class NllbTokenizer(PreTrainedTokenizerFast):
             return type(text)(self._tidy(part, finder) for part in text)
         if text is None:
             return None
-        parts = finder.split(encodable(text))
-        names = self._tokenizer.id_to_token
-        return tidy("".join(self._normal(part) if isinstance(part, str) else names(part) for part in parts))
+        return tidy("".join(map(self._normal, finder.split(encodable(text)))))
 
-    def _normal(self, text: str) -> str:
-        return text if self._charsmap is None else self._charsmap.normalize(text)
+    def _normal(self, part: str | int) -> str:
+        """Text with its characters normalised, or the added token with this id."""
+        if isinstance(part, int):
+            return str(self._tokenizer.id_to_token(part))
+        return part if self._charsmap is None else self._charsmap.normalize(part)
 
     # Files
 

@@ -204,5 +204,6 @@ def _scripts(text: str) -> tuple[frozenset[str], float]:
 
 @lru_cache(maxsize=256)
 def _written_in(among: frozenset[str], scripts: frozenset[str]) -> frozenset[str]:
-    languages = [find(code) for code in among]
+    # Not `find`: a model may speak languages beyond the table's, of which nothing is known here.
+    languages = [language for language in all_languages() if language.nllb in among]
     return frozenset(language.nllb for language in languages if language.script in scripts)

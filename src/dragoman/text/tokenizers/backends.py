@@ -199,7 +199,7 @@ def _read_ids(
 
 
 def _check_ids(names: dict[str, int], layout: NllbLayout, path: str | Path) -> None:
-    """Special tokens, and the languages if there are any, have NLLB's ids; what was added may precede the mask."""
+    """Special tokens, and the languages if there are any, have NLLB's ids; the mask comes after them."""
     wanted = {name: place for place, name in enumerate(SPECIALS)}
     present = {code: place for code, place in layout.languages.items() if code in names}
     if present and names.get(MASK, layout.first_free) < layout.first_free:

@@ -76,7 +76,7 @@ class NllbLayout:
 
     @property
     def needed(self) -> int:
-        """How many rows the embedding must have: those of all tokens; that of a mask at the end is never used."""
+        """How many rows the embedding must have: one for each token; a mask at the end is never used."""
         return self.tokens - (self.tail[-1] == MASK)
 
     def never_generated(self, rows: int) -> tuple[int, ...]:

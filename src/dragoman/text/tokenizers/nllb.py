@@ -115,7 +115,7 @@ class NllbTokenizer:
 
     @property
     def lang_code_to_id(self) -> dict[str, int]:
-        """The id of each of the 202 NLLB codes and of those added; `language_id` takes other spellings too."""
+        """The id of each NLLB code and of those added; `language_id` takes other spellings too."""
         return self.layout.languages
 
     def language_id(self, code: str) -> int:
