@@ -1,9 +1,13 @@
-.PHONY: demo test test-slow test-gpu check format mini bench-peers clean
+.PHONY: demo test test-slow test-gpu newest lowest check format mini bench-peers clean
 
 demo:       ; scripts/demo
 test:       ; scripts/test
 test-slow:  ; scripts/test -m slow
 test-gpu:   ; scripts/test -m gpu
+
+# The tests with other releases of what Dragoman builds on than those of constraints.txt
+newest:     ; scripts/newest
+lowest:     ; scripts/lowest
 
 check:
 	.venv/bin/ruff format --check .
@@ -32,4 +36,4 @@ bench-peers:
 	$(if $(TEXT),.venv/bin/python -m benchmarks.end_to_end --text $(TEXT) --source en --target de)
 
 clean:
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest .venv-lowest dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

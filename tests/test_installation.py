@@ -1,6 +1,7 @@
 """Installing from the repository: the build hook, and what the scripts install anew."""
 
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,6 +67,7 @@ class Checkout:
 
     FILES = (
         "pyproject.toml",
+        "constraints.txt",
         "hatch_build.py",
         "src/dragoman/translator.py",
         "src/dragoman/kernels/build.py",
@@ -92,7 +95,9 @@ class Checkout:
         subprocess.run(["sh", "-c", script], cwd=self.folder, env=environment, check=True)
         if not log.exists():
             return False
-        assert log.read_text().endswith(f"{name}-argument\n")
+        calls = log.read_text().splitlines()
+        assert calls[-1].endswith(f"{name}-argument")
+        assert all("--constraint constraints.txt" in call for call in calls)
         return True
 
 
@@ -129,7 +134,7 @@ def test_the_tests_set_up_is_installed_again_only_for_what_is_compiled_or_requir
     checkout.write("src/dragoman/translator.py", "second")
     assert not checkout.set_up("dev")
     assert not checkout.set_up("runtime")  # it is the same, editable
-    for name in ("src/dragoman/kernels/csrc/native.c", "pyproject.toml"):
+    for name in ("src/dragoman/kernels/csrc/native.c", "pyproject.toml", "constraints.txt"):
         checkout.write(name, "second")
         assert checkout.set_up("dev")
 
@@ -140,3 +145,39 @@ def test_one_set_up_takes_the_place_of_the_other(checkout: Checkout) -> None:
     assert checkout.set_up("runtime")
     assert checkout.set_up("dev")
     assert not checkout.set_up("runtime")
+
+
+PINNED = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+
+
+def requirements(*options: str) -> dict[str, Requirement]:
+    """What scripts/requirements prints, by name."""
+    command = [sys.executable, str(ROOT / "scripts" / "requirements"), *options]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {requirement.name: requirement for requirement in map(Requirement, lines)}
+
+
+def test_the_pinned_releases_are_names_and_numbers_and_nothing_else() -> None:
+    assert len(PINNED) > 50
+    for line in PINNED:
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line), line
+
+
+def test_each_requirement_is_pinned_to_a_release_in_its_range() -> None:
+    pinned = dict(line.split("==") for line in PINNED)
+    for name, requirement in requirements().items():
+        assert requirement.specifier.contains(pinned[name]), requirement
+
+
+def test_the_newest_releases_are_tried_beyond_the_ranges_and_not_below_them() -> None:
+    declared, opened = requirements(), requirements("--newest")
+    assert declared.keys() == opened.keys()
+    for name, requirement in opened.items():
+        assert requirement.specifier.contains("9999")
+        floors = {s.version for s in declared[name].specifier if s.operator == ">="}
+        assert {s.version for s in requirement.specifier} == floors
+
+
+def test_a_cap_inside_a_list_of_conditions_is_opened() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "requirements"))
+    assert script["CAP"].sub("", "sentencex>=1.0.26,<2").rstrip(",") == "sentencex>=1.0.26"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dragoman import languages
 from dragoman.errors import UnknownLanguage
-from dragoman.languages import Language, all_languages, find, nllb_codes, suggest
+from dragoman.languages import Language, all_languages, find, is_code, nllb_codes, of_code, suggest
 
 # The language tokens of NLLB-200 as published: the first has id 256001.
 PUBLISHED = """
@@ -443,3 +443,27 @@ def test_any_text_is_found_or_unknown(text: str):
     else:
         assert language in all_languages()
         assert find(text.upper()) is find(text.lower())
+
+
+def test_language_beyond_the_table_is_found_by_its_code_among_those_of_a_model() -> None:
+    tuvan = of_code("tyv_Cyrl")
+    assert (tuvan.nllb, tuvan.name, tuvan.script, tuvan.group) == ("tyv_Cyrl", "tyv_Cyrl", "Cyrl", None)
+    assert (tuvan.short_code, tuvan.script_name, tuvan.writes_spaces) == ("tyv_Cyrl", "Cyrillic", True)
+    spoken = (find("ru"), tuvan)
+    assert find("tyv_Cyrl", spoken) == find("TYV-cyrl", spoken) == find("tyv", spoken) == tuvan
+    assert find("ru", spoken).nllb == "rus_Cyrl"
+    for spelling in ("tyv_Cyrl", "tyv"):
+        with pytest.raises(UnknownLanguage):
+            find(spelling)
+        with pytest.raises(UnknownLanguage):
+            find(spelling, (find("ru"),))
+
+
+def test_code_of_the_table_is_its_row_and_other_words_are_no_code() -> None:
+    assert of_code("fra_Latn") is find("fra_Latn")
+    assert of_code("sat_Olck") is find("sat_Beng")
+    assert is_code("tyv_Cyrl")
+    for spelling in ("tyv", "tyv_cyrl", "Tyvan", "xtyv_Cyrl", "tyv_Cyrl2"):
+        assert not is_code(spelling)
+    with pytest.raises(UnknownLanguage):
+        of_code("Klingon")

@@ -17,6 +17,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
         "errors memory",
+        "files lines",
         "languages data",
         "kernels layers",
         "models text",
@@ -33,7 +34,18 @@ ROWS: tuple[frozenset[str], ...] = tuple(
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 # Heavy libraries, and the only places that may import them.
 TRANSFORMERS = {"transformers", "peft", "accelerate"}
-WITHOUT_TORCH = {"errors", "memory", "languages", "data", "text", "evaluation", "streams", "cli"}
+WITHOUT_TORCH = {
+    "errors",
+    "files",
+    "lines",
+    "memory",
+    "languages",
+    "data",
+    "text",
+    "evaluation",
+    "streams",
+    "cli",
+}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -1,34 +1,72 @@
-"""Self-hosted translation with NLLB-200 and NLLB-MoE.
+"""Self-hosted translation with NLLB-200, NLLB-MoE and X-ALMA.
 
 >>> from dragoman import Translator
 >>> Translator.load().translate("Good morning!", source="en", target="fr")
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
+
+from dragoman.errors import (
+    CheckpointError,
+    ConfigError,
+    DragomanError,
+    InvalidOption,
+    InvalidText,
+    KeyMismatch,
+    LanguageModuleError,
+    LanguageNotDetected,
+    UnknownLanguage,
+)
 
 if TYPE_CHECKING:
     from dragoman.generation.options import GenerationOptions
     from dragoman.languages import Language, find
     from dragoman.text.tokenizers import NllbTokenizer
-    from dragoman.translator import Translation, Translator
+    from dragoman.translator import Candidate, Sentence, Translation, Translator
 
 __version__ = "0.1.0"
-__all__ = ["GenerationOptions", "Language", "NllbTokenizer", "Translation", "Translator", "find"]
+__all__ = [
+    "Candidate",
+    "CheckpointError",
+    "ConfigError",
+    "DragomanError",
+    "GenerationOptions",
+    "InvalidOption",
+    "InvalidText",
+    "KeyMismatch",
+    "Language",
+    "LanguageModuleError",
+    "LanguageNotDetected",
+    "NllbTokenizer",
+    "Sentence",
+    "Translation",
+    "Translator",
+    "UnknownLanguage",
+    "find",
+]
 
+# Loaded when first asked for, so that `import dragoman` takes milliseconds and never loads torch.
 _HOMES = {
+    "Candidate": "dragoman.translator",
     "GenerationOptions": "dragoman.generation.options",
     "Language": "dragoman.languages",
     "NllbTokenizer": "dragoman.text.tokenizers",
+    "Sentence": "dragoman.translator",
     "Translation": "dragoman.translator",
     "Translator": "dragoman.translator",
     "find": "dragoman.languages",
 }
 
 
-def __getattr__(name: str) -> object:
-    # Late, so that `import dragoman` takes milliseconds and never loads torch.
-    if name in _HOMES:
-        from importlib import import_module
+if not TYPE_CHECKING:  # to type checkers such a function means that every name is there
 
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'dragoman' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name in _HOMES:
+            found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+            return found
+        raise AttributeError(f"module 'dragoman' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__doc__", "__file__", "__name__", "__path__", "__version__"])

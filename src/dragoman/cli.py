@@ -15,7 +15,8 @@ import dragoman
 from dragoman import cli_modules
 from dragoman import languages as table
 from dragoman.errors import DragomanError, InvalidOption, InvalidText
-from dragoman.streams import available_lines, decode_line, output_file
+from dragoman.files import OutputFile, StandardOutput
+from dragoman.streams import available_lines, decode_line
 
 if TYPE_CHECKING:
     from dragoman.translator import Translation, Translator
@@ -141,11 +142,10 @@ def translate(
     _say_precision(precision, translator)
     session = _Session(translator, source, target, as_json, options)
     with contextlib.ExitStack() as stack:
-        sink = stack.enter_context(output_file(output)) if output else sys.stdout.buffer
+        sink = stack.enter_context(OutputFile(output)) if output else StandardOutput()
         # A bar between printed lines would garble both.
         measured = input_file if output or not sys.stdout.isatty() else None
         session.run(_chunks(text, input_file, stack), sink, measured)
-        sink.flush()
     session.close()
 
 
@@ -224,7 +224,12 @@ class _Session:
         self.pivot: str | None = None
         self.lines = self.failed = 0
 
-    def run(self, chunks: Iterator[list[str | InvalidText]], sink: BinaryIO, measured: Path | None) -> None:
+    def run(
+        self,
+        chunks: Iterator[list[str | InvalidText]],
+        sink: OutputFile | StandardOutput,
+        measured: Path | None,
+    ) -> None:
         """Translate all chunks into `sink`, with a progress bar over the lines of `measured`."""
         with _progress(measured) as advance:
             for chunk in chunks:
@@ -242,7 +247,6 @@ class _Session:
                 for text in chunk:
                     result = next(stream) if isinstance(text, str) else text
                     self._write(text, result, sink)
-                sink.flush()
                 advance(self.lines, 0)
 
     def _advance(
@@ -258,7 +262,8 @@ class _Session:
             from dragoman.text.detect import detect
 
             spoken = table.find(self.source).nllb if self.source else None
-            if spoken is None and texts and (found := detect("\n".join(texts)[:2000], codes)):
+            found = detect("\n".join(texts)[:2000], codes) if spoken is None else None
+            if found and found.sure:
                 spoken = found.code
             if spoken == preferred:
                 choices = ", ".join(sorted(table.find(c).short_code for c in codes if c != preferred)[:12])
@@ -269,7 +274,9 @@ class _Session:
             self.target = preferred
         return self.target
 
-    def _write(self, text: object, result: "Translation | InvalidText", sink: BinaryIO) -> None:
+    def _write(
+        self, text: object, result: "Translation | InvalidText", sink: OutputFile | StandardOutput
+    ) -> None:
         self.lines += 1
         error = result if isinstance(result, InvalidText) else result.error
         if error is not None:

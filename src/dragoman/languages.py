@@ -26,6 +26,7 @@ _SCRIPTS = {
     "Mlym": "Malayalam", "Mymr": "Myanmar", "Olck": "Ol Chiki", "Orya": "Odia", "Sinh": "Sinhala",
     "Taml": "Tamil", "Telu": "Telugu", "Tfng": "Tifinagh", "Thai": "Thai", "Tibt": "Tibetan",
 }  # fmt: skip
+_CODE = re.compile("[a-z]{3}_[A-Z][a-z]{3}")
 _NO_SPACES = frozenset({"Hans", "Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai", "Tibt"})
 _RIGHT_TO_LEFT = frozenset({"Arab", "Hebr"})
 
@@ -63,13 +64,13 @@ class Language:
     @property
     def script_name(self) -> str:
         """The script in English, such as `Cyrillic`."""
-        return _SCRIPTS[self.script]
+        return _SCRIPTS.get(self.script, self.script)
 
     @property
     def short_code(self) -> str:
         """The shortest code that `find` takes for this row: `fr`, `ceb`, `zho_Hant`."""
         codes = (self.iso1, self.iso3, self.nllb)
-        return next(code for code in codes if code and _spellings()[_fold(code)] is self)
+        return next((code for code in codes if code and _spellings().get(_fold(code)) is self), self.nllb)
 
 
 @cache
@@ -113,11 +114,35 @@ def nllb_codes() -> tuple[str, ...]:
     return tuple(language.nllb for language in all_languages())
 
 
+def is_code(spelling: str) -> bool:
+    """Whether this is spelled like NLLB's codes (`tyv_Cyrl`), be there such a language or not."""
+    return _CODE.fullmatch(spelling) is not None
+
+
+def of_code(code: str) -> Language:
+    """The language with this token in a model's tokenizer.
+
+    A model may have been taught languages beyond the table's: such a one has its code for a name, and the
+    script that its code says. UnknownLanguage if `code` is neither in the table nor spelled like its codes.
+    """
+    known = _by_code().get(code) or _spellings().get(_fold(code))
+    if known is None and is_code(code):
+        iso3, script = code.split("_")
+        return Language(code, None, iso3, code, code, script, None, None, None, ())
+    return known or find(code)
+
+
+@cache
+def _by_code() -> Mapping[str, Language]:
+    return MappingProxyType({language.nllb: language for language in all_languages()})
+
+
 def find(spelling: str, among: Collection[Language] | None = None) -> Language:
     """The language that `spelling` means: an NLLB code, ISO 639, a BCP 47 tag, a locale, a name.
 
     Case, accents and the choice of `-`, `_` or space don't matter. UnknownLanguage if there is no such
-    language, or if it is not `among` those given (what a model speaks).
+    language, or if it is not `among` those given (what a model speaks). Those of them that the table
+    hasn't got (see `of_code`) are found by their codes (`tyv_Cyrl`, `tyv`).
     """
     if not isinstance(spelling, str):
         raise UnknownLanguage(
@@ -126,6 +151,9 @@ def find(spelling: str, among: Collection[Language] | None = None) -> Language:
     key = _fold(spelling)
     if not key:
         raise UnknownLanguage(f"{_quote(spelling)} names no language. Give one such as 'fr' or 'French'")
+    for taught in among or ():
+        if taught.nllb not in _by_code() and key in (_fold(taught.nllb), taught.iso3):
+            return taught
     is_long = len(spelling.strip()) > _LONGEST
     language = None if is_long else _spellings().get(key) or _find_tag(spelling.strip(), among)
     if language is None:

@@ -213,7 +213,7 @@ def test_crash_while_moving_files_never_mixes_two_checkpoints(
             raise KeyboardInterrupt
         moved.append(source.rename(target))
 
-    monkeypatch.setattr("dragoman.models.weight_files.os.replace", move)
+    monkeypatch.setattr("dragoman.files.os.replace", move)
     with pytest.raises(KeyboardInterrupt):
         save_nllb(random_model(), tmp_path, max_shard_bytes=300_000)
     if old_limit > 300_000:

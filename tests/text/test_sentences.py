@@ -210,7 +210,7 @@ def test_a_limit_below_one_is_an_error() -> None:
 
 def test_unknown_language_is_an_error() -> None:
     with pytest.raises(UnknownLanguage):
-        split("Hello", "xyz_Latn")
+        split("Hello", "Klingon")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """Which models there are, and where a name or folder leads."""
 
-import json
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from dragoman.errors import CheckpointError, ConfigError
+from dragoman.files import read_json
 from dragoman.languages import find, nllb_codes
 from dragoman.models.config import NllbConfig
 from dragoman.models.weight_files import find_shards
@@ -69,7 +69,7 @@ class ModelCard:
             # NLLB-200 has 1,024 positions but was trained at 512.
             return cls(folder.name, nllb_codes(), min(512, max_positions) - 2, licence=NLLB_LICENCE)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_json(path, ConfigError)
             known = {field.name for field in fields(cls)}
             card = cls(**{name: value for name, value in data.items() if name in known})
         except (OSError, ValueError, TypeError, AttributeError) as error:

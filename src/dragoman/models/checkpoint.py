@@ -5,13 +5,13 @@ a few names otherwise; both spellings, with or without the `model.` prefix that
 transformers adds, are understood in any file.
 """
 
-import json
 import re
 from pathlib import Path
 
 import torch
 
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, Shape
+from dragoman.files import write_json
 from dragoman.layers.creation import unfilled
 from dragoman.models.config import DENSE, NllbConfig
 from dragoman.models.loading import assign, check_dtype
@@ -69,9 +69,8 @@ def save_nllb(
         # transformers 5 unties these too, and would fill absent ones at random.
         copies = {published_name(name, model.config): model.shared.weight for name in EMBEDDINGS[1:]}
         tensors |= {name: weight.detach() for name, weight in copies.items()}
-    text = json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n"
     with replacing(Path(folder)) as scratch:
-        (scratch / "config.json").write_text(text, encoding="utf-8")
+        write_json(scratch / "config.json", model.config.to_dict(), sort_keys=True)
         write_shards(scratch, tensors, dtype, max_shard_bytes)
 
 

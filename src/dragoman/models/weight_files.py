@@ -5,10 +5,8 @@ Knows nothing of models. Nothing in a file is ever executed.
 
 import json
 import math
-import os
 import pickle
 import re
-import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import torch
@@ -24,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dragoman.errors import CheckpointError, Shape
+from dragoman.files import read_json, replacing_files, write_json
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -145,7 +143,7 @@ def write_shards(
     if len(shards) > 1:
         total = sum(pending.nbytes for shard in shards for pending in shard.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (folder / SAFETENSORS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / SAFETENSORS_INDEX, index)
 
 
 def write_safetensors(
@@ -188,21 +186,23 @@ def replacing(folder: Path) -> Iterator[Path]:
     CheckpointError if it can't be written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".saving-", dir=folder) as scratch:
-            yield Path(scratch)
-            _publish(Path(scratch), folder)
+        # New shards may have the names of old ones; without an index neither can be loaded.
+        with replacing_files(folder, seal=SAFETENSORS_INDEX, is_stale=_is_weights) as scratch:
+            yield scratch
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"the model can't be saved to {folder}: {error}. Make room there or choose another folder."
         ) from error
 
 
+def _is_weights(name: str) -> bool:
+    return bool(re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?", name))
+
+
 def _indexed(index: Path) -> list[Path]:
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        names = sorted(set(read_json(index, CheckpointError)["weight_map"].values()))
+    except (CheckpointError, FileNotFoundError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is no index of weight files ({error!r}). {AGAIN}") from error
     if not names:
         raise CheckpointError(f"{index} lists no weight files. {AGAIN}")
@@ -288,23 +288,3 @@ def _write_numbers(file: BinaryIO, tensor: Tensor, dtype: torch.dtype, progress:
         file.write(numbers.data)
         if progress is not None:
             progress(numbers.nbytes)
-
-
-def _publish(scratch: Path, folder: Path) -> None:
-    """Move finished files into place, so that no moment shows a mixture of two checkpoints."""
-    # safetensors lets only the owner read its files; a new folder's own rule is the user's.
-    (scratch / "mode").touch()
-    names = sorted(path.name for path in scratch.iterdir() if path.name != "mode")
-    for name in names:
-        shutil.copymode(scratch / "mode", scratch / name)
-        with (scratch / name).open("rb") as file:
-            os.fsync(file.fileno())
-    if SAFETENSORS_INDEX in names:
-        # New shards may have the names of old ones; without an index neither can be loaded.
-        (folder / SAFETENSORS_INDEX).unlink(missing_ok=True)
-    for name in names:  # sorted, they come as config, weights, index
-        os.replace(scratch / name, folder / name)
-    for old in list(folder.iterdir()):
-        ours = re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?", old.name)
-        if ours and old.name not in names:
-            old.unlink()

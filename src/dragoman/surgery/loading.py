@@ -1,6 +1,5 @@
 """Loading X-ALMA, ALMA and ALMA-R: combined, merged, or a base with adapters."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dragoman.errors import CheckpointError, InvalidOption
+from dragoman.errors import CheckpointError, ConfigError, InvalidOption
+from dragoman.files import read_json
 from dragoman.layers.creation import unfilled
 from dragoman.models.llama import ANY, Llama
 from dragoman.models.llama_config import LlamaConfig
@@ -184,8 +184,8 @@ def _open(found: ModelFolder, adapter: str | Path, group: int | None) -> Module:
 def _base_of(adapter: Path) -> Path:
     """The base that an adapter's config names, if it is a folder."""
     try:
-        name = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
+        name = read_json(adapter / ADAPTER_CONFIG, ConfigError)["base_model_name_or_path"]
+    except (FileNotFoundError, ConfigError, KeyError):
         name = None
     if isinstance(name, str) and name:
         for folder in (adapter / name, Path(name).expanduser()):

@@ -1,6 +1,5 @@
 """Opening folders with an X-ALMA base, modules or both: all names and shapes compared, no tensor read."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dragoman.errors import CheckpointError, ConfigError, KeyMismatch, Shape
+from dragoman.files import read_json
 from dragoman.models.weight_files import Stored, find_shards, open_shard, read_metadata
 from dragoman.surgery.module_layout import (
     COMBINED,
@@ -184,14 +184,9 @@ def _existing(folder: str | Path) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, ConfigError)
     except FileNotFoundError:
         raise ConfigError(f"{path.parent} has no {path.name}. Download it beside the weights.") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise ConfigError(f"{path} can't be read: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__}, not an object")
-    return data
 
 
 def _places(files: list[Path]) -> dict[str, Place]:

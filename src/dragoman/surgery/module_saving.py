@@ -1,6 +1,5 @@
 """Writing what is made of X-ALMA checkpoints: nothing is lost, and an output appears whole or not at all."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from dragoman.errors import CheckpointError, InvalidOption
+from dragoman.files import write_json
 from dragoman.models.weight_files import DTYPES, Pending, replacing, write_safetensors, write_shards
 from dragoman.surgery.module_folders import ADAPTER, ADAPTER_CONFIG, GROUP_MARK, has_weights
 
@@ -89,7 +89,7 @@ def save_model(
         config = config | {field: str(saving.dtype).removeprefix("torch.")}
     advance = _counter(output, tensors, saving)
     with replacing(output) as scratch:
-        _write_json(scratch / "config.json", config)
+        write_json(scratch / "config.json", config)
         for name in COPIED:
             if (source / name).is_file():
                 shutil.copyfile(source / name, scratch / name)
@@ -103,12 +103,8 @@ def save_adapter(
     """Write a PEFT adapter. CheckpointError if it can't be written."""
     advance = _counter(output, tensors, saving)
     with replacing(output) as scratch:
-        _write_json(scratch / ADAPTER_CONFIG, config)
+        write_json(scratch / ADAPTER_CONFIG, config)
         write_safetensors(scratch / ADAPTER, tensors, {GROUP_MARK: mark}, advance)
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
 def _counter(output: Path, tensors: Mapping[str, Pending], saving: Saving) -> Callable[[int], None] | None:

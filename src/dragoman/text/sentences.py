@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dragoman.errors import InvalidOption
-from dragoman.languages import Language, find
+from dragoman.languages import Language, of_code
 
 CHUNK = 2048
 """The most characters sentencex gets at once: it's quadratic on runs of quotation marks."""
@@ -85,7 +85,7 @@ def split(
     if limit is not None and limit < 1:
         raise InvalidOption(f"limit is {limit}, but a segment holds at least 1. Leave it out for no limit.")
     segments, done = [], 0
-    for start, end in _spans(text, find(language), limit, measure):
+    for start, end in _spans(text, of_code(language), limit, measure):
         segments.append(Segment(text[done:start], text[start:end]))
         done = end
     return SplitText(tuple(segments), text[done:])
@@ -99,7 +99,7 @@ def join(parts: SplitText, translations: Sequence[str], source: str, target: str
     """
     if len(translations) != len(parts.segments):
         raise ValueError(f"{len(translations)} translations came for {len(parts.segments)} segments.")
-    spoken = find(source), find(target)
+    spoken = of_code(source), of_code(target)
     pieces = []
     for number, (segment, translation) in enumerate(zip(parts.segments, translations, strict=True)):
         pieces += [_between(segment.before, *spoken) if number else segment.before, translation]
