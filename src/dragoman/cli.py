@@ -133,7 +133,7 @@ def translate(
     }
     # Before the second or so that loading takes: a misspelled language should be told at once.
     for spelling in (source, target):
-        if spelling is not None:
+        if spelling is not None and not table.is_code(spelling):  # a code may be of this model alone
             table.find(spelling)
     from dragoman.translator import Translator
 
@@ -261,12 +261,12 @@ class _Session:
             preferred = _locale_language(codes) or "eng_Latn"
             from dragoman.text.detect import detect
 
-            spoken = table.find(self.source).nllb if self.source else None
+            spoken = table.find(self.source, self.translator.languages).nllb if self.source else None
             found = detect("\n".join(texts)[:2000], codes) if spoken is None else None
             if found and found.sure:
                 spoken = found.code
             if spoken == preferred:
-                choices = ", ".join(sorted(table.find(c).short_code for c in codes if c != preferred)[:12])
+                choices = ", ".join(sorted(table.of_code(c).short_code for c in codes if c != preferred)[:12])
                 name = table.find(preferred).name
                 raise InvalidOption(
                     f"the text is {name} already; say what to translate it to: --to {choices}"

@@ -11,7 +11,7 @@ import torch
 from dragoman.errors import DragomanError, InvalidOption, InvalidText, LanguageNotDetected
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
-from dragoman.languages import Language, find
+from dragoman.languages import Language, find, of_code
 from dragoman.live import answer_live, translate_live
 from dragoman.models.catalog import EMBEDDED, locate
 from dragoman.systems import Request, System, load_system
@@ -38,7 +38,7 @@ class Translator:
 
     def __init__(self, system: System) -> None:
         self.system, self.card = system, system.card
-        self.languages: tuple[Language, ...] = tuple(find(code) for code in self.card.languages)
+        self.languages: tuple[Language, ...] = tuple(of_code(code) for code in self.card.languages)
         self._codes = frozenset(self.card.languages)
 
     @classmethod

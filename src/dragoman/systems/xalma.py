@@ -1,6 +1,7 @@
 """X-ALMA, ALMA and ALMA-R: a Llama that is asked to translate, with a language module for each row."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dragoman.errors import InvalidOption
@@ -110,6 +111,9 @@ class XalmaSystem(ChatSystem):
         merged = self.model.model.language.merged
         if merged is None and group not in groups(self.model):
             self.engine.between_steps(lambda: self._attach(group))
+        # The embedding may have been filled up to a round number of rows, which are no tokens.
+        banned = range(len(self.tokenizer), self.model.config.vocab_size)
+        options = replace(options, suppress=(*options.suppress, *banned))
         return Job(row, options, group=None if merged == ANY else group)
 
     def _attach(self, group: int) -> None:
