@@ -26,7 +26,7 @@ class Result:
 @pytest.fixture
 def run(translator, monkeypatch, capsysbinary):
     """Run `dragoman ARGS` with `stdin`; the embedded model is loaded once for all tests."""
-    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args: translator))
+    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args, **options: translator))
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("COLUMNS", "200")
 

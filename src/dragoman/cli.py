@@ -167,7 +167,7 @@ def ask(
 
     translator = Translator.load(model, device=device, precision=precision)
     _say_precision(precision, translator)
-    options = {"beams": beams, "max_new_tokens": max_new_tokens}
+    options: dict[str, Any] = {"beams": beams, "max_new_tokens": max_new_tokens}
     if sys.stdout.isatty():
         for piece in translator.ask_live(question, lang, **options):
             print(piece, end="", flush=True)
