@@ -373,7 +373,7 @@ def list_languages(
     """List languages: codes, names, script, X-ALMA group."""
     rows = table.all_languages()
     if model is not None:
-        from dragoman.models.catalog import ModelCard, locate
+        from dragoman.checkpoints.catalog import ModelCard, locate
 
         card = ModelCard.from_folder(locate(model), 1024)
         rows = tuple(row for row in rows if row.nllb in card.languages)
@@ -392,7 +392,7 @@ def list_languages(
 @app.command("models")
 def list_models(as_json: AsJson = False) -> None:
     """List models by name, with size and licence; any NLLB folder or hub repository works too."""
-    from dragoman.models.catalog import KNOWN
+    from dragoman.checkpoints.catalog import KNOWN
 
     if as_json:
         for model in KNOWN:

@@ -8,12 +8,12 @@ from typing import Any, overload
 
 import torch
 
+from dragoman.checkpoints.catalog import EMBEDDED, locate
 from dragoman.errors import DragomanError, InvalidOption, InvalidText, LanguageNotDetected
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language, find, of_code
 from dragoman.live import answer_live, translate_live
-from dragoman.models.catalog import EMBEDDED, locate
 from dragoman.systems import Request, System, load_system
 from dragoman.systems.base import length_cap
 from dragoman.text.detect import Detection, detect_or_raise
