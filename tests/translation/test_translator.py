@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dragoman.checkpoints.catalog import embedded_folder
 from dragoman.errors import (
     CheckpointError,
     ConfigError,
@@ -24,7 +25,6 @@ from dragoman.generation.engine import Engine, Ticket
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
-from dragoman.models.catalog import embedded_folder
 from dragoman.systems import Request
 from dragoman.systems.base import length_cap
 from dragoman.translation.results import Text
