@@ -18,7 +18,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
     for row in (
         "errors memory",
         "files lines",
-        "languages data",
+        "languages data processors",
         "kernels layers",
         "models text",
         "surgery native generation training evaluation",

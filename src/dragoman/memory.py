@@ -15,7 +15,8 @@ def memory_limit(root: Path = Path("/")) -> int:
     root: where the file system begins.
     """
     found = _physical()
-    for path in _limits(root):
+    limits = (*group_files(root, "", "memory.max"), *group_files(root, "memory", "memory.limit_in_bytes"))
+    for path in limits:
         # Most don't exist; and "max" stands for no limit.
         with suppress(OSError, ValueError):
             found = min(found, int(path.read_text(encoding="ascii")))
@@ -29,19 +30,20 @@ def _physical() -> int:
         return USUAL
 
 
-def _limits(root: Path) -> Iterator[Path]:
-    """Where the limits of the process's group and of all above it would be, for both versions of cgroups."""
-    mounted = root / "sys/fs/cgroup"
+def group_files(root: Path, controller: str, name: str) -> Iterator[Path]:
+    """Where the files `name` of the process's control group and of all above it would be.
+
+    root: where the file system begins. controller: whose hierarchy of the first version of control
+    groups; "": the second version.
+    """
+    mounted = root / "sys/fs/cgroup" / controller
     # Inside a container the own group is often mounted as the topmost one, whatever it is called outside.
-    own = {"": "/", "memory": "/"}
+    own = "/"
     with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
-            own.update(dict.fromkeys(controllers.split(","), path))
-    for controller, folder, name in (
-        ("", mounted, "memory.max"),
-        ("memory", mounted / "memory", "memory.limit_in_bytes"),
-    ):
-        group = PurePosixPath(own[controller])
-        for each in (group, *group.parents):
-            yield folder / str(each).lstrip("/") / name
+            if controller in controllers.split(","):
+                own = path
+    group = PurePosixPath(own)
+    for each in (group, *group.parents):
+        yield mounted / str(each).lstrip("/") / name
