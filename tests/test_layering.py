@@ -16,11 +16,12 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROWS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "errors memory",
-        "files lines",
-        "languages data processors",
+        "errors",
+        "limits files lines",
+        "languages data",
         "kernels layers",
         "models text",
+        "checkpoints",
         "surgery native generation training evaluation",
         "systems",
         "translations",
@@ -38,7 +39,7 @@ WITHOUT_TORCH = {
     "errors",
     "files",
     "lines",
-    "memory",
+    "limits",
     "languages",
     "data",
     "text",

@@ -85,7 +85,7 @@ def test_the_environment_decides_before_the_machine(
 ) -> None:
     monkeypatch.setenv(module.SWITCH, ours)
     monkeypatch.setenv("OMP_NUM_THREADS", usual)
-    monkeypatch.setattr(module, "processors", lambda: 7)
+    monkeypatch.setattr(module, "usable_threads", lambda: 7)
     module._default.cache_clear()
     assert threads() == expected
     set_threads(2)

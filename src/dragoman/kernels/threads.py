@@ -11,7 +11,7 @@ from functools import cache
 import torch
 
 from dragoman.errors import InvalidOption
-from dragoman.processors import processors
+from dragoman.limits import usable_threads
 
 SWITCH = "DRAGOMAN_THREADS"
 """Environment variable: how many threads, if `set_threads` doesn't say."""
@@ -51,7 +51,7 @@ def _default() -> int:
     usual = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if usual.isdecimal() and int(usual) >= 1:
         return min(int(usual), MOST)
-    return min(processors(), MOST)
+    return min(usable_threads(), MOST)
 
 
 def _forked() -> None:
