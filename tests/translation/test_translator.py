@@ -24,6 +24,7 @@ from dragoman.errors import (
 from dragoman.generation.engine import Engine, Ticket
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
+from dragoman.kernels.threads import set_threads, threads
 from dragoman.languages import find
 from dragoman.systems import Request
 from dragoman.systems.base import length_cap
@@ -576,3 +577,16 @@ def test_folder_that_is_no_model_is_an_error(tmp_path):
     file.write_text("x")
     with pytest.raises(CheckpointError, match="is a file"):
         Translator.load(file)
+
+
+def test_threads_are_those_of_kernels_and_pytorch():
+    before = threads()
+    try:
+        Translator.load(device="cpu", threads=1)
+        assert (threads(), torch.get_num_threads()) == (1, 1)
+        Translator.load(device="cpu", threads=3)
+        assert (threads(), torch.get_num_threads()) == (3, 3)
+        with pytest.raises(InvalidOption, match="threads is 0"):
+            Translator.load(device="cpu", threads=0)
+    finally:
+        set_threads(before)

@@ -31,6 +31,8 @@ class LoadOptions:
     vocabulary_text: Mapping[str, Sequence[str]] | None = None
     """Lines in a target language, by its name, like the translations to come: their tokens are in the
     vocabulary."""
+    threads: int | None = None
+    """Threads that models of this process work in, on a CPU; as many as there are processors if left out."""
 
     def __post_init__(self) -> None:
         if self.vocabulary is None and self.vocabulary_text is not None:
@@ -44,6 +46,7 @@ class LoadKeywords(TypedDict, total=False):
     precision: str
     vocabulary: int | None
     vocabulary_text: Mapping[str, Sequence[str]] | None
+    threads: int | None
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ class Translator:
 
     @classmethod
     def _from(cls, options: LoadOptions) -> Self:
+        if options.threads is not None:
+            _work_in(options.threads)
         folder = locate(options.model)
         device = _device(options.device)
         system = load_system(folder, device, str(options.model), options.precision)
@@ -257,6 +259,16 @@ def _texts(text: object, results: list[Translation]) -> str | list[str]:
             told = TranslationWarning(f"text {number}: {warning}", warning.kind, warning.sentence)
             warnings.warn(told, stacklevel=3)
     return [result.text for result in results]
+
+
+def _work_in(count: int) -> None:
+    """Have the kernels and PyTorch work in so many threads; InvalidOption if that is no possible number."""
+    import torch
+
+    from dragoman.kernels.threads import set_threads
+
+    set_threads(count)
+    torch.set_num_threads(count)
 
 
 def _device(name: str) -> str:
