@@ -80,27 +80,6 @@ def encoder_output(given: ModelOutput | Sequence) -> MoEModelOutput:
     return MoEModelOutput(**{name: getattr(given, name, None) for name in names})
 
 
-def real_tokens(attention_mask: Tensor | None, name: str, length: int) -> Tensor | None:
-    """An attention mask [batch, `length`] of any type as booleans; ValueError if it has another shape."""
-    if attention_mask is None:
-        return None
-    if attention_mask.dim() != 2 or attention_mask.shape[1] != length:
-        raise ValueError(
-            f"{name} has the shape {list(attention_mask.shape)}; it must be [batch, {length}]: "
-            "1 for every token, those in the cache included, and 0 for padding"
-        )
-    return attention_mask.bool()
-
-
-def length_of(ids: Tensor | None, embeds: Tensor | None, prefix: str = "") -> int:
-    """The number of positions of the one input of the two that is there; ValueError unless it is one."""
-    if (ids is None) == (embeds is None):
-        raise ValueError(f"pass either {prefix}input_ids or {prefix}inputs_embeds, and not both")
-    given = ids if embeds is None else embeds
-    assert given is not None
-    return given.shape[1]
-
-
 @dataclass(frozen=True)
 class RouterLosses:
     """The auxiliary losses of a stack: each the sum over its sparse layers, without coefficient.
