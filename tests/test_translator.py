@@ -96,13 +96,13 @@ def test_sentences_that_come_and_go_are_translated_as_alone(translator, tatoeba,
     ]
     engine = Engine(system.model, rows=12 * beams)
     tickets = {}
-    while len(tickets) < len(jobs) or engine.turn():
+    while len(tickets) < len(jobs):
         for _ in range(chance.choice((0, 0, 1, 2, 9))):
             if len(tickets) < len(jobs):
                 tickets[len(tickets)] = engine.submit(jobs[len(tickets)])
         if tickets and chance.random() < 0.05:
             chance.choice(list(tickets.values())).cancel()
-        engine.turn()
+        engine.between_steps(lambda: None)  # a step or two later
     kept = [index for index, ticket in tickets.items() if not ticket.cancelled()]
     assert len(kept) > 40
     for index in kept:
@@ -118,7 +118,7 @@ def test_first_texts_come_before_the_last_are_done(translator):
     assert first.text == translator.translate("I am tired.", "en", "fr")
     assert counts[-1] < 5
     stream.close()
-    assert translator.system.engine.turn() is False
+    assert not translator.system.engine.busy
 
 
 def test_a_stream_may_be_read_while_others_are_translated(translator):
@@ -178,7 +178,7 @@ def test_live_translation_that_nobody_reads_stops(translator):
     pieces = translator.live("I would like to have a very big house. " * 20, "en", "fr", beams=1)
     next(pieces)
     pieces.close()
-    assert translator.system.engine.turn() is False
+    assert not translator.system.engine.busy
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def translate(
         list[str] | None, typer.Argument(help="Texts; without any, standard input by lines.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", "-f", help="Its language; detected if left out.")
+        str | None, typer.Option("--from", "-f", help="Its language; detected if left out, or auto.")
     ] = None,
     target: Annotated[
         str | None, typer.Option("--to", "-t", help="Default: your locale's, or English.")
@@ -132,9 +132,9 @@ def translate(
         "direct": direct,
     }
     # Before the second or so that loading takes: a misspelled language should be told at once.
-    for spelling in (source, target):
-        if spelling is not None:
-            table.find(spelling)
+    for spelling, read in ((source, table.find_source), (target, table.find)):
+        if spelling is not None and not table.is_code(spelling):  # a code may be of this model alone
+            read(spelling)
     from dragoman.translator import Translator
 
     words = None if vocabulary_text is None else _vocabulary_text(vocabulary_text, vocabulary, target)
@@ -261,12 +261,11 @@ class _Session:
             preferred = _locale_language(codes) or "eng_Latn"
             from dragoman.text.detect import detect
 
-            spoken = table.find(self.source).nllb if self.source else None
-            found = detect("\n".join(texts)[:2000], codes) if spoken is None else None
-            if found and found.sure:
-                spoken = found.code
+            given = table.find_source(self.source, self.translator.languages)
+            found = detect("\n".join(texts)[:2000], codes) if given is None else None
+            spoken = given.nllb if given else found.code if found and found.sure else None
             if spoken == preferred:
-                choices = ", ".join(sorted(table.find(c).short_code for c in codes if c != preferred)[:12])
+                choices = ", ".join(sorted(table.of_code(c).short_code for c in codes if c != preferred)[:12])
                 name = table.find(preferred).name
                 raise InvalidOption(
                     f"the text is {name} already; say what to translate it to: --to {choices}"
@@ -373,7 +372,7 @@ def list_languages(
     """List languages: codes, names, script, X-ALMA group."""
     rows = table.all_languages()
     if model is not None:
-        from dragoman.models.catalog import ModelCard, locate
+        from dragoman.checkpoints.catalog import ModelCard, locate
 
         card = ModelCard.from_folder(locate(model), 1024)
         rows = tuple(row for row in rows if row.nllb in card.languages)
@@ -392,7 +391,7 @@ def list_languages(
 @app.command("models")
 def list_models(as_json: AsJson = False) -> None:
     """List models by name, with size and licence; any NLLB folder or hub repository works too."""
-    from dragoman.models.catalog import KNOWN
+    from dragoman.checkpoints.catalog import KNOWN
 
     if as_json:
         for model in KNOWN:

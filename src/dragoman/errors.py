@@ -5,6 +5,7 @@ DragomanError
 ├── LanguageNotDetected (also ValueError) --from was left out and the text gives no clear answer
 ├── InvalidText (also ValueError)         text that can't be encoded (lone surrogates, wrong type)
 ├── InvalidOption (also ValueError)       an option out of range, or two that exclude each other
+├── Overloaded                            more work at once than is taken on
 ├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
 ├── ConfigError (also ValueError)         a config.json that describes no model we know
 └── CheckpointError (also ValueError)     a folder or file that holds no usable weights
@@ -41,6 +42,10 @@ class InvalidText(DragomanError, ValueError):
 
 class InvalidOption(DragomanError, ValueError):
     """An option out of its range, or two options that exclude each other."""
+
+
+class Overloaded(DragomanError):
+    """More work is waiting than is taken on, and it didn't grow less in time."""
 
 
 class LanguageModuleError(DragomanError, ValueError):

@@ -3,6 +3,9 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
 
 from dragoman.generation.engine import Job, Ticket
 from dragoman.generation.options import GenerationOptions
@@ -17,10 +20,18 @@ class Strand:
     """A sentence on its way, by way of the pivot language if there is one."""
 
     def __init__(
-        self, system: System, text: str, languages: Sequence[Language], options: GenerationOptions
+        self,
+        system: System,
+        text: str,
+        languages: Sequence[Language],
+        options: GenerationOptions,
+        events: "SimpleQueue[tuple[Strand, list[int]]]",
     ) -> None:
-        """languages: the one it is in, and those it is to be translated to one after the other."""
-        self._system, self._options = system, options
+        """languages: the one it is in, and those it is to be translated to one after the other.
+
+        events: is told of new tokens of a strand, none of them when it has a result.
+        """
+        self._system, self._options, self._events = system, options, events
         self._request = Request(text, *languages[:2])
         self._further = deque(languages[2:])
         self._ticket: Ticket | None = None
@@ -38,16 +49,19 @@ class Strand:
         row = system.encode([request])[0]
         cap = length_cap(len(row), min(options.max_new_tokens, system.max_new_tokens))
         job = system.job(row, request, replace(options, max_new_tokens=cap))
-        self._ticket = system.engine.submit(job, None if self._further else self._tokens.extend)
+        self._ticket = system.engine.submit(job, None if self._further else self._tell)
+        self._ticket.add_done_callback(partial(self._tell, []))
 
-    def look(self) -> None:
-        """See how far it has come; raises what went wrong."""
-        if self._ticket is None:
-            return
-        if self._ticket.done():
+    def _tell(self, tokens: list[int], _: Any = None) -> None:
+        self._events.put((self, tokens))
+
+    def look(self, tokens: list[int]) -> None:
+        """See how far it has come, with these tokens; raises what went wrong."""
+        self._tokens += tokens
+        if self._ticket is not None and not tokens:
             ranked, self._ticket = self._ticket.result(), None
             self._arrive(self._system.decode(ranked[0], self._request) if ranked else "")
-        elif self._tokens:
+        elif tokens:
             self.certain = self._system.certain(self._tokens, self._request)
 
     def _arrive(self, text: str) -> None:
@@ -69,7 +83,8 @@ def translate_live(system: System, job: TextJob, options: GenerationOptions, at_
     at_once: how many sentences are decoded side by side.
     """
     languages = [job.source, *([job.pivot] if job.pivot else []), job.target]
-    strands = [Strand(system, segment.text, languages, options) for segment in job.parts.segments]
+    events: SimpleQueue[tuple[Strand, list[int]]] = SimpleQueue()
+    strands = [Strand(system, segment.text, languages, options, events) for segment in job.parts.segments]
     todo, running = deque(strands), list[Strand]()
     try:
         for place, strand in enumerate(strands):
@@ -88,9 +103,8 @@ def translate_live(system: System, job: TextJob, options: GenerationOptions, at_
                         running.append(todo.popleft())
                         running[-1].start()
                 if not strand.is_done:
-                    system.engine.attend()
-                for each in running:
-                    each.look()
+                    moved, tokens = events.get()
+                    moved.look(tokens)
                 running = [each for each in running if not each.is_done]
     finally:
         for strand in running:
@@ -101,12 +115,14 @@ def translate_live(system: System, job: TextJob, options: GenerationOptions, at_
 
 def answer_live(system: ChatSystem, job: Job) -> Iterator[str]:
     """The answer to a question in pieces, each as soon as it is certain."""
+    events: SimpleQueue[list[int]] = SimpleQueue()
     tokens: list[int] = []
     shown = 0
-    ticket = system.engine.submit(job, tokens.extend)
+    ticket = system.engine.submit(job, events.put)
+    ticket.add_done_callback(lambda _: events.put([]))
     try:
-        while not ticket.done():
-            system.engine.attend()
+        while new := events.get():
+            tokens += new
             text = system.answer(tokens, partial=True)
             if len(text) > shown:
                 yield text[shown:]

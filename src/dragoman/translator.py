@@ -8,12 +8,12 @@ from typing import Any, overload
 
 import torch
 
+from dragoman.checkpoints.catalog import EMBEDDED, locate
 from dragoman.errors import DragomanError, InvalidOption, InvalidText, LanguageNotDetected
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
-from dragoman.languages import Language, find
+from dragoman.languages import Language, find, find_source, of_code
 from dragoman.live import answer_live, translate_live
-from dragoman.models.catalog import EMBEDDED, locate
 from dragoman.systems import Request, System, load_system
 from dragoman.systems.base import length_cap
 from dragoman.text.detect import Detection, detect_or_raise
@@ -38,7 +38,7 @@ class Translator:
 
     def __init__(self, system: System) -> None:
         self.system, self.card = system, system.card
-        self.languages: tuple[Language, ...] = tuple(find(code) for code in self.card.languages)
+        self.languages: tuple[Language, ...] = tuple(of_code(code) for code in self.card.languages)
         self._codes = frozenset(self.card.languages)
 
     @classmethod
@@ -89,7 +89,7 @@ class Translator:
         """Translate a text, or each text of a list; nothing is ever cut off.
 
         source, target: any spelling of a language ("fr", "French", "fra_Latn"); without
-        `source` each text's language is detected, without `target` it is English. options:
+        `source`, or with "auto", each text's language is detected, without `target` it is English. options:
         the fields of `GenerationOptions` (beams=4, ...) and `batch_size`. Raises the error of
         the first text that can't be translated; `stream` gives an error for each instead.
         """
@@ -181,8 +181,8 @@ class Translator:
         return answer_live(system, job)
 
     def _languages(self, source: str | None, target: str | None) -> tuple[Language | None, Language]:
-        spoken = None if source is None else find(source, self.languages)
-        return spoken, find("eng_Latn" if target is None else target, self.languages)
+        wanted = find("eng_Latn" if target is None else target, self.languages)
+        return find_source(source, self.languages), wanted
 
     def _settings(self, options: dict[str, Any]) -> GenerationOptions:
         names = GenerationOptions.__dataclass_fields__

@@ -1,19 +1,20 @@
 """X-ALMA, ALMA and ALMA-R: a Llama that is asked to translate, with a language module for each row."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from dragoman.checkpoints.catalog import CARD, ModelCard
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language, find
-from dragoman.models.catalog import CARD, ModelCard
 from dragoman.models.llama import ANY, Llama
 from dragoman.models.xalma import group_of
 from dragoman.native.llama import NativeLlama
 from dragoman.surgery.language_modules import attach_, groups
-from dragoman.surgery.loading import load_xalma
 from dragoman.systems.base import ChatSystem, Request
 from dragoman.systems.precision import AUTO, plan, prepare
 from dragoman.text.prompt_style import Style, style_of
@@ -109,10 +110,15 @@ class XalmaSystem(ChatSystem):
     def _job(self, row: list[int], group: int, options: GenerationOptions) -> Job:
         merged = self.model.model.language.merged
         if merged is None and group not in groups(self.model):
-            with self.engine.paused():
-                if group not in groups(self.model):  # another thread may have been first
-                    attach_(self.model, group)
+            self.engine.between_steps(lambda: self._attach(group))
+        # The embedding may have been filled up to a round number of rows, which are no tokens.
+        banned = range(len(self.tokenizer), self.model.config.vocab_size)
+        options = replace(options, suppress=(*options.suppress, *banned))
         return Job(row, options, group=None if merged == ANY else group)
+
+    def _attach(self, group: int) -> None:
+        if group not in groups(self.model):  # another thread may have been first
+            attach_(self.model, group)
 
     def _group(self, request: Request) -> int:
         """The module is that of the language other than English; of two such, the target's."""
@@ -137,7 +143,7 @@ class XalmaSystem(ChatSystem):
 
 
 def _is_combined(folder: Path) -> bool:
-    from dragoman.surgery.module_folders import has_weights, open_model
+    from dragoman.checkpoints.module_folders import has_weights, open_model
 
     return has_weights(folder) and open_model(folder).is_combined
 
