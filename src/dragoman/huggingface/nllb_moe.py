@@ -13,7 +13,7 @@ from dragoman.errors import ConfigError
 from dragoman.huggingface.calls import FaceGenerationMixin, cache_field, cache_of, checked
 from dragoman.huggingface.configuration import NllbMoeConfig, plain_config
 from dragoman.huggingface.inputs import seen_keys
-from dragoman.huggingface.outputs import RouterLosses, Wanted, encoder_output
+from dragoman.huggingface.outputs import RouterLosses, Wanted, encoder_output, warn_of_half_precision
 from dragoman.huggingface.stacks import NllbMoeDecoder, NllbMoeEncoder, NllbMoePreTrainedModel
 from dragoman.models.nllb import ScaledEmbedding, Trace
 
@@ -190,6 +190,7 @@ class NllbMoeForConditionalGeneration(NllbMoePreTrainedModel, FaceGenerationMixi
         logits = self.lm_head(output.last_hidden_state)
         losses: dict[str, Any] = {}
         if labels is not None:
+            warn_of_half_precision(self, self.lm_head)
             traces = (encoder_trace, decoder_trace) if wanted.router_logits else None
             losses = self._losses(logits, labels, num_items_in_batch, traces)
         others: dict[str, Any] = {

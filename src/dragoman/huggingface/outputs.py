@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedConfig
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import MoEModelOutput
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from dragoman.huggingface.moe import weights_and_choices
 from dragoman.layers.moe import Routing
 from dragoman.models.nllb import Trace
+
+logger = logging.get_logger(__name__)
 
 Output = TypeVar("Output", bound=ModelOutput)
 
@@ -107,3 +109,13 @@ class RouterLosses:
     def weighted(self, config: PreTrainedConfig) -> Tensor:
         """What they add to the training loss."""
         return config.router_aux_loss_coef * self.balance + config.router_z_loss_coef * self.z
+
+
+def warn_of_half_precision(model: PreTrainedModel, head: nn.Linear) -> None:
+    """One line, once, if a loss is about to train float16 weights: the first step makes them NaN."""
+    weight = head.weight
+    if model.training and weight.requires_grad and weight.dtype == torch.float16:
+        logger.warning_once(
+            "the weights are float16, and an optimizer's step makes such weights NaN: load the model "
+            'with dtype="float32" (or "bfloat16") and let fp16 training cast while it computes'
+        )

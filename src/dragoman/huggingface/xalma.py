@@ -19,7 +19,7 @@ from dragoman.errors import LanguageModuleError
 from dragoman.huggingface.cache import CacheAdapter, chosen_cache
 from dragoman.huggingface.calls import CACHE_NAMES, cache_field, checked
 from dragoman.huggingface.inputs import Sight, shape_of
-from dragoman.huggingface.outputs import Wanted
+from dragoman.huggingface.outputs import Wanted, warn_of_half_precision
 from dragoman.huggingface.xalma_configuration import XALMAConfig, plain_llama_config
 from dragoman.huggingface.xalma_generation import XALMAGenerationMixin
 from dragoman.layers.llama import Pass
@@ -240,6 +240,7 @@ class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
         logits = self.lm_head(output.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
+            warn_of_half_precision(self, self.lm_head)
             loss = self.loss_function(
                 logits, labels, vocab_size=self.config.vocab_size, num_items_in_batch=num_items_in_batch
             )
