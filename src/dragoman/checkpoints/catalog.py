@@ -1,9 +1,11 @@
 """Which models there are, and where a name or folder leads."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from dragoman.checkpoints.weight_files import find_shards
 from dragoman.errors import CheckpointError, ConfigError
@@ -60,6 +62,8 @@ class ModelCard:
     pivot: str | None = None
     """Between two other languages it translates by way of this one."""
     licence: str = ""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """Options of generation, by the names of `GenerationOptions`, that hold where a caller says nothing."""
 
     @classmethod
     def from_folder(cls, folder: Path, max_positions: int) -> "ModelCard":
@@ -80,6 +84,7 @@ class ModelCard:
             int(card.max_source_tokens),
             card.pivot,
             card.licence,
+            dict(card.generation),
         )
 
 

@@ -20,6 +20,7 @@ from dragoman.translation.options import (
     LoadKeywords,
     LoadOptions,
     TranslateKeywords,
+    card_defaults,
     names,
     refuse_unknown,
     translation_options,
@@ -45,6 +46,7 @@ class Translator:
         """loaded: how `system` was loaded, which is what a pickle of the translator holds."""
         self.system, self.card = system, system.card
         self.languages: tuple[Language, ...] = tuple(of_code(code) for code in self.card.languages)
+        self._defaults = card_defaults(self.card)
         self._alphabet = Alphabet(system.tokenizer)
         self._loaded = loaded
 
@@ -195,7 +197,7 @@ class Translator:
         listens: bool = False,
     ) -> Run:
         """What translates the texts of one call; raises what is wrong with its options."""
-        text, generation = translation_options(source, target, given, {})
+        text, generation = translation_options(source, target, given, self._defaults)
         preparing = Preparing(self.system, self.languages, text)
         pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens)
         return Run(preparing, pipeline, self._alphabet)
