@@ -16,15 +16,15 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROWS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "errors memory",
+        "errors",
+        "limits files lines",
         "languages data",
         "kernels layers",
         "models text",
+        "checkpoints",
         "surgery native generation training evaluation",
         "systems",
-        "translations",
-        "live",
-        "translator streams documents huggingface",
+        "translation streams documents huggingface",
         "server cli_modules",
         "cli",
         "__main__",
@@ -33,7 +33,18 @@ ROWS: tuple[frozenset[str], ...] = tuple(
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 # Heavy libraries, and the only places that may import them.
 TRANSFORMERS = {"transformers", "peft", "accelerate"}
-WITHOUT_TORCH = {"errors", "memory", "languages", "data", "text", "evaluation", "streams", "cli"}
+WITHOUT_TORCH = {
+    "errors",
+    "files",
+    "lines",
+    "limits",
+    "languages",
+    "data",
+    "text",
+    "evaluation",
+    "streams",
+    "cli",
+}
 
 
 def imports_of(path: Path) -> set[str]:

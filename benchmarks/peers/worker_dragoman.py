@@ -7,15 +7,15 @@ from typing import Any
 import torch
 
 from benchmarks.peers.protocol import serve, timed
+from dragoman.checkpoints.llama import load_xalma
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import Hypothesis, complete, generate
-from dragoman.models.checkpoint import load_nllb
 from dragoman.models.config import read_config
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
 from dragoman.native.llama import NativeLlama
 from dragoman.native.nllb import NativeNllb
-from dragoman.surgery.loading import load_xalma
 from dragoman.surgery.packing import pack_
 from dragoman.text.tokenizers import NllbTokenizer
 
@@ -62,9 +62,9 @@ class Given:
 
 def load_translator(folder: Path, precision: str) -> Any:
     """What a user of the library has, for texts."""
-    from dragoman.translator import Translator  # the rest of the product, which ids don't need
+    from dragoman.translation.translator import Translator  # the rest of the product, which ids don't need
 
-    return Translator.load(folder, "cpu", precision)
+    return Translator.load(folder, device="cpu", precision=precision)
 
 
 class Dragoman:

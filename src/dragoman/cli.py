@@ -15,10 +15,11 @@ import dragoman
 from dragoman import cli_modules
 from dragoman import languages as table
 from dragoman.errors import DragomanError, InvalidOption, InvalidText
-from dragoman.streams import available_lines, decode_line, output_file
+from dragoman.files import OutputFile, StandardOutput
+from dragoman.streams import available_lines, decode_line
 
 if TYPE_CHECKING:
-    from dragoman.translator import Translation, Translator
+    from dragoman.translation.translator import Translation, Translator
 
 app = typer.Typer(
     add_completion=False,
@@ -71,7 +72,7 @@ def translate(
         list[str] | None, typer.Argument(help="Texts; without any, standard input by lines.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", "-f", help="Its language; detected if left out.")
+        str | None, typer.Option("--from", "-f", help="Its language; detected if left out, or auto.")
     ] = None,
     target: Annotated[
         str | None, typer.Option("--to", "-t", help="Default: your locale's, or English.")
@@ -131,21 +132,22 @@ def translate(
         "direct": direct,
     }
     # Before the second or so that loading takes: a misspelled language should be told at once.
-    for spelling in (source, target):
-        if spelling is not None:
-            table.find(spelling)
-    from dragoman.translator import Translator
+    for spelling, read in ((source, table.find_source), (target, table.find)):
+        if spelling is not None and not table.is_code(spelling):  # a code may be of this model alone
+            read(spelling)
+    from dragoman.translation.translator import Translator
 
     words = None if vocabulary_text is None else _vocabulary_text(vocabulary_text, vocabulary, target)
-    translator = Translator.load(model, device, precision, vocabulary, words)
+    translator = Translator.load(
+        model, device=device, precision=precision, vocabulary=vocabulary, vocabulary_text=words
+    )
     _say_precision(precision, translator)
     session = _Session(translator, source, target, as_json, options)
     with contextlib.ExitStack() as stack:
-        sink = stack.enter_context(output_file(output)) if output else sys.stdout.buffer
+        sink = stack.enter_context(OutputFile(output)) if output else StandardOutput()
         # A bar between printed lines would garble both.
         measured = input_file if output or not sys.stdout.isatty() else None
         session.run(_chunks(text, input_file, stack), sink, measured)
-        sink.flush()
     session.close()
 
 
@@ -161,11 +163,11 @@ def ask(
 ) -> None:
     """Ask a chat-tuned model (X-ALMA) an open question."""
     table.find(lang)
-    from dragoman.translator import Translator
+    from dragoman.translation.translator import Translator
 
-    translator = Translator.load(model, device, precision)
+    translator = Translator.load(model, device=device, precision=precision)
     _say_precision(precision, translator)
-    options = {"beams": beams, "max_new_tokens": max_new_tokens}
+    options: dict[str, Any] = {"beams": beams, "max_new_tokens": max_new_tokens}
     if sys.stdout.isatty():
         for piece in translator.ask_live(question, lang, **options):
             print(piece, end="", flush=True)
@@ -224,7 +226,12 @@ class _Session:
         self.pivot: str | None = None
         self.lines = self.failed = 0
 
-    def run(self, chunks: Iterator[list[str | InvalidText]], sink: BinaryIO, measured: Path | None) -> None:
+    def run(
+        self,
+        chunks: Iterator[list[str | InvalidText]],
+        sink: OutputFile | StandardOutput,
+        measured: Path | None,
+    ) -> None:
         """Translate all chunks into `sink`, with a progress bar over the lines of `measured`."""
         with _progress(measured) as advance:
             for chunk in chunks:
@@ -242,7 +249,6 @@ class _Session:
                 for text in chunk:
                     result = next(stream) if isinstance(text, str) else text
                     self._write(text, result, sink)
-                sink.flush()
                 advance(self.lines, 0)
 
     def _advance(
@@ -257,11 +263,11 @@ class _Session:
             preferred = _locale_language(codes) or "eng_Latn"
             from dragoman.text.detect import detect
 
-            spoken = table.find(self.source).nllb if self.source else None
-            if spoken is None and texts and (found := detect("\n".join(texts)[:2000], codes)):
-                spoken = found.code
+            given = table.find_source(self.source, self.translator.languages)
+            found = detect("\n".join(texts)[:2000], codes) if given is None else None
+            spoken = given.nllb if given else found.code if found and found.sure else None
             if spoken == preferred:
-                choices = ", ".join(sorted(table.find(c).short_code for c in codes if c != preferred)[:12])
+                choices = ", ".join(sorted(table.of_code(c).short_code for c in codes if c != preferred)[:12])
                 name = table.find(preferred).name
                 raise InvalidOption(
                     f"the text is {name} already; say what to translate it to: --to {choices}"
@@ -269,7 +275,9 @@ class _Session:
             self.target = preferred
         return self.target
 
-    def _write(self, text: object, result: "Translation | InvalidText", sink: BinaryIO) -> None:
+    def _write(
+        self, text: object, result: "Translation | InvalidText", sink: OutputFile | StandardOutput
+    ) -> None:
         self.lines += 1
         error = result if isinstance(result, InvalidText) else result.error
         if error is not None:
@@ -328,7 +336,10 @@ def _as_dict(text: str, result: "Translation") -> dict[str, Any]:
             }
             for sentence in result.sentences
         ],
-        "warnings": result.warnings,
+        "warnings": [
+            {"kind": warning.kind, "sentence": warning.sentence, "message": str(warning)}
+            for warning in result.warnings
+        ],
     }
 
 
@@ -366,7 +377,7 @@ def list_languages(
     """List languages: codes, names, script, X-ALMA group."""
     rows = table.all_languages()
     if model is not None:
-        from dragoman.models.catalog import ModelCard, locate
+        from dragoman.checkpoints.catalog import ModelCard, locate
 
         card = ModelCard.from_folder(locate(model), 1024)
         rows = tuple(row for row in rows if row.nllb in card.languages)
@@ -385,7 +396,7 @@ def list_languages(
 @app.command("models")
 def list_models(as_json: AsJson = False) -> None:
     """List models by name, with size and licence; any NLLB folder or hub repository works too."""
-    from dragoman.models.catalog import KNOWN
+    from dragoman.checkpoints.catalog import KNOWN
 
     if as_json:
         for model in KNOWN:

@@ -1,12 +1,8 @@
 """Lines in and out of files and pipes."""
 
-import contextlib
-import os
 import queue
-import stat
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from dragoman.errors import InvalidText
@@ -56,23 +52,3 @@ def available_lines(stream: BinaryIO, most: int) -> Iterator[list[bytes]]:
             raise item
         if item is None:
             return
-
-
-@contextlib.contextmanager
-def output_file(path: Path) -> Iterator[BinaryIO]:
-    """A file for output that takes its name when it is complete.
-
-    Until then it is called `PATH.part`, which stays behind with what was done if
-    something fails. A device or pipe is written to directly.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.stat().st_mode):
-            with open(path, "wb") as device:
-                yield device
-            return
-    partial = path.with_name(path.name + ".part")
-    with open(partial, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

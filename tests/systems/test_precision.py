@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from dragoman.checkpoints.catalog import EMBEDDED, locate
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.errors import InvalidOption
 from dragoman.kernels.library import kernels
-from dragoman.models.catalog import EMBEDDED, locate
-from dragoman.models.checkpoint import load_nllb
 from dragoman.native.nllb import NativeNllb
 from dragoman.surgery.packing import precision_of
 from dragoman.systems import precision
 from dragoman.systems.nllb import NllbSystem
 from dragoman.systems.precision import fitting, plan, prepare
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 

@@ -2,22 +2,26 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 import sentencepiece
 import torch
+from safetensors.torch import load_file
 
+from dragoman.checkpoints.module_files import extract_base, extract_module, merge
+from dragoman.checkpoints.module_folders import Reader
+from dragoman.checkpoints.weight_files import write_shards
 from dragoman.errors import InvalidOption, LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
-from dragoman.models.weight_files import write_shards
-from dragoman.surgery.language_modules import attach_, groups
-from dragoman.surgery.module_files import extract_base, extract_module, merge
+from dragoman.surgery.language_modules import groups
+from dragoman.surgery.module_reading import read_module
 from dragoman.systems import Request, load_system
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -68,6 +72,7 @@ def xalma(combined) -> Translator:
 OPTIONS = {"max_new_tokens": 10, "beams": 2}
 
 
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
 def test_speaks_fifty_languages_and_reads_modules_when_needed(xalma):
     assert len(xalma.languages) == 50
     assert groups(xalma.system.model) == ()
@@ -75,6 +80,37 @@ def test_speaks_fifty_languages_and_reads_modules_when_needed(xalma):
     assert groups(xalma.system.model) == (6,)
     xalma.translate("Guten Tag.", "de", "en", **OPTIONS)
     assert groups(xalma.system.model) == (1, 6)
+
+
+def test_others_make_steps_while_a_module_is_read(xalma, monkeypatch):
+    engine = xalma.system.engine
+    reading, go_on = threading.Event(), threading.Event()
+
+    class SlowReader(Reader):
+        def __call__(self, place):
+            reading.set()
+            assert go_on.wait(60)
+            return super().__call__(place)
+
+    expected = xalma.translate("Guten Tag.", "de", "en", **OPTIONS)
+    monkeypatch.setattr("dragoman.surgery.module_reading.Reader", SlowReader)
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(xalma.translate("Good day.", "en", "ru", **OPTIONS)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    assert reading.wait(60)
+    # All the while the other's module is being read:
+    assert xalma.translate("Guten Tag.", "de", "en", **OPTIONS) == expected
+    assert engine.between_steps(lambda: groups(xalma.system.model)) == (1,)
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 2
+    assert found[0] == found[1]
+    assert len(groups(xalma.system.model)) == 2
 
 
 def test_batch_mixes_groups_without_changing_results(xalma):
@@ -131,6 +167,7 @@ def test_questions_need_a_chat_model(xalma, translator):
         translator.ask("Wie geht es dir?", "de")
 
 
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
 @pytest.mark.parametrize("beams", [1, 3])
 def test_pieces_of_a_live_translation_are_the_translation(xalma, beams):
     options = {"max_new_tokens": 24, "beams": beams}
@@ -160,16 +197,31 @@ def test_live_question_to_a_model_that_only_translates_is_an_error_at_once(xalma
 
 
 def test_a_module_that_is_missing_fails_its_own_texts(xalma, monkeypatch):
-    from dragoman.systems import xalma as module
-
     def refuse(model, group):
         if group == 6:
             raise LanguageModuleError("group 6 is not in the checkpoint")
-        attach_(model, group)
+        return read_module(model, group)
 
-    monkeypatch.setattr(module, "attach_", refuse)
+    monkeypatch.setattr("dragoman.systems.modules.read_module", refuse)
     batch = [Request("Good night.", find("en"), find(code)) for code in ("de", "zh", "ru")]
     found = dict(xalma.system.run(xalma.system.encode(batch), batch, GenerationOptions(**OPTIONS)))
     assert [isinstance(found[i], LanguageModuleError) for i in range(3)] == [False, True, False]
     result = next(xalma.stream(["Good night."], "en", "zh", **OPTIONS))
     assert isinstance(result.error, LanguageModuleError)
+
+
+def test_rows_beyond_the_tokenizer_are_never_generated(combined, tmp_path):
+    """As an embedding has that was filled up to a round number, even if one of them scores best."""
+    for path in combined.iterdir():
+        shutil.copy(path, tmp_path)
+    config = json.loads((combined / "config.json").read_text()) | {"vocab_size": 960}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tensors = load_file(combined / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        filling = 50 * tensors[name].mean(0, keepdim=True).repeat(60, 1)
+        tensors[name] = torch.cat([tensors[name], filling])
+    write_shards(tmp_path, tensors, None, 10**9)
+    translator = Translator.load(tmp_path, device="cpu")
+    (result,) = translator.stream(["Hello."], "en", "de", beams=2, max_new_tokens=8)
+    assert result.error is None
+    assert result.sentences[0].candidates[0].tokens

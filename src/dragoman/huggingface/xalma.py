@@ -14,19 +14,18 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.utils import logging
 
 from dragoman.errors import LanguageModuleError
-from dragoman.huggingface.cache import CacheAdapter
-from dragoman.huggingface.outputs import Wanted, length_of, real_tokens
+from dragoman.huggingface.cache import CacheAdapter, chosen_cache
+from dragoman.huggingface.calls import CACHE_NAMES, cache_field, checked
+from dragoman.huggingface.inputs import Sight, shape_of
+from dragoman.huggingface.outputs import Wanted, warn_of_half_precision
 from dragoman.huggingface.xalma_configuration import XALMAConfig, plain_llama_config
 from dragoman.huggingface.xalma_generation import XALMAGenerationMixin
 from dragoman.layers.llama import Pass
-from dragoman.models.llama import LlamaLayer, LlamaStack
-from dragoman.models.xalma import row_groups
+from dragoman.models.llama import LlamaLayer, LlamaStack, recomputes
+from dragoman.models.xalma import check_rows, group_of
 from dragoman.surgery.language_modules import stack_of
-
-logger = logging.get_logger(__name__)
 
 Lang = str | Sequence[str] | None
 """The language other than English: one for all rows, or one for each."""
@@ -48,6 +47,18 @@ def _moved(step: Pass, device: torch.device) -> Pass:
     return replace(step, rotation=(cos, sin), mask=mask, routes=routes)
 
 
+# Looking a language up is no part of a compiled graph.
+_group_of = torch.compiler.assume_constant_result(group_of)
+
+
+def _groups(lang: Lang, rows: int) -> list[int]:
+    """The group of each row, as `row_groups` finds it."""
+    if lang is None or isinstance(lang, str):
+        return [_group_of(lang)] * rows
+    check_rows(lang, rows)
+    return [_group_of(each) for each in lang]
+
+
 class XALMAPreTrainedModel(PreTrainedModel):
     """What all of them share."""
 
@@ -56,7 +67,8 @@ class XALMAPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["XALMADecoderLayer"]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    accepts_loss_kwargs = True  # Trainer asks before it passes num_items_in_batch
+    _skip_keys_device_placement = [*CACHE_NAMES]  # noqa: RUF012
 
     def __init__(self, config: XALMAConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -118,6 +130,7 @@ class XALMAModel(XALMAPreTrainedModel):
                 module.starts_at_zero = True
         self.post_init()
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -130,54 +143,50 @@ class XALMAModel(XALMAPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         lang: Lang = None,
-        **kwargs: Any,
     ) -> BaseModelOutputWithPast | tuple:
         """input_ids: [batch, time], the positions that come after those in `past_key_values`.
 
-        attention_mask: [batch, past + time], 1 for tokens, 0 for padding on either side. lang: the
-        language other than English, one for all rows or one for each. Without position_ids the
-        positions are counted, padding left out. Raises UnknownLanguage, with the choices, if
+        attention_mask: [batch, past + time], 1 for tokens, 0 for padding on either side, or
+        [batch, 1, time, past + time], as `Sight` takes it. lang: the language other than English,
+        one for all rows or one for each. Without position_ids the positions are counted, padding
+        left out. Raises UnknownLanguage, with the choices, if
         lang has no module or is missing; LanguageModuleError if its module is not loaded.
         """
         wanted = Wanted.of(self.config, output_attentions, output_hidden_states, False, return_dict)
         trace = wanted.new_trace()
-        time = length_of(input_ids, inputs_embeds)
-        rows = len(input_ids if inputs_embeds is None else inputs_embeds)  # type: ignore[arg-type]
-        groups = row_groups(lang, rows)
+        rows, time = shape_of(input_ids, inputs_embeds)
+        groups = _groups(lang, rows)
         past_key_values = self._cache(past_key_values, use_cache)
         cache = None if past_key_values is None else CacheAdapter(past_key_values)
         past = 0 if cache is None else cache.length
-        keep = real_tokens(attention_mask, "attention_mask", past + time)
+        sight = Sight.of(attention_mask, "attention_mask", rows, time, past + time, self.dtype)
         hidden = LlamaStack.forward(
             self,  # type: ignore[arg-type]
             input_ids,
-            keep,
+            sight.keep,
             groups,
             position_ids,
             cache,
             trace,
             inputs_embeds,
+            sight.mask,
         )
         output = BaseModelOutputWithPast(
             last_hidden_state=hidden,
-            past_key_values=past_key_values,
             hidden_states=wanted.hidden(trace),
             attentions=wanted.own_attention(trace),
+            **cache_field(past_key_values),
         )
         return wanted.form(output)
 
     def _cache(self, given: Cache | None, wanted: bool | None) -> Cache | None:
-        """The cache to use: the given one, or a new one if it is wanted."""
-        if self.training and self.gradient_checkpointing:
-            if given is not None or wanted:
-                # Layers that run twice would enter their keys twice.
-                logger.warning_once("there is no cache while gradients are checkpointed; none is used")
-            return None
-        if given is not None:
-            return given
-        if wanted is None:
-            wanted = self.config.use_cache and not self.training
-        return DynamicCache() if wanted else None
+        return chosen_cache(
+            given,
+            wanted,
+            default=self.config.use_cache and not self.training,
+            recomputes=recomputes(self),  # type: ignore[arg-type]
+            make=DynamicCache,
+        )
 
 
 class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
@@ -191,6 +200,7 @@ class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -205,7 +215,7 @@ class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
         return_dict: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         lang: Lang = None,
-        **kwargs: Any,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> CausalLMOutputWithPast | tuple:
         """Logits [batch, time, vocabulary]; with `labels` [batch, time] the loss as well.
 
@@ -230,7 +240,10 @@ class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
         logits = self.lm_head(output.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
+            warn_of_half_precision(self, self.lm_head)
+            loss = self.loss_function(
+                logits, labels, vocab_size=self.config.vocab_size, num_items_in_batch=num_items_in_batch
+            )
         others: dict[str, Any] = {
             name: value for name, value in output.items() if name != "last_hidden_state"
         }

@@ -12,6 +12,8 @@ from transformers.modeling_outputs import (
 )
 
 from dragoman.errors import ConfigError
+from dragoman.huggingface.calls import cache_field, cache_of, checked
+from dragoman.huggingface.inputs import seen_keys
 from dragoman.huggingface.xalma import Lang, XALMAModel, XALMAPreTrainedModel
 from dragoman.huggingface.xalma_configuration import XALMAConfig
 
@@ -26,6 +28,7 @@ class XALMAForSequenceClassification(XALMAPreTrainedModel):
         self.score = nn.Linear(config.hidden_size, self.num_labels, bias=False)
         self.post_init()
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -39,7 +42,7 @@ class XALMAForSequenceClassification(XALMAPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         lang: Lang = None,
-        **kwargs: Any,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> SequenceClassifierOutputWithPast | tuple:
         """Logits [batch, labels]. labels: [batch], or [batch, labels] for numbers or several at once.
 
@@ -59,18 +62,22 @@ class XALMAForSequenceClassification(XALMAPreTrainedModel):
         )
         states = output.last_hidden_state
         last = self._last_tokens(states, input_ids, attention_mask)
-        logits = self.score(states[torch.arange(len(states), device=states.device), last])
+        logits = self.score(states[torch.arange(states.shape[0], device=states.device), last])
         loss = None
         if labels is not None:
             loss = self.loss_function(
-                logits=logits, labels=labels, pooled_logits=logits, config=self.config, **kwargs
+                logits=logits,
+                labels=labels,
+                pooled_logits=logits,
+                config=self.config,
+                num_items_in_batch=num_items_in_batch,
             )
         found = SequenceClassifierOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=output.past_key_values,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
+            **cache_field(cache_of(output)),
         )
         return found if _as_dict(self.config, return_dict) else found.to_tuple()
 
@@ -79,7 +86,7 @@ class XALMAForSequenceClassification(XALMAPreTrainedModel):
         rows, time = states.shape[:2]
         padding = self.config.pad_token_id
         if mask is not None:
-            real = mask[:, -time:].bool()
+            real = (seen_keys(mask).expand(rows, -1) if mask.dim() == 4 else mask.bool())[:, -time:]
         elif ids is not None and padding is not None:
             real = ids != padding
         elif rows == 1 or ids is None:
@@ -106,6 +113,7 @@ class XALMAForTokenClassification(XALMAPreTrainedModel):
         self.score = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -119,7 +127,7 @@ class XALMAForTokenClassification(XALMAPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         lang: Lang = None,
-        **kwargs: Any,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> TokenClassifierOutput | tuple:
         """Logits [batch, time, labels]. labels: [batch, time], -100 where there is none."""
         output = self.model(
@@ -137,7 +145,7 @@ class XALMAForTokenClassification(XALMAPreTrainedModel):
         logits = self.score(self.dropout(output.last_hidden_state))
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, self.config, **kwargs)
+            loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
         found = TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=output.hidden_states, attentions=output.attentions
         )
@@ -161,6 +169,7 @@ class XALMAForQuestionAnswering(XALMAPreTrainedModel):
         names = {r"^model\.": "transformer.", **(kwargs.pop("key_mapping", None) or {})}
         return super().from_pretrained(*args, key_mapping=names, **kwargs)
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -174,7 +183,7 @@ class XALMAForQuestionAnswering(XALMAPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         lang: Lang = None,
-        **kwargs: Any,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> QuestionAnsweringModelOutput | tuple:
         """Start and end logits, [batch, time] each. start_positions, end_positions: [batch].
 
@@ -194,7 +203,9 @@ class XALMAForQuestionAnswering(XALMAPreTrainedModel):
         start, end = (part.contiguous() for part in self.qa_outputs(output.last_hidden_state).unbind(-1))
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = self.loss_function(start, end, start_positions, end_positions, **kwargs)
+            loss = self.loss_function(
+                start, end, start_positions, end_positions, num_items_in_batch=num_items_in_batch
+            )
         found = QuestionAnsweringModelOutput(
             loss=loss,
             start_logits=start,

@@ -10,22 +10,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from dragoman.errors import InvalidOption
+from dragoman.kernels.arrays import Array, address, address_or_none
 from dragoman.kernels.build import BUILDS, LIBRARY, SOURCES, fingerprint
-from dragoman.kernels.structs import SHARED, Batch, Head, Linear, Stack
+from dragoman.kernels.structs import GROUP, PANEL, RECORD, SHARED, Batch, Head, Linear, Stack
+from dragoman.kernels.threads import set_threads, threads
 
+__all__ = ["Kernels", "available", "forced", "kernels", "set_threads", "threads"]
 SWITCH = "DRAGOMAN_KERNELS"
 """Environment variable: one of BUILDS to force that build, or `torch` for none."""
-RUNTIMES = ("libgomp", "libiomp5", "libomp")
-"""How the files of OpenMP runtimes begin."""
 
 
 class Kernels:
     """One build of the kernels. Calls from several threads at once are safe: each has its own context.
 
-    isa: which of BUILDS; parallel: whether it uses several threads.
+    The first has the process's pool of threads; those beside it run in their own thread alone.
+    isa: which of BUILDS; parallel: whether it can use several threads.
     """
 
     def __init__(self, library: ctypes.CDLL, isa: str) -> None:
@@ -64,6 +66,7 @@ class Kernels:
             c_int,
             c_void_p,
         )
+        self._measure = _function(library, f"measure_{isa}", c_int, c_void_p, POINTER(Head), c_void_p)
         self._top = _function(
             library,
             f"top_{isa}",
@@ -77,31 +80,100 @@ class Kernels:
             *[c_void_p] * 6,
         )
 
-    def pack_nibbles(self, rows: int, panels: int, inputs: int, out: int) -> None:
-        """4-bit records of float rows [panels * 64, inputs]; rows, out: addresses."""
-        self._call(self._pack_nibbles, rows, panels, inputs, out)
+    def pack_nibbles(self, rows: Array, out: Array) -> None:
+        """4-bit records of float rows [panels * 64, inputs], into out [panels, bytes of a panel]."""
+        panels, (_, inputs) = len(out), rows.shape
+        self._call(
+            self._pack_nibbles,
+            address("rows", rows, np.float32, panels * PANEL, inputs),
+            panels,
+            inputs,
+            address("records", out, np.uint8, panels, inputs // GROUP * RECORD),
+        )
 
     def forward(self, stack: Stack, batch: Batch) -> None:
         """Run all layers of `stack` over `batch`, whose rows change in place."""
         _check(self._call(self._forward, stack, batch))
 
-    def linear(self, layers: Any, count: int, x: int, rows: int, out: int, ld: int, offset: int) -> None:
-        """`count` linear layers on the same rows; results `offset` floats apart. x, out: addresses."""
-        _check(self._call(self._linear, layers, count, x, rows, out, ld, offset))
+    def linear(self, layers: Any, x: Array, out: Array) -> None:
+        """Linear layers of one size on the same rows: x [rows, inputs] -> out [layers, rows, outputs]."""
+        count, rows = len(layers), len(x)
+        inputs, outputs = layers[0].inputs, layers[0].outputs
+        assert all((each.inputs, each.outputs) == (inputs, outputs) for each in layers)
+        _check(
+            self._call(
+                self._linear,
+                layers,
+                count,
+                address("x", x, np.float32, rows, inputs),
+                rows,
+                address("out", out, np.float32, count, rows, outputs),
+                outputs,
+                rows * outputs,
+            )
+        )
 
-    def exact(
-        self, head: Any, x: int, rows: int, tokens: int | None, count: int, apart: bool, out: int
+    def exact(self, head: Head, x: Array, tokens: Array | None, out: Array) -> None:
+        """Exact scores out [rows, count] of x [rows, hidden].
+
+        tokens: [count], all rows' the same, or each row's own [rows, count]; None: 0, 1, ...
+        """
+        rows, count = out.shape
+        apart = tokens is not None and tokens.ndim == 2
+        self._call(
+            self._exact,
+            head,
+            address("x", x, np.float32, rows, head.w.inputs),
+            rows,
+            address_or_none("tokens", tokens, np.int32, *((rows, count) if apart else (count,))),
+            count,
+            int(apart),
+            address("out", out, np.float32, rows, count),
+        )
+
+    def measure(self, head: Head) -> tuple[float, float]:
+        """The largest distance of a packed row to the exact one, and the longest exact row."""
+        found = np.zeros(2, np.float32)
+        _check(self._call(self._measure, head, address("found", found, np.float32, 2)))
+        return float(found[0]), float(found[1])
+
+    def top(
+        self,
+        head: Head,
+        x: Array,
+        screen: int,
+        banned: Array | None,
+        extra: tuple[Array, Array] | None,
+        found: tuple[Array, Array, Array],
     ) -> None:
-        """Exact scores of tokens, all rows' or (apart) each row's own; see csrc/native.c."""
-        self._call(self._exact, head, x, rows, tokens, count, int(apart), out)
+        """The best tokens of each row of x [rows, hidden].
 
-    def top(self, head: Any, x: int, rows: int, keep: int, screen: int, *addresses: int | None) -> None:
-        """The best tokens of each row; see csrc/native.c, also for the addresses."""
-        _check(self._call(self._top, head, x, rows, keep, screen, *addresses))
+        screen: how many candidates are scored exactly; banned: bits; extra: tokens of all rows, and
+        where each row's begin [rows + 1]; found: scores and tokens [rows, count] to fill in, best first,
+        and the spread [rows, 2]. csrc/native.c says more.
+        """
+        scores, tokens, spread = found
+        rows, keep = scores.shape
+        more, starts = extra or (None, None)
+        code = self._call(
+            self._top,
+            head,
+            address("x", x, np.float32, rows, head.w.inputs),
+            rows,
+            keep,
+            screen,
+            None if banned is None else address("banned", banned, np.uint8, len(banned)),
+            None if more is None else address("extra", more, np.int32, len(more)),
+            address_or_none("starts", starts, np.int32, rows + 1),
+            address("scores", scores, np.float32, rows, keep),
+            address("tokens", tokens, np.int32, rows, keep),
+            address("spread", spread, np.float32, rows, 2),
+        )
+        _check(code)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """function(context, *arguments), with a context that no other call is using."""
-        context = self._check_out(torch.get_num_threads())
+        context = self._check_out(threads())
         try:
             return function(context.address, *arguments)
         finally:
@@ -165,11 +237,6 @@ def available() -> list[str]:
 def _load(path: Path) -> ctypes.CDLL | None:
     if not path.exists():
         return None
-    for runtime in _runtimes():
-        with suppress(OSError):
-            # For all to see: the kernels' calls of OpenMP resolve to it, and both share its threads.
-            ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
-            break
     try:
         library = ctypes.CDLL(str(path))
         if _matches(library):
@@ -183,20 +250,6 @@ def _load(path: Path) -> ctypes.CDLL | None:
         stacklevel=3,
     )
     return None
-
-
-def _runtimes() -> list[str]:
-    """Where PyTorch's OpenMP runtime may be, likeliest first, and at last the system's."""
-    folder = Path(torch.__file__).parent
-    bundled = [*folder.glob("lib/*"), *folder.parent.glob("torch.libs/*")]
-    loaded: list[Path] = []
-    with suppress(OSError):
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-        mapped = sorted({Path(line[line.index("/") :]) for line in lines if "/" in line})
-        # What lies in another package's .libs is for that package, and has threads of its own.
-        loaded = [path for path in mapped if path.parent.suffix != ".libs"]
-    found = [str(path) for path in (*bundled, *loaded) if path.name.startswith(RUNTIMES)]
-    return [*found, "libgomp.so.1"]
 
 
 def _matches(library: ctypes.CDLL) -> bool:

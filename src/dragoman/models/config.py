@@ -1,6 +1,5 @@
 """The shape of a model, read from the `config.json` of its checkpoint."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from dragoman.errors import ConfigError
+from dragoman.files import read_json
 from dragoman.layers.moe import ACTIVATIONS, MoeOptions, SecondExpertPolicy
 
 DENSE, MOE = "m2m_100", "nllb-moe"
@@ -167,16 +167,10 @@ _SHARES = (
 
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The fields of `config.json` in `folder`; ConfigError if there is none or it is not JSON."""
-    path = Path(folder) / "config.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(Path(folder) / "config.json", ConfigError)
     except FileNotFoundError:
         raise ConfigError(f"{folder} is no model: it has no config.json") from None
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{path} can't be read: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__}, not an object")
-    return data
 
 
 def is_sparse_layer(index: int, step: int) -> bool:

@@ -4,18 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dragoman.checkpoints.catalog import ModelCard
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
-from dragoman.models.catalog import ModelCard
-from dragoman.models.checkpoint import load_nllb
 from dragoman.models.nllb import Nllb
 from dragoman.native.nllb import NativeNllb
 from dragoman.systems.base import Request, System
 from dragoman.systems.precision import AUTO, plan, prepare
 from dragoman.systems.vocabulary import TargetVocabulary
+from dragoman.text.lengths import growth
 from dragoman.text.tokenizers import NllbTokenizer
 
 
@@ -42,13 +43,15 @@ class NllbSystem(System):
         chosen = plan(precision, device)
         model = load_nllb(folder, dtype=chosen.dtype, device=device)
         tokenizer = NllbTokenizer.from_folder(folder)
-        rows, embedded = tokenizer.layout.rows, model.config.vocab_size
-        if rows > embedded:
+        layout, rows = tokenizer.layout, model.config.vocab_size
+        if layout.needed > rows:
             raise CheckpointError(
-                f"{folder}: its tokenizer has {rows} rows and the model's embedding only {embedded}; "
-                "take both from one release"
+                f"{folder}: its tokenizer has {layout.tokens} tokens and the model's embedding only {rows} "
+                "rows; take both from one release, or make room with resize_token_embeddings(len(tokenizer))"
             )
         card = ModelCard.from_folder(folder, model.config.max_position_embeddings)
+        spoken = dict.fromkeys((*card.languages, *layout.taught))
+        card = replace(card, languages=tuple(spoken))
         runner, precision = prepare(model, chosen)
         return cls(model, tokenizer, card, runner, precision)
 
@@ -57,10 +60,14 @@ class NllbSystem(System):
             raise InvalidOption(
                 "a target-language vocabulary needs the native kernels and a model on the CPU; leave it out"
             )
-        with self.engine.paused():
+        heads, vocabulary = self.runner.heads, TargetVocabulary(self.tokenizer, size, texts)
+
+        def change() -> None:
             if self.engine.busy:
                 raise InvalidOption("translations are under way; change the vocabulary when they are done")
-            self.runner.heads.restrict(TargetVocabulary(self.tokenizer, size, texts))
+            heads.restrict(vocabulary)
+
+        self.engine.between_steps(change)
 
     @property
     def max_new_tokens(self) -> int:
@@ -72,13 +79,17 @@ class NllbSystem(System):
     def measure(self, text: str) -> int:
         return len(self.tokenizer.encode_pieces([text])[0])
 
+    def growth(self, source: Language, target: Language) -> float:
+        return growth(self.tokenizer, source, target)
+
     def encode(self, requests: list[Request]) -> list[list[int]]:
         texts = [request.text for request in requests]
         return self.tokenizer.encode_batch(texts, [request.source.nllb for request in requests])
 
     def job(self, row: list[int], request: Request, options: GenerationOptions) -> Job:
-        # The data tags above the languages are tokens of the model, but never of a text.
-        options = replace(options, suppress=(*options.suppress, *self.tokenizer.never_generated))
+        # The mask, data tags and filling of the embedding are rows of the model, but never of a text.
+        banned = self.tokenizer.layout.never_generated(self.model.config.vocab_size)
+        options = replace(options, suppress=(*options.suppress, *banned))
         prompt = (self.tokenizer.eos_id, self.tokenizer.language_id(request.target.nllb))
         return Job(row, options, prompt, forced=1)
 

@@ -1,21 +1,23 @@
 """X-ALMA, ALMA and ALMA-R: a Llama that is asked to translate, with a language module for each row."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from dragoman.checkpoints.catalog import CARD, ModelCard
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language, find
-from dragoman.models.catalog import CARD, ModelCard
 from dragoman.models.llama import ANY, Llama
 from dragoman.models.xalma import group_of
 from dragoman.native.llama import NativeLlama
-from dragoman.surgery.language_modules import attach_, groups
-from dragoman.surgery.loading import load_xalma
 from dragoman.systems.base import ChatSystem, Request
+from dragoman.systems.modules import LanguageModules
 from dragoman.systems.precision import AUTO, plan, prepare
+from dragoman.text.lengths import growth
 from dragoman.text.prompt_style import Style, style_of
 from dragoman.text.prompts import (
     ask_prompt,
@@ -57,6 +59,7 @@ class XalmaSystem(ChatSystem):
             eos=tokenizer.eos_id,
             device=model.model.norm.weight.device,
         )
+        self.modules = LanguageModules(model, self.engine)
 
     @classmethod
     def load(cls, folder: Path, device: str, name: str | None = None, precision: str = AUTO) -> "XalmaSystem":
@@ -90,6 +93,9 @@ class XalmaSystem(ChatSystem):
     def measure(self, text: str) -> int:
         return len(self.tokenizer.encode_pieces([text])[0])
 
+    def growth(self, source: Language, target: Language) -> float:
+        return growth(self.tokenizer, source, target)
+
     def encode(self, requests: list[Request]) -> list[list[int]]:
         prompts = [translation_prompt(r.text, r.source, r.target, style=self.style) for r in requests]
         return [encode(prompt, self.tokenizer) for prompt in prompts]
@@ -108,10 +114,11 @@ class XalmaSystem(ChatSystem):
 
     def _job(self, row: list[int], group: int, options: GenerationOptions) -> Job:
         merged = self.model.model.language.merged
-        if merged is None and group not in groups(self.model):
-            with self.engine.paused():
-                if group not in groups(self.model):  # another thread may have been first
-                    attach_(self.model, group)
+        if merged is None:
+            self.modules.require(group)
+        # The embedding may have been filled up to a round number of rows, which are no tokens.
+        banned = range(len(self.tokenizer), self.model.config.vocab_size)
+        options = replace(options, suppress=(*options.suppress, *banned))
         return Job(row, options, group=None if merged == ANY else group)
 
     def _group(self, request: Request) -> int:
@@ -137,7 +144,7 @@ class XalmaSystem(ChatSystem):
 
 
 def _is_combined(folder: Path) -> bool:
-    from dragoman.surgery.module_folders import has_weights, open_model
+    from dragoman.checkpoints.module_folders import has_weights, open_model
 
     return has_weights(folder) and open_model(folder).is_combined
 

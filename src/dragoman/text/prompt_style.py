@@ -1,12 +1,12 @@
 """Which of two ways of prompting a model of the ALMA family was trained for."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dragoman.errors import CheckpointError, InvalidOption
+from dragoman.files import read_json
 
 Style = Literal["chat", "plain"]
 """`chat` is X-ALMA's, a turn of a Llama-2 chat; `plain` is ALMA's and ALMA-R's."""
@@ -63,10 +63,4 @@ def _templates(folder: Path) -> Iterator[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read: {error}") from None
-    return content if isinstance(content, dict) else {}
+    return read_json(path, CheckpointError) if path.is_file() else {}

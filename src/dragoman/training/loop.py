@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dragoman.files import replacing_file
 from dragoman.models.nllb import Nllb, Trace
 from dragoman.training.config import TrainingConfig
 from dragoman.training.data import Batch, Batches
@@ -158,12 +158,8 @@ class Trainer:
             "seconds": self.seconds,
             "config": asdict(self.config),
         }
-        temporary = self.folder / "checkpoint.pt.part"
-        with open(temporary, "wb") as file:
+        with replacing_file(self.folder / "checkpoint.pt") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / "checkpoint.pt")
 
     def resume(self) -> None:
         """Take up the run of `checkpoint.pt`, if there is one; the log loses what came after it."""

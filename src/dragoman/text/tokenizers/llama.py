@@ -16,13 +16,13 @@ The `legacy` of tokenizer_config.json decides, as a model was trained with what 
 the rules of tokenizer.json; and true where neither says so.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dragoman.errors import CheckpointError, InvalidOption
+from dragoman.files import read_json, write_json
 from dragoman.text.tokenizers.characters import valid_text, valid_texts
 from dragoman.text.tokenizers.ids import pad, valid_ids
 from dragoman.text.tokenizers.llama_backends import (
@@ -113,8 +113,7 @@ class LlamaTokenizer:
         names = dict(zip(("unk_token", "bos_token", "eos_token"), SPECIALS, strict=True))
         config = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False, **names}
         config |= {**self._config, "legacy": self.legacy, "pad_token": self._tokens[self.pad_id]}
-        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        (Path(folder) / CONFIG_NAME).write_text(text, encoding="utf-8")
+        write_json(Path(folder) / CONFIG_NAME, config)
 
     # Ids and names
 
@@ -215,15 +214,7 @@ class LlamaTokenizer:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read: {error}") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} should hold an object, but it holds a {type(config).__name__}")
-    return config
+    return read_json(path, CheckpointError) if path.is_file() else {}
 
 
 def _added(backend: LlamaBackend, config: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,290 @@
+"""Files of named tensors: found, opened without reading them, and written whole or not at all.
+
+Knows nothing of models. Nothing in a file is ever executed.
+"""
+
+import json
+import math
+import pickle
+import re
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from dragoman.errors import CheckpointError, Shape
+from dragoman.files import read_json, replacing_files, write_json
+
+SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+AGAIN = "Download it again, or convert the model anew."
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_PLAIN = {spelling: dtype for dtype in DTYPES for spelling in (str(dtype), _NAMES[dtype])}
+_BLOCK = 16_777_216  # numbers converted and written at a time
+
+Progress = Callable[[int], None]
+"""Is told how many more bytes have been written."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file: its shape, its dtype as the file calls it, and the way to read it."""
+
+    shape: Shape
+    dtype: str
+    read: Callable[[], Tensor]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the numbers mean what they say; quantised ones need scales beside them."""
+        return self.dtype in _PLAIN
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of a plain tensor."""
+        return _PLAIN[self.dtype]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A tensor still to be written: its shape, the dtype to store it in, and the way to get it."""
+
+    shape: Shape
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+
+    @classmethod
+    def of(cls, tensor: "Tensor | Pending", dtype: torch.dtype | None = None) -> "Pending":
+        """`tensor`, to be stored in `dtype` (None: its own)."""
+        if isinstance(tensor, Pending):
+            return replace(tensor, dtype=dtype or tensor.dtype)
+        return cls(tuple(tensor.shape), dtype or tensor.dtype, tensor.detach)
+
+    @property
+    def nbytes(self) -> int:
+        """How much room it takes in a file."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def find_shards(folder: Path) -> list[Path]:
+    """The weight files of `folder`; safetensors where there is a choice."""
+    for single, index in ((SAFETENSORS, SAFETENSORS_INDEX), (PICKLE, PICKLE_INDEX)):
+        if (folder / single).is_file():
+            return [folder / single]
+        if (folder / index).is_file():
+            return _indexed(folder / index)
+    looked = ", ".join((SAFETENSORS, SAFETENSORS_INDEX, PICKLE, PICKLE_INDEX))
+    raise CheckpointError(f"{folder} holds no weights; looked for {looked}. Download the model again.")
+
+
+def open_shard(path: Path) -> dict[str, Stored]:
+    """The tensors of a .safetensors or .bin file by name, none of them read yet.
+
+    Raises CheckpointError if the file is damaged, or a pickle that holds more than tensors.
+    """
+    try:
+        return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The remarks in the header of a .safetensors file; a .bin has none."""
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as handle:
+            return handle.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def write_shards(
+    folder: Path,
+    tensors: Mapping[str, Tensor] | Mapping[str, Pending],
+    dtype: torch.dtype | None,
+    max_shard_bytes: int,
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write `tensors` as safetensors in `dtype` (None: their own), with an index if one file won't do.
+
+    Memory holds one tensor at a time beside those that are there already.
+    """
+    shards = list(
+        _shards({name: Pending.of(tensor, dtype) for name, tensor in tensors.items()}, max_shard_bytes)
+    )
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = SAFETENSORS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        write_safetensors(folder / file, shard, metadata, progress)
+        weight_map |= dict.fromkeys(shard, file)
+    if len(shards) > 1:
+        total = sum(pending.nbytes for shard in shards for pending in shard.values())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        write_json(folder / SAFETENSORS_INDEX, index)
+
+
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, Pending],
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write one .safetensors file, reading each tensor only when its turn comes.
+
+    The format: eight bytes for the length of the header, the header as JSON, the numbers.
+    """
+    # Wide numbers first: readers view the bytes as numbers where they lie, which takes alignment.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    # transformers refuses a file without this mark.
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    end = 0
+    for name, pending in ordered:
+        start, end = end, end + pending.nbytes
+        spelling, shape = _NAMES[pending.dtype], list(pending.shape)
+        header[name] = {"dtype": spelling, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, pending in ordered:
+            tensor = pending.read()
+            assert tuple(tensor.shape) == pending.shape, (
+                f"{name} is {tensor.shape}, announced {pending.shape}"
+            )
+            _write_numbers(file, tensor, pending.dtype, progress)
+            del tensor  # before the next is read
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A scratch folder for a new checkpoint, which takes its place in `folder` when the block is done.
+
+    Until then, and for good if the block fails, `folder` keeps what it had. Raises
+    CheckpointError if it can't be written to.
+    """
+    try:
+        # New shards may have the names of old ones; without an index neither can be loaded.
+        with replacing_files(folder, seal=SAFETENSORS_INDEX, is_stale=_is_weights) as scratch:
+            yield scratch
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the model can't be saved to {folder}: {error}. Make room there or choose another folder."
+        ) from error
+
+
+def _is_weights(name: str) -> bool:
+    return bool(re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?", name))
+
+
+def _indexed(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(read_json(index, CheckpointError)["weight_map"].values()))
+    except (CheckpointError, FileNotFoundError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is no index of weight files ({error!r}). {AGAIN}") from error
+    if not names:
+        raise CheckpointError(f"{index} lists no weight files. {AGAIN}")
+    for name in names:
+        # An index is foreign data: it may point nowhere but beside itself.
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
+            raise CheckpointError(f"{index} lists {name!r}, which is no plain file name. {AGAIN}")
+    gone = [name for name in names if not (index.parent / name).is_file()]
+    if gone:
+        raise CheckpointError(
+            f"{index} lists {len(names)} files, of which {len(gone)} are not there: {', '.join(gone)}. "
+            "Download them into the same folder."
+        )
+    return [index.parent / name for name in names]
+
+
+def _open_safetensors(path: Path) -> dict[str, Stored]:
+    handle = safe_open(path, framework="pt", device="cpu")
+    parts = {key: handle.get_slice(key) for key in handle.keys()}  # noqa: SIM118 - it is no mapping
+    return {
+        key: Stored(tuple(part.get_shape()), part.get_dtype(), partial(handle.get_tensor, key))
+        for key, part in parts.items()
+    }
+
+
+def _open_pickle(path: Path) -> dict[str, Stored]:
+    try:
+        # Only torch's zip format can be mapped; files of the format before it are read whole.
+        data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except OSError:
+        raise
+    # A damaged pickle is a random program for torch's interpreter and may fail in any way.
+    except Exception as error:
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            raise CheckpointError(
+                f"{path} asks to run code while it is read, which Dragoman never does; nothing was run. "
+                "Get the model as safetensors, or from a source you trust."
+            ) from error
+        raise _unreadable(path, error) from error
+    if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
+        raise CheckpointError(
+            f"{path} is not a plain table of tensors; it may be a training state or a fairseq checkpoint. "
+            "Convert it to the transformers format first."
+        )
+    return {str(key): Stored(tuple(t.shape), str(t.dtype), t.detach) for key, t in data.items()}
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    """Say what is wrong with a weight file in words that help more than the parser's."""
+    if isinstance(error, OSError) and error.strerror:
+        return CheckpointError(f"{path} can't be read: {error.strerror}")
+    with path.open("rb") as file:
+        start = file.read(20)
+    if not start:
+        reason = "is empty"
+    elif start.startswith(b"version https://git"):
+        reason = "is only a Git LFS pointer to the weights (git lfs pull gets them)"
+    else:
+        # torch's own words for this suggest to read the file without protection.
+        detail = f" ({error})" if isinstance(error, SafetensorError) else ""
+        reason = f"is truncated or damaged{detail}"
+    return CheckpointError(f"{path} {reason}. {AGAIN}")
+
+
+def _shards(tensors: Mapping[str, Pending], limit: int) -> Iterator[dict[str, Pending]]:
+    """Split into groups of at most `limit` bytes, or of one tensor that is larger."""
+    group: dict[str, Pending] = {}
+    size = 0
+    for name, pending in tensors.items():
+        if group and size + pending.nbytes > limit:
+            yield group
+            group, size = {}, 0
+        group[name] = pending
+        size += pending.nbytes
+    yield group
+
+
+def _write_numbers(file: BinaryIO, tensor: Tensor, dtype: torch.dtype, progress: Progress | None) -> None:
+    for block in tensor.detach().reshape(-1).split(_BLOCK):
+        numbers = block.to("cpu", dtype).contiguous().view(torch.uint8).numpy()
+        if sys.byteorder == "big":
+            numbers = numbers.reshape(-1, dtype.itemsize)[:, ::-1].copy()
+        file.write(numbers.data)
+        if progress is not None:
+            progress(numbers.nbytes)
