@@ -88,3 +88,9 @@ def test_a_models_card_gives_defaults_of_generation() -> None:
 def test_a_card_with_options_that_cannot_be_is_an_error(generation: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="the card of m"):
         card_defaults(ModelCard("m", ("eng_Latn",), 10, generation=generation))
+
+
+def test_a_models_defaults_hold_where_the_caller_says_nothing() -> None:
+    defaults = {"no_repeat_ngram": 3, "beams": 2}
+    _, generation = translation_options(None, None, {"beams": 5}, defaults)
+    assert (generation.beams, generation.no_repeat_ngram) == (5, 3)

@@ -63,7 +63,7 @@ class ModelCard:
     """Between two other languages it translates by way of this one."""
     licence: str = ""
     generation: Mapping[str, Any] = field(default_factory=dict)
-    """Options of generation, by the names of `GenerationOptions`, that hold where a caller says nothing."""
+    """What generation does unless it is told otherwise: fields of `GenerationOptions`."""
 
     @classmethod
     def from_folder(cls, folder: Path, max_positions: int) -> "ModelCard":
@@ -76,6 +76,8 @@ class ModelCard:
             data = read_json(path, ConfigError)
             known = {field.name for field in fields(cls)}
             card = cls(**{name: value for name, value in data.items() if name in known})
+            if not isinstance(card.generation, dict):
+                raise TypeError(f"generation is {card.generation!r}; it must hold options by name")
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is no model card: {error}") from None
         return cls(

@@ -184,7 +184,7 @@ class Translator:
         refuse_unknown(options, list(AnswerKeywords.__annotations__))
         if not hasattr(system, "question"):
             raise InvalidOption(f"{self.card.name} only translates; questions need X-ALMA (--model)")
-        text, generation = translation_options(None, None, options, {})
+        text, generation = translation_options(None, None, options, self._defaults)
         job = system.question(question, find(language, self.languages).nllb, generation)
         return answer(system, job, text.timeout)
 
