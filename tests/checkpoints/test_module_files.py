@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dragoman.checkpoints.module_files import combine, describe, extract_base, extract_module, merge
-from dragoman.checkpoints.module_folders import Reader, open_model
+from dragoman.checkpoints.loading import Reader
+from dragoman.checkpoints.module_folders import open_model
 from dragoman.checkpoints.module_layout import LoraName, languages_of, parse_adapter, parse_combined
 from dragoman.checkpoints.module_saving import Saving
 from dragoman.checkpoints.weight_files import find_shards, open_shard

@@ -196,7 +196,7 @@ def test_a_module_goes_only_onto_a_bare_base(parts: tuple[Path, dict[int, Path]]
     [
         ({"model_type": "mistral"}, "model_type is 'mistral'"),
         ({"hidden_size": "64"}, "hidden_size is '64'"),
-        ({"num_hidden_layers": None}, "num_hidden_layers is None"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"lora_size": 0}, "lora_size is 0"),
         ({"lora_alpha": "2"}, "lora_alpha is '2'"),
     ],
