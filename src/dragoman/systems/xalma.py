@@ -69,8 +69,8 @@ class XalmaSystem(ChatSystem):
         card = card_of(folder, base)
         runner, precision = prepare(model, chosen)
         tokenizer = LlamaTokenizer.from_folder(folder if has_tokenizer(folder) else base)
-        # A module with a group is X-ALMA's, whatever its folder is called.
-        chats = base != folder and known_group(folder) is not None
+        # What has a group is X-ALMA's, whatever its folder is called.
+        chats = known_group(folder) is not None
         return cls(model, tokenizer, card, "chat" if chats else style_of(base, name), runner, precision)
 
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
