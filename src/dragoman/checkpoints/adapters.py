@@ -12,6 +12,7 @@ from dragoman.errors import CheckpointError, ConfigError, KeyMismatch, Shape
 from dragoman.files import read_json
 
 _KEY = re.compile(r"base_model\.model\.(.+?)(?:\.lora_([AB])(?:\.default)?)?\.(weight|bias)")
+_SAVED = re.compile(r"\.modules_to_save(\.default)?$")
 _LAYER = re.compile(r"\.(\d+)\.")
 
 
@@ -47,12 +48,12 @@ class AdapterConfig:
                     "it can't be loaded. Train or export it as plain LoRA."
                 )
         config = cls(data)
-        config.scale("")
         for pattern in [*config._pattern("rank"), *config._pattern("alpha"), *config._regexes()]:
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise ConfigError(f"{path} has the pattern {pattern!r}, which is none: {error}") from None
+        config.scale("")  # rank and alpha are numbers
         return config
 
     def rank(self, module: str) -> int:
@@ -119,8 +120,10 @@ def open_lora(folder: Path, weight_of: Callable[[str], str | None]) -> Adapter:
     whole_ones: dict[str, Place] = {}
     strange = []
     for key, place in found.items():
+        if ".original_module." in key:
+            continue  # what a saved module was before it was trained
         match = _KEY.fullmatch(key)
-        name = None if match is None else weight_of(f"{match[1].removesuffix('.modules_to_save')}.{match[3]}")
+        name = None if match is None else weight_of(f"{_SAVED.sub('', match[1])}.{match[3]}")
         if match is None or name is None:
             strange.append(key)
         elif match[2] is None:
