@@ -8,6 +8,7 @@ DragomanError
 ├── Overloaded                            more work at once than is taken on
 ├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
 ├── ConfigError (also ValueError)         a config.json that describes no model we know
+├── NoNumbers (also ArithmeticError)      the model computed NaN or infinite scores
 └── CheckpointError (also ValueError)     a folder or file that holds no usable weights
     └── KeyMismatch                       missing, unexpected or mis-shaped tensors, all of them listed
 """
@@ -58,6 +59,16 @@ class ConfigError(DragomanError, ValueError):
 
 class CheckpointError(DragomanError, ValueError):
     """A folder or file that holds no usable weights."""
+
+
+class NoNumbers(DragomanError, ArithmeticError):
+    """The model computed NaN or infinite scores, so that no token is the best."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model computed scores that are no numbers (NaN or infinite): its weights are damaged, or "
+            "too large for this precision; try fp32, or take another copy of the model"
+        )
 
 
 class KeyMismatch(CheckpointError):
