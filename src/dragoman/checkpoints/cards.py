@@ -1,7 +1,9 @@
 """What a model speaks, and how it wants to be used."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from dragoman.errors import ConfigError
 from dragoman.files import read_json
@@ -24,6 +26,8 @@ class ModelCard:
     pivot: str | None = None
     """Between two other languages it translates by way of this one."""
     licence: str = ""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """What generation does unless it is told otherwise: fields of `GenerationOptions`."""
 
 
 def read_card(folder: Path) -> ModelCard | None:
@@ -31,10 +35,12 @@ def read_card(folder: Path) -> ModelCard | None:
     path = folder / CARD
     try:
         data = read_json(path, ConfigError)
-        known = {field.name for field in fields(ModelCard)}
+        known = {each.name for each in fields(ModelCard)}
         card = ModelCard(**{name: value for name, value in data.items() if name in known})
+        if not isinstance(card.generation, dict):
+            raise TypeError(f"generation is {card.generation!r}; it must hold options by name")
         codes = tuple(of_code(code).nllb for code in card.languages)
-        return ModelCard(card.name, codes, int(card.max_source_tokens), card.pivot, card.licence)
+        return replace(card, languages=codes, max_source_tokens=int(card.max_source_tokens))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, AttributeError) as error:
