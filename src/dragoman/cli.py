@@ -377,10 +377,9 @@ def list_languages(
     """List languages: codes, names, script, X-ALMA group."""
     rows = table.all_languages()
     if model is not None:
-        from dragoman.checkpoints.catalog import ModelCard, locate
+        from dragoman.checkpoints.catalog import find_card
 
-        card = ModelCard.from_folder(locate(model), 1024)
-        rows = tuple(row for row in rows if row.nllb in card.languages)
+        rows = tuple(table.of_code(code) for code in find_card(model).languages)
     if as_json:
         for row in rows:
             fields: dict[str, Any] = {"code": row.nllb, "iso1": row.iso1, "iso3": row.iso3, "name": row.name}
