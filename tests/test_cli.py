@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from dragoman import cli
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 
 class Result:

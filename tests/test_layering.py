@@ -25,7 +25,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "systems",
         "translations",
         "live",
-        "translator streams documents huggingface",
+        "translator streams documents huggingface translation",
         "server cli_modules",
         "cli",
         "__main__",

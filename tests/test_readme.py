@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dragoman import cli
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -5,10 +5,14 @@ DragomanError
 ├── LanguageNotDetected (also ValueError) --from was left out and the text gives no clear answer
 ├── InvalidText (also ValueError)         text that can't be encoded (lone surrogates, wrong type)
 ├── InvalidOption (also ValueError)       an option out of range, or two that exclude each other
+├── TranslationFailed                     the model or its code failed on a text
+├── TranslationTimeout (also TimeoutError) the time that the caller gave is over
 ├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
 ├── ConfigError (also ValueError)         a config.json that describes no model we know
 └── CheckpointError (also ValueError)     a folder or file that holds no usable weights
     └── KeyMismatch                       missing, unexpected or mis-shaped tensors, all of them listed
+
+TranslationWarning (a UserWarning)        a translation that the user should look at
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,6 +47,14 @@ class InvalidOption(DragomanError, ValueError):
     """An option out of its range, or two options that exclude each other."""
 
 
+class TranslationFailed(DragomanError):
+    """The model, or the code that runs it, failed on a text; `__cause__` is what was raised there."""
+
+
+class TranslationTimeout(DragomanError, TimeoutError):
+    """The time that the caller gave was over before the translation was done."""
+
+
 class LanguageModuleError(DragomanError, ValueError):
     """A row needs a language module that the model doesn't have, or a change of modules is impossible."""
 
@@ -53,6 +65,21 @@ class ConfigError(DragomanError, ValueError):
 
 class CheckpointError(DragomanError, ValueError):
     """A folder or file that holds no usable weights."""
+
+
+class TranslationWarning(UserWarning):
+    """A translation that the user should look at; it is there all the same.
+
+    kind: a short name of what is the matter: "language", "limit", "repetition", "copied", ...;
+    sentence: which sentence of the text it is about, from 1 on; None if it is about all of it.
+    """
+
+    def __init__(self, message: str, kind: str, sentence: int | None = None) -> None:
+        super().__init__(message, kind, sentence)
+        self.kind, self.sentence = kind, sentence
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class KeyMismatch(CheckpointError):

@@ -17,7 +17,7 @@ from dragoman.models.weight_files import write_shards
 from dragoman.surgery.language_modules import attach_, groups
 from dragoman.surgery.module_files import extract_base, extract_module, merge
 from dragoman.systems import Request, load_system
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -20,7 +20,7 @@ from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
 from dragoman.systems import Request
 from dragoman.systems.base import length_cap
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 EN = find("en")
 
