@@ -25,8 +25,8 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "systems",
         "translations",
         "live",
-        "translator streams documents huggingface translation",
-        "server cli_modules",
+        "translator documents huggingface translation",
+        "server",
         "cli",
         "__main__",
     )
@@ -43,7 +43,6 @@ WITHOUT_TORCH = {
     "data",
     "text",
     "evaluation",
-    "streams",
     "cli",
 }
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dragoman.cli.commands import HELP, Command
+from dragoman.cli.messages import say
 from dragoman.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings=HELP,
     help="Take X-ALMA checkpoints apart and put them together, without loading them.",
 )
 
@@ -33,7 +36,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a checkpoint of th
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_modules(folder: Folder, as_json: AsJson = False) -> None:
     """Say what a folder holds: base, modules, groups, languages, sizes."""
     from dragoman.surgery.module_files import describe
@@ -42,7 +45,7 @@ def list_modules(folder: Folder, as_json: AsJson = False) -> None:
     print(json.dumps(asdict(listing), ensure_ascii=False) if as_json else "\n".join(_lines(listing)))
 
 
-@app.command()
+@app.command(cls=Command)
 def extract(
     folder: Folder,
     output: Output,
@@ -73,7 +76,7 @@ def extract(
         module_files.extract_module(folder, number, output, name, saving)
 
 
-@app.command()
+@app.command(cls=Command)
 def merge(
     folder: Folder,
     output: Output,
@@ -97,7 +100,7 @@ def merge(
         module_files.merge(folder, output, number, adapter, saving)
 
 
-@app.command()
+@app.command(cls=Command)
 def combine(
     base: Annotated[Path, typer.Argument(help="The folder of the base.")],
     output: Output,
@@ -124,7 +127,7 @@ def combine(
         module_files.combine(base, modules, output, saving)
     absent = [str(group) for group in GROUPS if group not in modules]
     if absent:
-        _say(
+        say(
             f"it has no module for group {', '.join(absent)}; other programs may expect all eight "
             "and make up what is missing"
         )
@@ -153,7 +156,12 @@ def _saving(output: Path, dtype: str | None, max_shard_gb: float, force: bool) -
     if dtype is not None and dtype not in dtypes:
         raise InvalidOption(f"--dtype is {dtype!r}; it must be one of {', '.join(dtypes)}")
     columns = ("[progress.percentage]{task.percentage:>3.0f}%", BarColumn(), DownloadColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    bar = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),  # a bar is for people
+    )
     task = bar.add_task("")
     with contextlib.ExitStack() as stack:
 
@@ -169,7 +177,7 @@ def _saving(output: Path, dtype: str | None, max_shard_gb: float, force: bool) -
             overwrite=force,
             progress=_sparing(report),
         )
-    _say(f"wrote {output}")
+    say(f"wrote {output}")
 
 
 def _sparing(report: Callable[[int, int], None]) -> Callable[[int, int], None]:
@@ -215,7 +223,3 @@ def _line(title: str, part: "Part") -> str:
 
     languages = " ".join(part.languages)
     return f"  {title:13} {decimal(part.bytes):>9}  {part.dtype:9} {languages}".rstrip()
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
