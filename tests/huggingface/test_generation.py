@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 from dragoman.huggingface import NllbMoeConfig, NllbMoeForConditionalGeneration
+from dragoman.huggingface.calls import cache_field
 
 Load = Callable[..., NllbMoeForConditionalGeneration]
 # Greedy; the end of the sentence never comes, so that all rows have the same length.
@@ -68,7 +69,7 @@ def test_static_cache_with_room_to_spare_is_not_read_beyond_its_end(
         own, source = (StaticCache(config=model.config, max_cache_len=40) for _ in range(2))
         return EncoderDecoderCache(own, source)
 
-    found = model.generate(**inputs, **PLAIN, past_key_values=cache())
+    found = model.generate(**inputs, **PLAIN, **cache_field(cache()))
     assert torch.equal(found, model.generate(**inputs, **PLAIN))
 
 

@@ -56,7 +56,7 @@ def test_every_build_packs_four_bits_as_pytorch_does(name: str) -> None:
     rows[3] = 0
     rows[4] *= 1e-6  # scales so small that half precision is coarse
     out = torch.empty(2, 10 * RECORD, dtype=torch.uint8)
-    Kernels(ctypes.CDLL(str(LIBRARY)), name).pack_nibbles(rows.data_ptr(), 2, 320, out.data_ptr())
+    Kernels(ctypes.CDLL(str(LIBRARY)), name).pack_nibbles(rows, out)
     wanted = nibble_records(rows)
     # Where two scales are as good as each other, either may be taken.
     assert float((out == wanted).float().mean()) > 0.999

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dragoman.errors import LanguageModuleError
+from dragoman.kernels.arrays import empty
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.layers.rotary import RotaryOptions
 from dragoman.models.llama import Llama
@@ -255,7 +256,7 @@ def test_beginnings_are_forgotten_when_the_weights_change() -> None:
 
 def test_few_beginnings_are_kept_and_none_is_long() -> None:
     known = Beginnings()
-    part = Fixed(torch.zeros(1, 2, 1, 4), 1)
+    part = Fixed(empty(1, 2, 1, 4), 1)
     for start in range(MOST + 2):
         known.keep(6, [start, 5], part)
     assert known.find(6, [[0, 5, 1]]) is None

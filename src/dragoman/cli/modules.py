@@ -29,7 +29,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to writ
 Group = Annotated[int | None, typer.Option("--group", "-g", help="The module's group, 1 to 8.")]
 Lang = Annotated[str | None, typer.Option("--lang", "-l", help="A language that the module speaks.")]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32, float16 or bfloat16; as stored if left out.", show_default=False)
+    str | None, typer.Option(help="float32, float16, bfloat16 or float64; as stored if left out.", show_default=False)
 ]
 ShardSize = Annotated[float, typer.Option("--max-shard-gb", help="Largest weight file, in gigabytes.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a checkpoint of the same kind.")]
@@ -146,13 +146,13 @@ def _group(group: int | None, lang: str | None) -> int | None:
 @contextlib.contextmanager
 def _saving(output: Path, dtype: str | None, max_shard_gb: float, force: bool) -> Iterator["Saving"]:
     """How to write `output`, with a progress bar on standard error while it is written."""
-    import torch
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
+    from dragoman.models.weight_files import DTYPES
     from dragoman.surgery.module_saving import Saving
 
-    dtypes = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    dtypes = {str(one).removeprefix("torch."): one for one in DTYPES}
     if dtype is not None and dtype not in dtypes:
         raise InvalidOption(f"--dtype is {dtype!r}; it must be one of {', '.join(dtypes)}")
     columns = ("[progress.percentage]{task.percentage:>3.0f}%", BarColumn(), DownloadColumn())

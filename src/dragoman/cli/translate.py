@@ -160,7 +160,7 @@ class _Session:
             read.append(item)
             if isinstance(item.text, str) and any(char.isalpha() for char in item.text):
                 found = detect(item.text[:2000], codes)
-                return (found.code if found else None), read
+                return (found.code if found and found.sure else None), read
         return None, read
 
     def _take(self, item: Item, result: "Translation", source_is_given: bool) -> None:

@@ -1,11 +1,32 @@
 """transformers' caches, as the plain decoder asks for them."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 from transformers import Cache, EncoderDecoderCache
+from transformers.utils import logging
 
 from dragoman.layers.attention import Attention
+
+logger = logging.get_logger(__name__)
+
+
+def chosen_cache(
+    given: Cache | None, wanted: bool | None, default: bool, recomputes: bool, make: Callable[[], Cache]
+) -> Cache | None:
+    """The cache of a pass: the given one, or a new one if `wanted` says so or, without it, `default`.
+
+    There is none, with a warning, in a pass whose layers run again for their gradients
+    (`recomputes`): they would enter their keys twice.
+    """
+    if recomputes:
+        if given is not None or wanted:
+            logger.warning_once("there is no cache while gradients are checkpointed; none is used")
+        return None
+    if given is not None:
+        return given
+    return make() if (default if wanted is None else wanted) else None
 
 
 class CacheAdapter:

@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Cache, GenerationMixin
+from transformers import Cache
 from transformers.modeling_outputs import Seq2SeqMoEModelOutput, Seq2SeqMoEOutput
 from transformers.utils import ModelOutput
 
 from dragoman.errors import ConfigError
+from dragoman.huggingface.calls import FaceGenerationMixin, cache_field, cache_of, checked
 from dragoman.huggingface.configuration import NllbMoeConfig, plain_config
 from dragoman.huggingface.outputs import RouterLosses, Wanted, encoder_output
 from dragoman.huggingface.stacks import NllbMoeDecoder, NllbMoeEncoder, NllbMoePreTrainedModel
@@ -37,6 +38,7 @@ class NllbMoeModel(NllbMoePreTrainedModel):
         """Replace the embedding of encoder and decoder."""
         self.shared = self.encoder.embed_tokens = self.decoder.embed_tokens = value
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -54,7 +56,6 @@ class NllbMoeModel(NllbMoePreTrainedModel):
         return_dict: bool | None = None,
         encoder_trace: Trace | None = None,
         decoder_trace: Trace | None = None,
-        **kwargs: Any,
     ) -> Seq2SeqMoEModelOutput | tuple:
         """Masks: 1 for tokens, 0 for padding, [batch, time]; the decoder's covers its cache too.
 
@@ -92,7 +93,6 @@ class NllbMoeModel(NllbMoePreTrainedModel):
         )
         output = Seq2SeqMoEModelOutput(
             last_hidden_state=decoded.last_hidden_state,
-            past_key_values=decoded.past_key_values,
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             decoder_router_logits=decoded.router_logits,
@@ -101,14 +101,16 @@ class NllbMoeModel(NllbMoePreTrainedModel):
             encoder_hidden_states=encoded.hidden_states,
             encoder_attentions=encoded.attentions,
             encoder_router_logits=encoded.router_logits,
+            **cache_field(cache_of(decoded)),
         )
         return wanted.form(output)
 
 
-class NllbMoeForConditionalGeneration(NllbMoePreTrainedModel, GenerationMixin):
+class NllbMoeForConditionalGeneration(NllbMoePreTrainedModel, FaceGenerationMixin):
     """The translation model: encoder, decoder and the output layer tied to their embedding."""
 
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}  # noqa: RUF012
+    accepts_loss_kwargs = True  # Trainer asks before it passes num_items_in_batch
 
     def __init__(self, config: NllbMoeConfig) -> None:
         super().__init__(config)
@@ -126,11 +128,7 @@ class NllbMoeForConditionalGeneration(NllbMoePreTrainedModel, GenerationMixin):
         shifted = torch.cat([labels.new_full((len(labels), 1), start), labels[:, :-1]], 1)
         return shifted.masked_fill(shifted == -100, padding)
 
-    @staticmethod
-    def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
-        """Leave the mask as it is when `generate` uses a static cache; ours says where it ends."""
-        return attention_mask
-
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -148,7 +146,6 @@ class NllbMoeForConditionalGeneration(NllbMoePreTrainedModel, GenerationMixin):
         output_router_logits: bool | None = None,
         return_dict: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
-        **kwargs: Any,
     ) -> Seq2SeqMoEOutput | tuple:
         """Logits [batch, time, vocabulary]; with `labels` [batch, time] the loss as well.
 

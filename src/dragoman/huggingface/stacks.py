@@ -4,20 +4,17 @@ They adopt the children of the plain stacks in `dragoman.models.nllb` and borrow
 parameters have the published names, and nothing is computed here.
 """
 
-from typing import Any
-
+import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import MoEModelOutput, MoEModelOutputWithPastAndCrossAttentions
-from transformers.utils import logging
 
-from dragoman.huggingface.cache import CacheAdapter
+from dragoman.huggingface.cache import CacheAdapter, chosen_cache
+from dragoman.huggingface.calls import CACHE_NAMES, cache_field, checked
 from dragoman.huggingface.configuration import NllbMoeConfig, plain_config
 from dragoman.huggingface.outputs import Wanted, length_of, real_tokens
 from dragoman.models.nllb import Decoder, DecoderLayer, Encoder, EncoderLayer, ScaledEmbedding, Trace
-
-logger = logging.get_logger(__name__)
 
 
 class NllbMoeEncoderLayer(GradientCheckpointingLayer, EncoderLayer):
@@ -38,7 +35,7 @@ class NllbMoePreTrainedModel(PreTrainedModel):
     _no_split_modules = ["NllbMoeEncoderLayer", "NllbMoeDecoderLayer"]  # noqa: RUF012
     # In half precision near-ties between experts would flip.
     _keep_in_fp32_modules_strict = ["router.classifier"]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = [*CACHE_NAMES]  # noqa: RUF012
     # Old checkpoints store what is computed here, or a bias that is always zero.
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
         r"embed_positions\.(weights|_float_tensor)$",
@@ -61,6 +58,7 @@ class NllbMoeEncoder(NllbMoePreTrainedModel):
         self._adopt(Encoder(shape, ScaledEmbedding(shape), NllbMoeEncoderLayer))
         self.post_init()
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -71,7 +69,6 @@ class NllbMoeEncoder(NllbMoePreTrainedModel):
         output_router_logits: bool | None = None,
         return_dict: bool | None = None,
         trace: Trace | None = None,
-        **kwargs: Any,
     ) -> MoEModelOutput | tuple:
         """input_ids: [batch, time], or inputs_embeds: [batch, time, hidden] from `get_input_embeddings()`."""
         wanted = Wanted.of(
@@ -100,6 +97,7 @@ class NllbMoeDecoder(NllbMoePreTrainedModel):
         self._adopt(Decoder(shape, ScaledEmbedding(shape), NllbMoeDecoderLayer))
         self.post_init()
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -114,7 +112,6 @@ class NllbMoeDecoder(NllbMoePreTrainedModel):
         output_router_logits: bool | None = None,
         return_dict: bool | None = None,
         trace: Trace | None = None,
-        **kwargs: Any,
     ) -> MoEModelOutputWithPastAndCrossAttentions | tuple:
         """input_ids: [batch, time], the positions that come after those in `past_key_values`.
 
@@ -146,23 +143,20 @@ class NllbMoeDecoder(NllbMoePreTrainedModel):
         )
         output = MoEModelOutputWithPastAndCrossAttentions(
             last_hidden_state=hidden,
-            past_key_values=past_key_values,
             hidden_states=wanted.hidden(trace),
             attentions=wanted.own_attention(trace),
             cross_attentions=wanted.cross_attention(trace),
             router_logits=wanted.routers(trace),
+            **cache_field(past_key_values),
         )
         return wanted.form(output)
 
     def _cache(self, given: Cache | None, wanted: bool | None) -> Cache | None:
-        """The cache to use: the given one, or a new one if it is wanted."""
-        if self.training and any(layer.gradient_checkpointing for layer in self.layers):
-            if given is not None or wanted:
-                # Layers that run twice would enter their keys twice.
-                logger.warning_once("there is no cache while gradients are checkpointed; none is used")
-            return None
-        if given is not None:
-            return given
-        if wanted is None:
-            wanted = self.config.use_cache and not self.training
-        return EncoderDecoderCache(DynamicCache(), DynamicCache()) if wanted else None
+        recomputes = any(layer.gradient_checkpointing for layer in self.layers)
+        return chosen_cache(
+            given,
+            wanted,
+            default=self.config.use_cache and not self.training,
+            recomputes=recomputes and self.training and torch.is_grad_enabled(),
+            make=lambda: EncoderDecoderCache(DynamicCache(), DynamicCache()),
+        )

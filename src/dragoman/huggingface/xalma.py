@@ -14,19 +14,17 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.utils import logging
 
 from dragoman.errors import LanguageModuleError
-from dragoman.huggingface.cache import CacheAdapter
+from dragoman.huggingface.cache import CacheAdapter, chosen_cache
+from dragoman.huggingface.calls import CACHE_NAMES, cache_field, checked
 from dragoman.huggingface.outputs import Wanted, length_of, real_tokens
 from dragoman.huggingface.xalma_configuration import XALMAConfig, plain_llama_config
 from dragoman.huggingface.xalma_generation import XALMAGenerationMixin
 from dragoman.layers.llama import Pass
-from dragoman.models.llama import LlamaLayer, LlamaStack
+from dragoman.models.llama import LlamaLayer, LlamaStack, recomputes
 from dragoman.models.xalma import row_groups
 from dragoman.surgery.language_modules import stack_of
-
-logger = logging.get_logger(__name__)
 
 Lang = str | Sequence[str] | None
 """The language other than English: one for all rows, or one for each."""
@@ -56,7 +54,8 @@ class XALMAPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["XALMADecoderLayer"]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    accepts_loss_kwargs = True  # Trainer asks before it passes num_items_in_batch
+    _skip_keys_device_placement = [*CACHE_NAMES]  # noqa: RUF012
 
     def __init__(self, config: XALMAConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -118,6 +117,7 @@ class XALMAModel(XALMAPreTrainedModel):
                 module.starts_at_zero = True
         self.post_init()
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -130,7 +130,6 @@ class XALMAModel(XALMAPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         lang: Lang = None,
-        **kwargs: Any,
     ) -> BaseModelOutputWithPast | tuple:
         """input_ids: [batch, time], the positions that come after those in `past_key_values`.
 
@@ -160,24 +159,20 @@ class XALMAModel(XALMAPreTrainedModel):
         )
         output = BaseModelOutputWithPast(
             last_hidden_state=hidden,
-            past_key_values=past_key_values,
             hidden_states=wanted.hidden(trace),
             attentions=wanted.own_attention(trace),
+            **cache_field(past_key_values),
         )
         return wanted.form(output)
 
     def _cache(self, given: Cache | None, wanted: bool | None) -> Cache | None:
-        """The cache to use: the given one, or a new one if it is wanted."""
-        if self.training and self.gradient_checkpointing:
-            if given is not None or wanted:
-                # Layers that run twice would enter their keys twice.
-                logger.warning_once("there is no cache while gradients are checkpointed; none is used")
-            return None
-        if given is not None:
-            return given
-        if wanted is None:
-            wanted = self.config.use_cache and not self.training
-        return DynamicCache() if wanted else None
+        return chosen_cache(
+            given,
+            wanted,
+            default=self.config.use_cache and not self.training,
+            recomputes=recomputes(self),  # type: ignore[arg-type]
+            make=DynamicCache,
+        )
 
 
 class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
@@ -191,6 +186,7 @@ class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -205,7 +201,7 @@ class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
         return_dict: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         lang: Lang = None,
-        **kwargs: Any,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> CausalLMOutputWithPast | tuple:
         """Logits [batch, time, vocabulary]; with `labels` [batch, time] the loss as well.
 
@@ -230,7 +226,9 @@ class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
         logits = self.lm_head(output.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = self.loss_function(
+                logits, labels, vocab_size=self.config.vocab_size, num_items_in_batch=num_items_in_batch
+            )
         others: dict[str, Any] = {
             name: value for name, value in output.items() if name != "last_hidden_state"
         }

@@ -4,19 +4,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationMixin
 from transformers.utils import ModelOutput
 
+from dragoman.huggingface.calls import FaceGenerationMixin
 from dragoman.models.xalma import row_groups
 
 
-class XALMAGenerationMixin(GenerationMixin):
+class XALMAGenerationMixin(FaceGenerationMixin):
     """`generate` with a language for all rows, or one for each."""
-
-    @staticmethod
-    def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
-        """Leave the mask as it is when `generate` uses a static cache; ours says where it ends."""
-        return attention_mask
 
     def _expand_inputs_for_generation(  # type: ignore[override]
         self,

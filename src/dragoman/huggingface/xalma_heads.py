@@ -12,6 +12,7 @@ from transformers.modeling_outputs import (
 )
 
 from dragoman.errors import ConfigError
+from dragoman.huggingface.calls import cache_field, cache_of, checked
 from dragoman.huggingface.xalma import Lang, XALMAModel, XALMAPreTrainedModel
 from dragoman.huggingface.xalma_configuration import XALMAConfig
 
@@ -26,6 +27,7 @@ class XALMAForSequenceClassification(XALMAPreTrainedModel):
         self.score = nn.Linear(config.hidden_size, self.num_labels, bias=False)
         self.post_init()
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -39,7 +41,7 @@ class XALMAForSequenceClassification(XALMAPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         lang: Lang = None,
-        **kwargs: Any,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> SequenceClassifierOutputWithPast | tuple:
         """Logits [batch, labels]. labels: [batch], or [batch, labels] for numbers or several at once.
 
@@ -63,14 +65,18 @@ class XALMAForSequenceClassification(XALMAPreTrainedModel):
         loss = None
         if labels is not None:
             loss = self.loss_function(
-                logits=logits, labels=labels, pooled_logits=logits, config=self.config, **kwargs
+                logits=logits,
+                labels=labels,
+                pooled_logits=logits,
+                config=self.config,
+                num_items_in_batch=num_items_in_batch,
             )
         found = SequenceClassifierOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=output.past_key_values,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
+            **cache_field(cache_of(output)),
         )
         return found if _as_dict(self.config, return_dict) else found.to_tuple()
 
@@ -106,6 +112,7 @@ class XALMAForTokenClassification(XALMAPreTrainedModel):
         self.score = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -119,7 +126,7 @@ class XALMAForTokenClassification(XALMAPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         lang: Lang = None,
-        **kwargs: Any,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> TokenClassifierOutput | tuple:
         """Logits [batch, time, labels]. labels: [batch, time], -100 where there is none."""
         output = self.model(
@@ -137,7 +144,7 @@ class XALMAForTokenClassification(XALMAPreTrainedModel):
         logits = self.score(self.dropout(output.last_hidden_state))
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, self.config, **kwargs)
+            loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
         found = TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=output.hidden_states, attentions=output.attentions
         )
@@ -161,6 +168,7 @@ class XALMAForQuestionAnswering(XALMAPreTrainedModel):
         names = {r"^model\.": "transformer.", **(kwargs.pop("key_mapping", None) or {})}
         return super().from_pretrained(*args, key_mapping=names, **kwargs)
 
+    @checked
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -174,7 +182,7 @@ class XALMAForQuestionAnswering(XALMAPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         lang: Lang = None,
-        **kwargs: Any,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> QuestionAnsweringModelOutput | tuple:
         """Start and end logits, [batch, time] each. start_positions, end_positions: [batch].
 
@@ -194,7 +202,9 @@ class XALMAForQuestionAnswering(XALMAPreTrainedModel):
         start, end = (part.contiguous() for part in self.qa_outputs(output.last_hidden_state).unbind(-1))
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = self.loss_function(start, end, start_positions, end_positions, **kwargs)
+            loss = self.loss_function(
+                start, end, start_positions, end_positions, num_items_in_batch=num_items_in_batch
+            )
         found = QuestionAnsweringModelOutput(
             loss=loss,
             start_logits=start,

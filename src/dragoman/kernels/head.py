@@ -1,15 +1,24 @@
 """The output layer: a rough pass over all tokens, and exact scores for the best of them."""
 
-import ctypes
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dragoman.errors import InvalidOption
 from dragoman.kernels import structs
+from dragoman.kernels.arrays import address_or_none
 from dragoman.kernels.library import kernels
 from dragoman.kernels.linear import PackedLinear
 from dragoman.kernels.packing import pack, unpack
+
+EXACT_KINDS: dict[torch.dtype, tuple[int, Any]] = {
+    torch.float32: (structs.FLOAT, np.float32),
+    torch.float16: (structs.HALF, np.float16),
+}
+"""What the rows of exact scores may be, and what the kernels call it."""
 
 
 class PackedHead(nn.Module):
@@ -27,8 +36,14 @@ class PackedHead(nn.Module):
     kept: Tensor | None
 
     def __init__(self, linear: PackedLinear, exact: Tensor | None, kept: Tensor | None = None) -> None:
-        """exact: [vocabulary, hidden] in fp32 or fp16. kept: which tokens the columns are, if not all."""
+        """exact: [vocabulary, hidden] in fp32 or fp16. kept: which tokens the columns are, if not all.
+
+        InvalidOption if `exact` is in another precision.
+        """
         super().__init__()
+        if exact is not None and exact.dtype not in EXACT_KINDS:
+            possible = " or ".join(map(str, EXACT_KINDS))
+            raise InvalidOption(f"exact scores from rows in {exact.dtype}; convert them to {possible}")
         self.linear = linear
         self.register_buffer("exact", exact, persistent=False)
         self.register_buffer("kept", None if kept is None else kept.int(), persistent=False)
@@ -80,17 +95,8 @@ class PackedHead(nn.Module):
             return self._exactly_in_torch(x.float(), tokens)
         x = x.float().contiguous()
         tokens = None if tokens is None else tokens.int().contiguous()
-        count = len(self.exact) if tokens is None else tokens.shape[-1]
-        out = x.new_empty(len(x), count)
-        native.exact(
-            ctypes.byref(self.struct()),
-            x.data_ptr(),
-            len(x),
-            None if tokens is None else tokens.data_ptr(),
-            count,
-            tokens is not None and tokens.dim() == 2,
-            out.data_ptr(),
-        )
+        out = x.new_empty(len(x), len(self.exact) if tokens is None else tokens.shape[-1])
+        native.exact(self.struct(), x, tokens, out)
         return out
 
     def _exactly_in_torch(self, x: Tensor, tokens: Tensor | None) -> Tensor:
@@ -115,15 +121,15 @@ class PackedHead(nn.Module):
 
     def struct(self) -> structs.Head:
         """What the kernels need to know; it points into this module."""
-        exact = self.exact
-        kind = structs.NONE
-        if exact is not None:
-            kind = structs.FLOAT if exact.dtype == torch.float32 else structs.HALF
+        kind, dtype = structs.NONE, np.float32
+        if self.exact is not None:
+            kind, dtype = EXACT_KINDS[self.exact.dtype]
+        shape = (self.vocabulary, self.linear.in_features)
         return structs.Head(
             self.linear.struct(),
             kind,
-            None if exact is None else exact.data_ptr(),
-            None if self.kept is None else self.kept.data_ptr(),
+            address_or_none("exact rows", self.exact, dtype, *shape),
+            address_or_none("kept tokens", self.kept, np.int32, self.tokens),
         )
 
 

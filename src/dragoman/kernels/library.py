@@ -10,11 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dragoman.errors import InvalidOption
+from dragoman.kernels.arrays import Array, address, address_or_none
 from dragoman.kernels.build import BUILDS, LIBRARY, SOURCES, fingerprint
-from dragoman.kernels.structs import SHARED, Batch, Head, Linear, Stack
+from dragoman.kernels.structs import GROUP, PANEL, RECORD, SHARED, Batch, Head, Linear, Stack
 
 SWITCH = "DRAGOMAN_KERNELS"
 """Environment variable: one of BUILDS to force that build, or `torch` for none."""
@@ -77,27 +79,90 @@ class Kernels:
             *[c_void_p] * 6,
         )
 
-    def pack_nibbles(self, rows: int, panels: int, inputs: int, out: int) -> None:
-        """4-bit records of float rows [panels * 64, inputs]; rows, out: addresses."""
-        self._call(self._pack_nibbles, rows, panels, inputs, out)
+    def pack_nibbles(self, rows: Array, out: Array) -> None:
+        """4-bit records of float rows [panels * 64, inputs], into out [panels, bytes of a panel]."""
+        panels, (_, inputs) = len(out), rows.shape
+        self._call(
+            self._pack_nibbles,
+            address("rows", rows, np.float32, panels * PANEL, inputs),
+            panels,
+            inputs,
+            address("records", out, np.uint8, panels, inputs // GROUP * RECORD),
+        )
 
     def forward(self, stack: Stack, batch: Batch) -> None:
         """Run all layers of `stack` over `batch`, whose rows change in place."""
         _check(self._call(self._forward, stack, batch))
 
-    def linear(self, layers: Any, count: int, x: int, rows: int, out: int, ld: int, offset: int) -> None:
-        """`count` linear layers on the same rows; results `offset` floats apart. x, out: addresses."""
-        _check(self._call(self._linear, layers, count, x, rows, out, ld, offset))
+    def linear(self, layers: Any, x: Array, out: Array) -> None:
+        """Linear layers of one size on the same rows: x [rows, inputs] -> out [layers, rows, outputs]."""
+        count, rows = len(layers), len(x)
+        inputs, outputs = layers[0].inputs, layers[0].outputs
+        assert all((each.inputs, each.outputs) == (inputs, outputs) for each in layers)
+        _check(
+            self._call(
+                self._linear,
+                layers,
+                count,
+                address("x", x, np.float32, rows, inputs),
+                rows,
+                address("out", out, np.float32, count, rows, outputs),
+                outputs,
+                rows * outputs,
+            )
+        )
 
-    def exact(
-        self, head: Any, x: int, rows: int, tokens: int | None, count: int, apart: bool, out: int
+    def exact(self, head: Head, x: Array, tokens: Array | None, out: Array) -> None:
+        """Exact scores out [rows, count] of x [rows, hidden].
+
+        tokens: [count], all rows' the same, or each row's own [rows, count]; None: 0, 1, ...
+        """
+        rows, count = out.shape
+        apart = tokens is not None and tokens.ndim == 2
+        self._call(
+            self._exact,
+            head,
+            address("x", x, np.float32, rows, head.w.inputs),
+            rows,
+            address_or_none("tokens", tokens, np.int32, *((rows, count) if apart else (count,))),
+            count,
+            int(apart),
+            address("out", out, np.float32, rows, count),
+        )
+
+    def top(
+        self,
+        head: Head,
+        x: Array,
+        screen: int,
+        banned: Array | None,
+        extra: tuple[Array, Array] | None,
+        found: tuple[Array, Array, Array],
     ) -> None:
-        """Exact scores of tokens, all rows' or (apart) each row's own; see csrc/native.c."""
-        self._call(self._exact, head, x, rows, tokens, count, int(apart), out)
+        """The best tokens of each row of x [rows, hidden].
 
-    def top(self, head: Any, x: int, rows: int, keep: int, screen: int, *addresses: int | None) -> None:
-        """The best tokens of each row; see csrc/native.c, also for the addresses."""
-        _check(self._call(self._top, head, x, rows, keep, screen, *addresses))
+        screen: how many candidates are scored exactly; banned: bits; extra: tokens of all rows, and
+        where each row's begin [rows + 1]; found: scores and tokens [rows, count] to fill in, best first,
+        and the spread [rows, 2]. csrc/native.c says more.
+        """
+        scores, tokens, spread = found
+        rows, keep = scores.shape
+        more, starts = extra or (None, None)
+        code = self._call(
+            self._top,
+            head,
+            address("x", x, np.float32, rows, head.w.inputs),
+            rows,
+            keep,
+            screen,
+            None if banned is None else address("banned", banned, np.uint8, len(banned)),
+            None if more is None else address("extra", more, np.int32, len(more)),
+            address_or_none("starts", starts, np.int32, rows + 1),
+            address("scores", scores, np.float32, rows, keep),
+            address("tokens", tokens, np.int32, rows, keep),
+            address("spread", spread, np.float32, rows, 2),
+        )
+        _check(code)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """function(context, *arguments), with a context that no other call is using."""

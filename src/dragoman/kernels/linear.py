@@ -1,15 +1,15 @@
 """A linear layer on packed weights, by the native kernels or in PyTorch with the same answer."""
 
-import ctypes
-
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dragoman.kernels import structs
+from dragoman.kernels.arrays import address, address_or_none
 from dragoman.kernels.library import kernels
 from dragoman.kernels.packing import Packed, levels, pack, unpack
-from dragoman.kernels.structs import BYTE, FLOAT, GROUP, HALF, KINDS, NIBBLE
+from dragoman.kernels.structs import BYTE, FLOAT, GROUP, HALF, KINDS, NIBBLE, PANEL
 
 # Sums of so many products of quantised numbers are still exact in float32: 1024 * 127 * 127 < 2**24.
 EXACT = 1024
@@ -61,25 +61,22 @@ class PackedLinear(nn.Module):
     def _native(self, x: Tensor) -> Tensor:
         native = kernels()
         assert native is not None
-        x = x.contiguous()
-        out = x.new_empty(len(x), self.out_features)
-        native.linear(
-            ctypes.byref(self.struct()), 1, x.data_ptr(), len(x), out.data_ptr(), self.out_features, 0
-        )
-        return out
+        out = x.new_empty(1, len(x), self.out_features)
+        native.linear((structs.Linear * 1)(self.struct()), x.contiguous(), out)
+        return out[0]
 
     def struct(self) -> structs.Linear:
         """What the kernels need to know; it points to this module's tensors, which must outlive it."""
-        assert self.data.device.type == "cpu"
-        assert all(part is None or part.dtype == torch.float32 for part in (self.scale, self.bias))
+        packed = self.packed
+        panels, width = -(-packed.outputs // PANEL), packed.panel_bytes
         return structs.Linear(
-            self.kind,
-            self.out_features,
-            self.in_features,
-            self.packed.padded,
-            self.data.data_ptr(),
-            None if self.scale is None else self.scale.data_ptr(),
-            None if self.bias is None else self.bias.data_ptr(),
+            packed.kind,
+            packed.outputs,
+            packed.inputs,
+            packed.padded,
+            address("packed weights", self.data, np.uint8, panels, width),
+            address_or_none("scales", self.scale, np.float32, panels * PANEL),
+            address_or_none("bias", self.bias, np.float32, packed.outputs),
         )
 
 
@@ -97,7 +94,7 @@ def multiply(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
         out = total.float() * scale[:, 0] * unit
     else:
         assert packed.kind == NIBBLE
-        out = torch.zeros(len(x), len(grid), device=x.device)
+        out = x.new_zeros(len(x), len(grid))
         for group in range(scale.shape[1]):
             these = slice(group * GROUP, (group + 1) * GROUP)
             out += (whole[:, these] @ grid[:, these].t()) * scale[:, group]

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from dragoman.errors import InvalidOption
 from dragoman.kernels.library import kernels
-from dragoman.kernels.structs import BYTE, FLOAT, GROUP, HALF, KINDS, NIBBLE, PANEL
+from dragoman.kernels.structs import BYTE, FLOAT, GROUP, HALF, KINDS, NIBBLE, PANEL, RECORD
 
 PRECISIONS = tuple(KINDS)
 CHUNK = 4  # panels packed at a time: what is worked on stays near the processor
-RECORD = 2 * PANEL + PANEL * GROUP // 2  # bytes of a 4-bit group: scales and nibbles
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,10 @@ class Packed:
         return _padded(self.inputs) if self.kind >= BYTE else self.inputs
 
     @property
+    def panel_bytes(self) -> int:
+        return panel_bytes(self.kind, self.inputs)
+
+    @property
     def bytes(self) -> int:
         return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
@@ -55,11 +58,10 @@ def pack(weight: Tensor, precision: str) -> Packed:
         raise InvalidOption(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
     outputs, inputs = weight.shape
     panels = -(-outputs // PANEL)
-    width = {FLOAT: inputs * PANEL * 4, HALF: inputs * PANEL * 2, BYTE: _padded(inputs) * PANEL}
-    data = torch.empty(
-        panels, width.get(kind, _padded(inputs) // GROUP * RECORD), dtype=torch.uint8, device=weight.device
-    )
-    scale = torch.zeros(panels * PANEL, device=weight.device) if kind == BYTE else None
+    data = torch.empty(panels, panel_bytes(kind, inputs), dtype=torch.uint8, device=weight.device)
+    scale = None
+    if kind == BYTE:
+        scale = torch.zeros(panels * PANEL, dtype=torch.float32, device=weight.device)
     for first in range(0, panels, CHUNK):
         rows = weight[first * PANEL : (first + CHUNK) * PANEL].detach().float()
         part = data[first : first + CHUNK]
@@ -107,6 +109,13 @@ def levels(packed: Packed) -> tuple[Tensor, Tensor | None]:
     return grid.float() - 8, scale
 
 
+def panel_bytes(kind: int, inputs: int) -> int:
+    """Bytes that 64 outputs of so many inputs take."""
+    if kind in (FLOAT, HALF):
+        return inputs * PANEL * (4 if kind == FLOAT else 2)
+    return _padded(inputs) * PANEL if kind == BYTE else _padded(inputs) // GROUP * RECORD
+
+
 def _padded(inputs: int) -> int:
     return -(-inputs // GROUP) * GROUP
 
@@ -138,8 +147,7 @@ def _nibbles(rows: Tensor, out: Tensor) -> None:
     if native is None or not rows.shape[1]:
         out.copy_(nibble_records(rows))
         return
-    rows = rows.contiguous()
-    native.pack_nibbles(rows.data_ptr(), len(out), rows.shape[1], out.data_ptr())
+    native.pack_nibbles(rows.contiguous(), out)
 
 
 def nibble_records(rows: Tensor) -> Tensor:

@@ -3,10 +3,14 @@
 import ctypes
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 
+import numpy as np
+
 NONE, FLOAT, HALF, BYTE, NIBBLE = range(5)
 KINDS = {"fp32": FLOAT, "fp16": HALF, "int8": BYTE, "int4": NIBBLE}
 PANEL, GROUP = 64, 32
 """Outputs that lie side by side; inputs that share a 4-bit scale."""
+RECORD = 2 * PANEL + PANEL * GROUP // 2
+"""Bytes of a 4-bit group: scales and nibbles."""
 RELU, GELU, SILU = 1, 2, 3
 Q, K, V, O, GATE, UP, DOWN, PROJECTIONS = range(8)  # noqa: E741 (the projection's usual name)
 
@@ -110,14 +114,16 @@ class Head(Structure):
 SHARED = (Linear, Norm, Adapter, Layer, Stack, Span, Batch, Head)
 """In the order of `size` in csrc/dispatch.c."""
 
-SPAN = [
-    ("key", "u8"),
-    ("layer_stride", "i8"),
-    ("value_offset", "i8"),
-    ("slot", "u8"),
-    ("count", "i4"),
-    ("step", "i4"),
-]
-"""`Span` as the fields of a numpy structured array."""
+SPAN = np.dtype(
+    [
+        ("key", "u8"),
+        ("layer_stride", "i8"),
+        ("value_offset", "i8"),
+        ("slot", "u8"),
+        ("count", "i4"),
+        ("step", "i4"),
+    ]
+)
+"""`Span` as NumPy's structured type."""
 
-assert ctypes.sizeof(Span) == 40
+assert ctypes.sizeof(Span) == SPAN.itemsize == 40

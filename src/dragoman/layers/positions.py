@@ -46,7 +46,7 @@ class SinusoidalPositions(nn.Module):
             angle = row[:, None] * frequency
             table = torch.cat([angle.sin(), angle.cos()], dim=1)
             if self.hidden % 2:
-                table = torch.cat([table, torch.zeros(len(table), 1, device=device)], dim=1)
+                table = torch.cat([table, table.new_zeros(len(table), 1)], dim=1)
             table[self.PADDING_ROW] = 0
             self._table = table
         return table  # and not self._table, which another thread may have replaced meanwhile

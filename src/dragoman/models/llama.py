@@ -221,11 +221,17 @@ class Llama(nn.Module):
         return 2 * len(self.model.layers) * positions * width * self.model.norm.weight.dtype.itemsize
 
 
+def recomputes(stack: LlamaStack) -> bool:
+    """Whether the layers forget their activations and run again for their gradients."""
+    return stack.gradient_checkpointing and stack.training and torch.is_grad_enabled()
+
+
 def run_layers(stack: LlamaStack, x: Tensor, step: Pass, trace: Trace) -> Tensor:
     """Vectors [rows, time, hidden] through all layers and the last norm."""
+    again = recomputes(stack)
     for layer in stack.layers:
         trace.keep_hidden(x)
-        if stack.gradient_checkpointing and stack.training:
+        if again:
             x, weights = stack._gradient_checkpointing_func(layer.__call__, x, step)
         else:
             x, weights = layer(x, step)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dragoman.kernels.arrays import empty
 from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import SPAN
@@ -129,12 +130,12 @@ class NativeLlama:
 
         Returns what stays of each, and the hidden states of the last tokens.
         """
-        tokens = torch.tensor([token for prompt in prompts for token in prompt])
+        tokens = torch.from_numpy(np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts]))
         counts = np.array([len(prompt) for prompt in prompts])
         total, layers = len(tokens), self.config.num_hidden_layers
         starts, ends = np.cumsum(counts) - counts, np.cumsum(counts) - 1
         places = np.arange(total) - np.repeat(starts, counts)
-        fixed = [Fixed(torch.empty(layers, 2, int(c), self.width), int(c)) for c in counts]
+        fixed = [Fixed(empty(layers, 2, int(c), self.width), int(c)) for c in counts]
         spans = np.repeat(np.array([part.span() for part in fixed], SPAN), counts)
         spans["count"] = places + 1
         parts = []
@@ -256,4 +257,4 @@ class NativeLlamaState:
 
 def _nothing(like: Fixed) -> Fixed:
     """No keys at all, where other sentences have some."""
-    return Fixed(like.tensor, 0)
+    return Fixed(like.keys, 0)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dragoman.kernels.arrays import address, empty
 from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import SPAN
@@ -72,26 +73,28 @@ class NativeNllb:
         starts = np.cumsum([0, *counts[:-1]])
         places = np.arange(total) - np.repeat(starts, counts)
         x = self._embed(tokens, torch.from_numpy(places))
-        room = torch.empty(2, total, width)
+        room = empty(2, total, width)
+        first = address("keys", room, np.float32, 2, total, width)
         spans = np.zeros(total, SPAN)
-        spans["key"] = np.repeat(starts, counts) * (4 * width) + room.data_ptr()
+        spans["key"] = np.repeat(starts, counts) * (4 * width) + first
         spans["value_offset"] = total * width
         spans["count"] = np.repeat(counts, counts)
         spans["step"] = 1
-        write = (np.arange(total) * (4 * width) + room.data_ptr()).astype(np.uint64)
+        write = (np.arange(total) * (4 * width) + first).astype(np.uint64)
         zeros = np.zeros(total, np.int64)
         forward(self.encoder, x, spans, 1, (write, zeros, zeros + total * width))
-        source = torch.empty(len(self.source), 2, total, width)
+        source = empty(len(self.source), 2, total, width)
         native = kernels()
         assert native is not None
-        for layer, pair in enumerate(self.source):
-            out = source[layer].data_ptr()
-            native.linear(pair, 2, x.data_ptr(), total, out, width, total * width)
-        return [
+        for pair, out in zip(self.source, source, strict=True):
+            native.linear(pair, x, out)
+        sentences = []
+        for start, count, ids in zip(starts, counts, tokens.split(counts), strict=True):
             # Memory of its own, which goes when the sentence does.
-            Sentence((Fixed(source[:, :, start : start + count].clone(), count),), source=tuple(ids.tolist()))
-            for start, count, ids in zip(starts, counts, tokens.split(counts), strict=True)
-        ]
+            keys = empty(len(self.source), 2, count, width)
+            keys[:] = source[:, :, start : start + count]
+            sentences.append(Sentence((Fixed(keys, count),), source=tuple(ids.tolist())))
+        return sentences
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, state: "NativeNllbState") -> NativeScores:

@@ -1,6 +1,5 @@
 """Next-token scores from the native output layer."""
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,22 +62,13 @@ class NativeScores:
 def _top(choice: Choice, hidden: Tensor, count: int, banned: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     head, rows = choice.head, len(hidden)
     scores, spread = hidden.new_empty(rows, count), hidden.new_empty(rows, 2)
-    tokens = torch.empty(rows, count, dtype=torch.int32)
+    tokens = hidden.new_empty(rows, count, dtype=torch.int32)
     bits = _bits(banned, head.vocabulary) if banned else None
-    extra, starts = _flat(choice.extra)
+    extra = None if choice.extra is None else _flat(choice.extra)
     native = kernels()
     assert native is not None
-    native.top(
-        ctypes.byref(head.struct()),
-        hidden.data_ptr(),
-        rows,
-        count,
-        max(head.SCREEN, 4 * count),
-        *(None if array is None else array.ctypes.data for array in (bits, extra, starts)),
-        scores.data_ptr(),
-        tokens.data_ptr(),
-        spread.data_ptr(),
-    )
+    screen = max(head.SCREEN, 4 * count)
+    native.top(head.struct(), hidden, screen, bits, extra, (scores, tokens, spread))
     if head.exact is not None and count < head.tokens:
         # What was left out scored at most spread[:, 0] roughly; a better one would need so large an error.
         doubtful = scores[:, -1] < spread[:, 0] + head.MARGIN * spread[:, 1]
@@ -91,7 +81,7 @@ def _score_in_full(
     choice: Choice, hidden: Tensor, rows: Tensor, banned: tuple[int, ...], scores: Tensor, tokens: Tensor
 ) -> None:
     """Replace the results of rows whose candidates might not have been the best."""
-    found = _allow(choice, choice.head.in_full(hidden[rows]), hidden, rows).log_softmax(-1)
+    found = _allow(choice, choice.head.in_full(hidden[rows]), hidden, rows.tolist()).log_softmax(-1)
     known = [token for token in banned if token < choice.head.vocabulary]
     if known:
         found[:, known] = -torch.inf
@@ -100,22 +90,21 @@ def _score_in_full(
 
 
 def _logits(choice: Choice, hidden: Tensor) -> Tensor:
-    return _allow(choice, choice.head(hidden), hidden, torch.arange(len(hidden)))
+    return _allow(choice, choice.head(hidden), hidden, range(len(hidden)))
 
 
-def _allow(choice: Choice, logits: Tensor, hidden: Tensor, rows: Tensor) -> Tensor:
+def _allow(choice: Choice, logits: Tensor, hidden: Tensor, rows: Sequence[int]) -> Tensor:
     """Fill in the scores of extra tokens. logits: those of `rows`."""
     if choice.extra is not None:
-        for place, row in enumerate(rows.tolist()):
-            these = torch.tensor(choice.extra[row], dtype=torch.long)
+        for place, row in enumerate(rows):
+            these = torch.tensor(choice.extra[row], dtype=torch.long, device="cpu")
             if len(these):
                 logits[place, these] = choice.head.exactly(hidden[row : row + 1], these)[0]
     return logits
 
 
-def _flat(extra: tuple[Sequence[int], ...] | None) -> tuple[Any, Any]:
-    if extra is None:
-        return None, None
+def _flat(extra: tuple[Sequence[int], ...]) -> tuple[Any, Any]:
+    """All rows' tokens one after the other, and where each row's begin."""
     starts = np.cumsum([0, *map(len, extra)]).astype(np.int32)
     return np.concatenate([np.asarray(tokens, np.int32) for tokens in extra]), starts
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from dragoman.kernels.arrays import Array, address, empty
 from dragoman.kernels.structs import SPAN
 
 ROOM = 32  # positions that a buffer grows by, at least
@@ -22,14 +21,15 @@ ROOM = 32  # positions that a buffer grows by, at least
 class Fixed:
     """Keys and values that do not change any more: a source's, or a prompt's."""
 
-    tensor: Tensor
-    """Keeps the memory alive, [layers, 2, tokens, width]."""
+    keys: Array
+    """Keys and values, [layers, 2, tokens, width]."""
     count: int
 
     def span(self) -> tuple[int, int, int, int, int, int]:
         """As the kernels' Span."""
-        _, two, tokens, width = self.tensor.shape
-        return (self.tensor.data_ptr(), two * tokens * width, tokens * width, 0, self.count, 1)
+        _, two, tokens, width = self.keys.shape
+        first = address("keys", self.keys, np.float32, *self.keys.shape)
+        return (first, two * tokens * width, tokens * width, 0, self.count, 1)
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Sentence:
     """The token of the language it is translated to, where that decides what it may choose from."""
     source: tuple[int, ...] = ()
     """Tokens of its source, and later those that it may choose besides its language's."""
-    own: Tensor | None = None
+    own: Array | None = None
 
 
 class Slots:
@@ -80,7 +80,8 @@ class Slots:
         self.table[rows, place] = beam
         spans = np.zeros(len(rows), arrays.span.dtype)
         spans[:] = arrays.span[rows]
-        spans["slot"] = self.table.ctypes.data + 4 * self.table.shape[1] * rows
+        table = address("slots", self.table, np.int32, self.rows(), self.table.shape[1])
+        spans["slot"] = table + 4 * self.table.shape[1] * rows
         spans["count"] = place + 1
         write = arrays.span["key"][rows] + (4 * self.width * (place * self.beams + beam)).astype(np.uint64)
         for sentence in self.sentences:
@@ -122,8 +123,7 @@ class Slots:
         own = sentence.own
         fresh = None
         if own is not None:
-            shape = (*own.shape[:3], beams, self.width)
-            fresh = own.new_empty(shape)
+            fresh = empty(*own.shape[:3], beams, self.width)
             used = sentence.length
             if beams == self.beams:
                 fresh[:, :, :used] = own[:, :, :used]
@@ -138,7 +138,7 @@ class Slots:
             if own is not None and own.shape[2] >= end:
                 continue
             capacity = -(-end // ROOM) * ROOM
-            fresh = torch.empty(self.layers, 2, capacity, self.beams, self.width)
+            fresh = empty(self.layers, 2, capacity, self.beams, self.width)
             if own is not None:
                 fresh[:, :, : sentence.length] = own[:, :, : sentence.length]
             sentence.own, self._arrays = fresh, None
@@ -166,7 +166,8 @@ class _Arrays:
             own = sentence.own
             if own is not None:
                 half = own.shape[2] * own.shape[3] * own.shape[4]
-                spans[number] = (own.data_ptr(), 2 * half, half, 0, 0, slots.beams)
+                first = address("keys", own, np.float32, *own.shape)
+                spans[number] = (first, 2 * half, half, 0, 0, slots.beams)
         lengths = np.array([s.length for s in slots.sentences], np.int64)
         return cls(np.repeat(spans, slots.beams), np.repeat(lengths, slots.beams))
 

@@ -4,13 +4,14 @@ import ctypes
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from dragoman.kernels import structs
+from dragoman.kernels.arrays import address, address_or_none
 from dragoman.kernels.library import kernels
 from dragoman.kernels.linear import PackedLinear
-from dragoman.kernels.structs import DOWN, GATE, PROJECTIONS, UP, K, O, Q, V
+from dragoman.kernels.structs import DOWN, GATE, PROJECTIONS, SPAN, UP, K, O, Q, V
 from dragoman.layers.low_rank import AdaptedProjections
 from dragoman.layers.moe import DenseMLP, SparseMLP
 from dragoman.layers.norm import RMSNorm
@@ -43,15 +44,15 @@ class Builder:
         assert isinstance(module, nn.LayerNorm | RMSNorm)
         bias = module.bias if isinstance(module, nn.LayerNorm) else None
         kind = 1 if isinstance(module, nn.LayerNorm) else 2
-        return structs.Norm(kind, module.eps, self.address(module.weight), self.address(bias))
+        return structs.Norm(kind, module.eps, self.vector(module.weight), self.vector(bias))
 
-    def address(self, tensor: Tensor | None) -> int | None:
+    def vector(self, tensor: Tensor | None) -> int | None:
         """Where a float32 copy of `tensor` (itself, if it is one) lies."""
         if tensor is None:
             return None
         tensor = tensor.detach().float().contiguous()
         self.alive.append(tensor)
-        return tensor.data_ptr()
+        return address("a norm's weights", tensor, np.float32, *tensor.shape)
 
     def stack(self, layers: Sequence[structs.Layer], **fields: Any) -> structs.Stack:
         experts = max((layer.experts for layer in layers), default=0)
@@ -182,24 +183,26 @@ def forward(
     offsets of the rows' own keys; cross: structured array [rows]; rotation: cosines and sines
     [rows, head_width / 2]; routes: starts, stops, module numbers and scales.
     """
-    assert x.dtype == torch.float32
-    assert x.is_contiguous()
+    rows = len(x)
     batch = structs.Batch(
-        rows=len(x),
+        rows=rows,
         spans=spans,
-        x=x.data_ptr(),
-        self=self_spans.ctypes.data,
-        cross=None if cross is None else cross.ctypes.data,
-        write=write[0].ctypes.data,
-        write_stride=write[1].ctypes.data,
-        write_value=write[2].ctypes.data,
+        x=address("x", x, np.float32, rows, stack.hidden),
+        self=address("spans", self_spans, SPAN, rows * spans),
+        cross=address_or_none("cross spans", cross, SPAN, rows),
+        write=address("where to write", write[0], np.uint64, rows),
+        write_stride=address("strides", write[1], np.int64, rows),
+        write_value=address("value offsets", write[2], np.int64, rows),
     )
     if rotation is not None:
-        batch.cosine, batch.sine = (part.data_ptr() for part in rotation)
+        batch.cosine, batch.sine = (
+            address("rotation", part, np.float32, rows, stack.head_width // 2) for part in rotation
+        )
     if routes is not None:
-        batch.routes = len(routes[0])
+        batch.routes = count = len(routes[0])
         batch.route_start, batch.route_stop, batch.route_module, batch.route_scale = (
-            part.ctypes.data for part in routes
+            address("routes", part, dtype, count)
+            for part, dtype in zip(routes, (np.int32, np.int32, np.int32, np.float32), strict=True)
         )
     native = kernels()
     assert native is not None

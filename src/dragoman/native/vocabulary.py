@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,7 +52,7 @@ class Heads:
         found = self._cut.get(language)
         if found is None:
             tokens = self.vocabulary.tokens(language)
-            found = self.whole if tokens is None else self.whole.cut(torch.tensor(sorted(tokens)))
+            found = self.whole if tokens is None else self.whole.cut(_numbers(sorted(tokens)))
             self._cut[language] = found
             while len(self._cut) > KEPT:
                 self._cut.popitem(last=False)
@@ -69,6 +70,11 @@ class Heads:
 
     def _choice(self, language: int, rows: list[int], count: int, extra: Sequence[Sequence[int]]) -> Choice:
         head = self.of(language)
-        places: Tensor | None = None if len(rows) == count else torch.tensor(rows)
+        places = None if len(rows) == count else _numbers(rows)
         more = tuple(extra[row] for row in rows)
         return Choice(head, places, more if head.kept is not None and any(more) else None)
+
+
+def _numbers(values: Sequence[int]) -> Tensor:
+    """On the CPU, whatever new tensors are made on elsewhere in the process."""
+    return torch.from_numpy(np.asarray(values, np.int64))

@@ -1,13 +1,15 @@
-"""Guess which of a model's languages a text is written in, or say that the text doesn't tell.
+"""Guess which of a model's languages a text is written in, and say whether the text really tells.
 
 The script of the text comes first: it leaves few languages, often one. Among those py3langid decides (a
 naive Bayes model over byte n-grams, 139 languages). Its probabilities over all of them also show when the
-text is in a language that the model doesn't speak at all.
+text is in a language that the model doesn't speak at all. Where n-grams leave a doubt, as in a word or
+two, the bundled lists of common words decide with them, and last the languages that are likely anyway.
 
 A language unknown to py3langid is found only if no other language of the model shares its script
-(`detectable` tells); otherwise its texts are taken for its nearest relative, or for none.
+(`detectable` tells); otherwise its texts are taken for its nearest relative.
 """
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection
@@ -16,7 +18,7 @@ from functools import lru_cache
 from typing import NoReturn
 
 from dragoman.errors import LanguageNotDetected
-from dragoman.languages import all_languages, find
+from dragoman.languages import Language, all_languages, find
 from dragoman.text.langid import (
     NO_LANGUAGE,
     STANDARD,
@@ -26,9 +28,16 @@ from dragoman.text.langid import (
     label_scripts,
 )
 from dragoman.text.scripts import chinese_scripts, letter_script
+from dragoman.text.words import commonness, known_share, word_evidence, words_of
 
 MIN_CONFIDENCE = 0.5
-"""A guess counts when it's likelier than all other languages of the model together."""
+"""N-grams decide for a language that is likelier by them than all others of the model together."""
+
+SURE = 0.8
+"""N-grams and words together decide above this probability, ..."""
+
+OVERRULE = 0.9
+"""... and against n-grams alone above this one."""
 
 SAMPLE = 10_000
 """How many characters are looked at, from the first that isn't white space."""
@@ -37,35 +46,46 @@ SAMPLE = 10_000
 _FOREIGN, _AT_HOME = 0.3, 0.1
 _POSSIBLE = 0.1
 
+# Above this n-grams alone are never wrong enough for words to mend it, so no list is read.
+_BEYOND_DOUBT = 0.99
+# In nats: what n-grams give to a language that they exclude; and what a language gets for being so common
+# that its list is full, for being English (its words are on screens everywhere), for having been seen before.
+_EXCLUDED, _COMMON, _ENGLISH, _LIKELY = math.log(1e-4), 1.0, 0.5, 8.0
+# A language without a list is taken to know so much of what the best list knows of the words.
+_UNLISTED = 0.6
+
 
 @dataclass(frozen=True)
 class Detection:
-    """A language (NLLB code) and its probability among the languages that came into question."""
+    """A language (NLLB code) and its probability among the languages that came into question.
+
+    sure: whether the text tells it. foreign: whether the text is clearly in a language that isn't
+    among those given, so that this one is only its nearest.
+    """
 
     code: str
     confidence: float
+    sure: bool = True
+    foreign: bool = False
 
 
-def detect(text: str, among: Collection[str]) -> Detection | None:
-    """The language of a text among those given (NLLB codes); None if the text doesn't tell.
+def detect(text: str, among: Collection[str], likely: Collection[str] = ()) -> Detection | None:
+    """The language of a text among those given (NLLB codes): the best guess, and whether it is `sure`.
 
-    That is: no letters, no language of this script, a language outside `among`, or no guess above
-    `MIN_CONFIDENCE`. Raises UnknownLanguage for a code that isn't one.
+    likely: languages seen before, which only a text that doesn't tell is taken for. None if the text has
+    no letters, or is in a script that no language of `among` is written in. Equal arguments give
+    equal answers. Raises UnknownLanguage for a code that isn't one.
     """
-    judgement = _judge(text, frozenset(among))
-    return judgement.guesses[0] if judgement.is_clear else None
+    return _decide(text, _judge(text, frozenset(among)), frozenset(likely))
 
 
-def detect_or_raise(text: str, among: Collection[str]) -> Detection:
-    """As `detect`, but LanguageNotDetected says why the text doesn't tell, and what to do."""
-    judgement = _judge(text, frozenset(among))
-    if not judgement.is_clear:
-        _fail(judgement, among)
-    return judgement.guesses[0]
+def explain(text: str, among: Collection[str]) -> str:
+    """Why `detect` isn't sure of a text, or finds nothing, in a sentence."""
+    return _explanation(_judge(text, frozenset(among)), text, among)
 
 
 def detectable(among: Collection[str]) -> frozenset[str]:
-    """Those of the languages given that `detect` can find among them."""
+    """Those of the languages given that `detect` can find among them by n-grams or script."""
     languages = [find(code) for code in among]
     found: set[str] = set()
     for script in {language.script for language in languages}:
@@ -79,31 +99,75 @@ def detectable(among: Collection[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class _Judgement:
-    """What a text shows.
+    """What the script and the n-grams of a text show.
 
-    scripts: those it may be in, none if it has no letters; candidates: the languages of these scripts;
-    guesses: best first, without those that py3langid doesn't know; foreign: its label of one outside.
+    scripts: those it may be in, none if it has no letters; share: that of its letters in them;
+    candidates: the languages of these scripts; guesses: best first, without those that py3langid
+    doesn't know; foreign: its label of one outside.
     """
 
     scripts: frozenset[str]
+    share: float
     candidates: frozenset[str]
     guesses: tuple[Detection, ...] = ()
     foreign: str | None = None
 
     @property
-    def is_clear(self) -> bool:
+    def clear(self) -> Detection | None:
+        """What n-grams alone tell."""
         likely = bool(self.guesses) and self.guesses[0].confidence > MIN_CONFIDENCE
-        return likely and self.foreign is None
+        return self.guesses[0] if likely and self.foreign is None else None
+
+
+def _decide(text: str, judgement: _Judgement, likely: frozenset[str]) -> Detection | None:
+    """What n-grams, words and what is likely make of a text together."""
+    clear = judgement.clear
+    if not judgement.candidates or (clear and clear.confidence > _BEYOND_DOUBT):
+        return clear
+    words = words_of(_sample(text))
+    chances = _chances(judgement, words, frozenset())
+    best = max(chances, key=chances.__getitem__)
+    if clear and (chances[best] <= OVERRULE or word_evidence(words, clear.code) is None):
+        return clear
+    foreign = judgement.foreign is not None and known_share(words, best) < 0.5
+    if chances[best] > SURE and not foreign:
+        return Detection(best, chances[best])
+    if likely:
+        chances = _chances(judgement, words, likely)
+        best = max(chances, key=chances.__getitem__)
+    return Detection(best, chances[best], sure=False, foreign=foreign)
+
+
+def _chances(judgement: _Judgement, words: tuple[str, ...], likely: frozenset[str]) -> dict[str, float]:
+    """The probability of each candidate: n-grams times words times how usual the language is."""
+    codes = sorted(judgement.candidates)
+    ngrams = {guess.code: guess.confidence for guess in judgement.guesses}
+    evidence = {code: word_evidence(words, code) for code in codes}
+    unlisted = _UNLISTED * max((found for found in evidence.values() if found is not None), default=0.0)
+    scores = {}
+    for code in codes:
+        found = evidence[code]
+        usual = _COMMON * commonness(code) + _ENGLISH * (code == "eng_Latn") + _LIKELY * (code in likely)
+        by_ngrams = math.log(ngrams.get(code, 0.0) + math.exp(_EXCLUDED))
+        scores[code] = by_ngrams + (unlisted if found is None else found) + usual
+    most = max(scores.values())
+    weights = {code: math.exp(score - most) for code, score in scores.items()}
+    total = sum(weights.values())
+    return {code: judgement.share * weight / total for code, weight in weights.items()}
+
+
+def _sample(text: str) -> str:
+    return _ADDRESS.sub(" ", text.strip()[:SAMPLE])
 
 
 def _judge(text: str, among: frozenset[str]) -> _Judgement:
-    sample = _ADDRESS.sub(" ", text.strip()[:SAMPLE])
+    sample = _sample(text)
     scripts, share = _scripts(sample)
     candidates = _written_in(among, scripts)
     alone = tuple(Detection(code, share) for code in candidates) if len(candidates) == 1 else ()
     homes = homes_among(candidates)
     if not homes:  # py3langid knows none of them, so it could only mislead
-        return _Judgement(scripts, candidates, alone)
+        return _Judgement(scripts, share, candidates, alone)
     inside: defaultdict[str, float] = defaultdict(float)
     outside: defaultdict[str, float] = defaultdict(float)
     for label, probability in identifier().rank(sample):
@@ -119,11 +183,11 @@ def _judge(text: str, among: frozenset[str]) -> _Judgement:
     if foreign and not (outside[foreign] >= _FOREIGN * total and known < _AT_HOME * total):
         foreign = None
     if known == 0:
-        return _Judgement(scripts, candidates, alone, foreign)
+        return _Judgement(scripts, share, candidates, alone, foreign)
     _fold_unclear_dialects(inside, known)
     ranked = sorted(inside, key=inside.__getitem__, reverse=True)
     guesses = alone or tuple(Detection(code, inside[code] / known) for code in ranked)
-    return _Judgement(scripts, candidates, guesses, foreign)
+    return _Judgement(scripts, share, candidates, guesses, foreign)
 
 
 def _fold_unclear_dialects(inside: dict[str, float], known: float) -> None:
@@ -134,33 +198,52 @@ def _fold_unclear_dialects(inside: dict[str, float], known: float) -> None:
                 inside[standard] += inside.pop(dialect, 0.0)
 
 
-def _fail(judgement: _Judgement, among: Collection[str]) -> NoReturn:
+# ---- in words ----------------------------------------------------------------------------------------------
+
+
+def detect_or_raise(text: str, among: Collection[str]) -> Detection:
+    """As `detect`, but LanguageNotDetected says why the text doesn't tell, and what to do."""
+    judgement = _judge(text, frozenset(among))
+    found = _decide(text, judgement, frozenset())
+    if found is None or not found.sure:
+        _fail(judgement, text, among)
+    return found
+
+
+def _fail(judgement: _Judgement, text: str, among: Collection[str]) -> NoReturn:
     """Raise the LanguageNotDetected that fits."""
-    guesses = [find(guess.code) for guess in judgement.guesses[:2]]
-    scripts = " or ".join(
-        sorted({each.script_name for each in all_languages() if each.script in judgement.scripts})
-    )
     candidates = [find(code) for code in sorted(judgement.candidates)]
-    names = " or ".join(language.name for language in guesses or candidates[:3])
-    if not judgement.scripts:
-        problem = "The text has no letters, so it shows no language."
-    elif not candidates:
-        problem = (
-            f"The text is in {scripts or 'another'} script, and this model speaks no language written in it."
-        )
-    elif judgement.foreign:
-        problem = (
-            f"The text looks like {_describe(judgement)}; the nearest that this model speaks is {names}."
-        )
-    else:
-        problem = f"The text doesn't tell its language clearly enough. It might be {names}."
     others = ["fra_Latn"] if "fra_Latn" in among or not among else sorted(among)
-    example = [*guesses, *candidates, find(others[0])][0].short_code
+    example = [*_nearest(judgement, text), *candidates, find(others[0])][0].short_code
     possible = tuple(guess.code for guess in judgement.guesses if guess.confidence >= _POSSIBLE)
     raise LanguageNotDetected(
-        f"{problem} Say which language it is, such as: --from {example}",
+        f"{_explanation(judgement, text, among)} Say which language it is, such as: --from {example}",
         None if not judgement.scripts else () if judgement.foreign else possible,
     )
+
+
+def _nearest(judgement: _Judgement, text: str) -> list[Language]:
+    """The two languages that the text is likeliest in."""
+    if not judgement.candidates:
+        return []
+    chances = _chances(judgement, words_of(_sample(text)), frozenset())
+    return [find(code) for code in sorted(chances, key=lambda code: (-chances[code], code))[:2]]
+
+
+def _explanation(judgement: _Judgement, text: str, among: Collection[str]) -> str:
+    if not judgement.scripts:
+        return "The text has no letters, so it shows no language."
+    if not judgement.candidates:
+        scripts = " or ".join(
+            sorted({each.script_name for each in all_languages() if each.script in judgement.scripts})
+        )
+        return (
+            f"The text is in {scripts or 'another'} script, and this model speaks no language written in it."
+        )
+    names = " or ".join(language.name for language in _nearest(judgement, text))
+    if judgement.foreign:
+        return f"The text looks like {_describe(judgement)}; the nearest that this model speaks is {names}."
+    return f"The text doesn't tell its language clearly enough. It might be {names}."
 
 
 def _describe(judgement: _Judgement) -> str:

@@ -15,7 +15,6 @@ tokens of the English source hold 98.9 to 100 % of the tokens of FLORES-200 in 1
 a twenty-fifth of a decoder step. `recipes/vocabulary` has the figures.
 """
 
-import gzip
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -30,6 +29,7 @@ from dragoman.text.scripts import is_own_spelling, script_of, scripts_of
 from dragoman.text.tokenizers.llama import LlamaTokenizer
 from dragoman.text.tokenizers.llama_backends import FIRST_BYTE, HEAD
 from dragoman.text.tokenizers.nllb import NllbTokenizer
+from dragoman.text.words import word_list
 
 Tokenizer = NllbTokenizer | LlamaTokenizer
 
@@ -93,14 +93,6 @@ def source_tokens(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
     # A bracket hardly ever makes one token with a word.
     variants += ["(" + text.replace(" ", "(")] if own else []
     return sorted({*own, *chain(*tokenizer.encode_pieces(variants))})
-
-
-def word_list(code: str) -> list[str]:
-    """The bundled words of a language (NLLB code), the commonest first; none for most languages."""
-    from importlib.resources import files  # late: it costs more than the rest of this module
-
-    path = files("dragoman.data") / "words" / f"{code}.txt.gz"
-    return gzip.decompress(path.read_bytes()).decode("utf-8").split("\n") if path.is_file() else []
 
 
 # ---- the pieces of a tokenizer -----------------------------------------------------------------------------

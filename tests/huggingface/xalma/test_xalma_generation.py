@@ -17,6 +17,7 @@ from dragoman.huggingface import (
     XALMAForTokenClassification,
     XALMAModel,
 )
+from dragoman.huggingface.calls import cache_field
 
 COMBINED = Path(__file__).parents[2] / "data" / "golden" / "xalma"
 # Greedy; the end never comes, so that all rows have the same length.
@@ -108,7 +109,7 @@ def test_static_cache_with_room_to_spare_is_not_read_beyond_its_end(
     model: XALMAForCausalLM, inputs: dict[str, Tensor]
 ) -> None:
     cache = StaticCache(config=model.config, max_cache_len=40)
-    found = model.generate(**inputs, **PLAIN, lang=MIXED, past_key_values=cache)
+    found = model.generate(**inputs, **PLAIN, lang=MIXED, **cache_field(cache))
     assert torch.equal(found, model.generate(**inputs, **PLAIN, lang=MIXED))
 
 
