@@ -98,7 +98,7 @@ def test_every_option_is_explained():
 
 
 def test_an_option_without_a_spelling_is_a_mistake_of_ours():
-    with pytest.raises(TypeError, match="suppress"):
+    with pytest.raises(TypeError, match="no option for early_stopping"):
         takes(GenerationOptions)(lambda chosen: None)
 
 

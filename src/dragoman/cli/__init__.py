@@ -53,7 +53,7 @@ def main() -> None:
     """Run the command line, and exit with its status."""
     _write_what_the_terminal_cannot_show()
     with _stopping():
-        app()
+        app(prog_name="dragoman")
 
 
 def _write_what_the_terminal_cannot_show() -> None:

@@ -8,6 +8,7 @@ import typer
 from dragoman import languages as table
 from dragoman.cli.commands import pick, takes
 from dragoman.cli.inputs import read_all
+from dragoman.cli.messages import put
 from dragoman.cli.model import load
 from dragoman.cli.records import as_json
 from dragoman.generation.options import GenerationOptions
@@ -46,10 +47,10 @@ def ask(
     translator = load({"model": model, **pick(chosen, LoadOptions)})
     if json:
         answer = translator.ask(text, lang, **options)
-        print(as_json({"question": text, "answer": answer, "language": language.nllb}))
+        put(as_json({"question": text, "answer": answer, "language": language.nllb}))
     elif sys.stdout.isatty():
         for piece in translator.ask_live(text, lang, **options):
             print(piece, end="", flush=True)
         print()
     else:
-        print(translator.ask(text, lang, **options))
+        put(translator.ask(text, lang, **options))

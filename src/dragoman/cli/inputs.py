@@ -75,6 +75,8 @@ def open_input(texts: Sequence[str] | None, file: str | None) -> Input:
 
 def standard_input() -> Lines:
     """The lines of standard input; a person at a terminal is told that they are awaited."""
+    if sys.stdin is None:  # and 0 would be the next file that is opened
+        raise InvalidOption("standard input is closed; give texts or --input")
     if os.isatty(0):
         say("reading standard input; end with Ctrl-D")
     return Lines(0, "standard input")
@@ -116,8 +118,3 @@ def read_all(text: str | None) -> str:
             raise InvalidText(f"standard input, line {line.number}: {line.text}")
         read.append(line.text + line.end)
     return "".join(read).removesuffix("\n").removesuffix("\r")
-
-
-def is_terminal(stream: object) -> bool:
-    """Whether a person sees what is written there."""
-    return stream in (sys.stdout, sys.stderr) and stream is not None and stream.isatty()  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from dragoman import languages as table
+from dragoman.cli.messages import put
 from dragoman.cli.records import as_json
 from dragoman.cli.tables import print_table
 
@@ -27,4 +28,4 @@ def list_languages(
         return
     for row in rows:
         fields = {"code": row.nllb, "iso1": row.iso1, "iso3": row.iso3, "name": row.name}
-        print(as_json(fields | {"own_name": row.own_name, "script": row.script, "xalma_group": row.group}))
+        put(as_json(fields | {"own_name": row.own_name, "script": row.script, "xalma_group": row.group}))

@@ -10,6 +10,7 @@ from dataclasses import fields
 import typer
 
 from dragoman.errors import DragomanError
+from dragoman.files import StandardOutput
 from dragoman.generation.options import GenerationOptions
 from dragoman.translation.options import LoadOptions, TextOptions
 
@@ -39,6 +40,12 @@ _ADVICE = (
 def say(message: str) -> None:
     """Say something to the user, beside the output."""
     print(message, file=sys.stderr, flush=True)
+
+
+def put(line: str) -> None:
+    """Write a line to standard output: in UTF-8, or as a terminal can show it."""
+    encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+    StandardOutput().write(f"{line}\n".encode(encoding, "backslashreplace"))
 
 
 def worded(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dragoman.cli.messages import put
 from dragoman.cli.records import as_json
 from dragoman.cli.tables import print_table
 
@@ -17,7 +18,7 @@ def list_models(
 
     if json:
         for model in KNOWN:
-            print(as_json(asdict(model)))
+            put(as_json(asdict(model)))
         return
     print_table(
         ("name", "parameters", "download, about", "licence of the weights", "summary"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dragoman.cli.commands import HELP, Command
-from dragoman.cli.messages import say
+from dragoman.cli.messages import put, say
 from dragoman.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to writ
 Group = Annotated[int | None, typer.Option("--group", "-g", help="The module's group, 1 to 8.")]
 Lang = Annotated[str | None, typer.Option("--lang", "-l", help="A language that the module speaks.")]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32, float16, bfloat16 or float64; as stored if left out.", show_default=False)
+    str | None,
+    typer.Option(help="float32, float16, bfloat16 or float64; as stored if left out.", show_default=False),
 ]
 ShardSize = Annotated[float, typer.Option("--max-shard-gb", help="Largest weight file, in gigabytes.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a checkpoint of the same kind.")]
@@ -42,7 +43,7 @@ def list_modules(folder: Folder, as_json: AsJson = False) -> None:
     from dragoman.surgery.module_files import describe
 
     listing = describe(folder)
-    print(json.dumps(asdict(listing), ensure_ascii=False) if as_json else "\n".join(_lines(listing)))
+    put(json.dumps(asdict(listing), ensure_ascii=False) if as_json else "\n".join(_lines(listing)))
 
 
 @app.command(cls=Command)
