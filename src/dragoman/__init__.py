@@ -16,6 +16,9 @@ from dragoman.errors import (
     KeyMismatch,
     LanguageModuleError,
     LanguageNotDetected,
+    TranslationFailed,
+    TranslationTimeout,
+    TranslationWarning,
     UnknownLanguage,
 )
 
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from dragoman.generation.options import GenerationOptions
     from dragoman.languages import Language, find
     from dragoman.text.tokenizers import NllbTokenizer
-    from dragoman.translator import Candidate, Sentence, Translation, Translator
+    from dragoman.translation.results import Candidate, Sentence, Text, Translation
+    from dragoman.translation.translator import Translator
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,7 +44,11 @@ __all__ = [
     "LanguageNotDetected",
     "NllbTokenizer",
     "Sentence",
+    "Text",
     "Translation",
+    "TranslationFailed",
+    "TranslationTimeout",
+    "TranslationWarning",
     "Translator",
     "UnknownLanguage",
     "find",
@@ -48,13 +56,14 @@ __all__ = [
 
 # Loaded when first asked for, so that `import dragoman` takes milliseconds and never loads torch.
 _HOMES = {
-    "Candidate": "dragoman.translator",
+    "Candidate": "dragoman.translation.results",
     "GenerationOptions": "dragoman.generation.options",
     "Language": "dragoman.languages",
     "NllbTokenizer": "dragoman.text.tokenizers",
-    "Sentence": "dragoman.translator",
-    "Translation": "dragoman.translator",
-    "Translator": "dragoman.translator",
+    "Sentence": "dragoman.translation.results",
+    "Text": "dragoman.translation.results",
+    "Translation": "dragoman.translation.results",
+    "Translator": "dragoman.translation.translator",
     "find": "dragoman.languages",
 }
 

@@ -4,10 +4,10 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dragoman.errors import DragomanError, InvalidText, LanguageNotDetected, TranslationWarning
+from dragoman.errors import DragomanError, InvalidText, TranslationWarning
 from dragoman.languages import Language, find
 from dragoman.systems import System
-from dragoman.text.detect import Detection, detect_or_raise
+from dragoman.text.detect import Detection, detect, explain
 from dragoman.text.sentences import SplitText, split
 from dragoman.text.tokenizers.characters import valid_text
 from dragoman.translation.options import TextOptions
@@ -53,9 +53,10 @@ class Recent:
             if not self._counts[oldest]:
                 del self._counts[oldest]
 
-    def ranked(self) -> list[Language]:
-        """The most frequent first; of two that are equally frequent, the one that was there first."""
-        return [language for language, _ in self._counts.most_common()]
+    def languages(self) -> list[Language]:
+        """The most frequent, and those that are at least a quarter as frequent."""
+        ranked = self._counts.most_common()
+        return [language for language, count in ranked if 4 * count >= ranked[0][1]]
 
 
 class Preparing:
@@ -125,21 +126,25 @@ class Preparing:
         self, text: str, target: Language
     ) -> tuple[Language, Detection | None, tuple[TranslationWarning, ...]]:
         """The language of a text, the evidence for it, and what is to be said about a guess."""
-        try:
-            found = detect_or_raise(text, self._codes)
-        except LanguageNotDetected as unsure:
-            if unsure.possible is None:  # no letters: the text is the same in every language
-                return target, None, ()
-            likely = [self._likely] if self._likely else self._recent.ranked()
-            for language in likely:
-                if language.nllb in unsure.possible:
-                    said = f"taken to be {language.name} like most texts before it; its own words don't tell"
-                    return language, None, (TranslationWarning(said, "language"),)
-            if unsure.possible:
-                language = find(unsure.possible[0])
-                said = f"taken to be {language.name}, which is no more than a guess"
-                return language, None, (TranslationWarning(said, "language"),)
-            return target, None, (TranslationWarning("kept as it is", "language"),)
+        likely = [self._likely] if self._likely else self._recent.languages()
+        found = detect(text, self._codes, [language.nllb for language in likely])
+        if (
+            found is None
+        ):  # none of these letters is in a language of the model's; mostly there are no letters
+            if not any(character.isalpha() for character in text):
+                return likely[0] if likely else target, None, ()
+            return target, None, (_about(f"{explain(text, self._codes)} It was left as it is."),)
         language = find(found.code)
-        self._recent.add(language)
-        return language, found, ()
+        if found.sure:
+            self._recent.add(language)
+            return language, found, ()
+        if language in likely and not found.foreign:
+            reason = "which is likely, as was said" if self._likely else "like most texts before it"
+            said = f"The text was taken to be {language.name}, {reason}; its own words don't tell."
+        else:
+            said = f"{explain(text, self._codes)} It was taken to be {language.name}."
+        return language, found, (_about(said),)
+
+
+def _about(said: str) -> TranslationWarning:
+    return TranslationWarning(said, "language")

@@ -72,7 +72,7 @@ class Translator:
     @overload
     def translate(
         self,
-        text: str,
+        text: str | Text,
         source: str | None = ...,
         target: str | None = ...,
         **options: Unpack[TranslateKeywords],
@@ -87,7 +87,7 @@ class Translator:
     ) -> list[str]: ...
     def translate(
         self,
-        text: str | Iterable[str | Text],
+        text: str | Text | Iterable[str | Text],
         source: str | None = None,
         target: str | None = None,
         **options: Unpack[TranslateKeywords],
@@ -107,7 +107,7 @@ class Translator:
 
     async def translate_async(
         self,
-        text: str | Iterable[str | Text],
+        text: str | Text | Iterable[str | Text],
         source: str | None = None,
         target: str | None = None,
         **options: Unpack[TranslateKeywords],
