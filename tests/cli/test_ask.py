@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from dragoman.languages import all_languages
 from dragoman.translation.translator import Translator
 
 
 class Answering:
     system = SimpleNamespace(precision="fp32")
+    languages = all_languages()
 
     def __init__(self) -> None:
         self.given: list[dict[str, object]] = []

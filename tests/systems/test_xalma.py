@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import torch
+from safetensors.torch import load_file
 
 from dragoman.errors import InvalidOption, LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
@@ -173,3 +174,20 @@ def test_a_module_that_is_missing_fails_its_own_texts(xalma, monkeypatch):
     assert [isinstance(found[i], LanguageModuleError) for i in range(3)] == [False, True, False]
     result = next(xalma.stream(["Good night."], "en", "zh", **OPTIONS))
     assert isinstance(result.error, LanguageModuleError)
+
+
+def test_rows_beyond_the_tokenizer_are_never_generated(combined, tmp_path):
+    """As an embedding has that was filled up to a round number, even if one of them scores best."""
+    for path in combined.iterdir():
+        shutil.copy(path, tmp_path)
+    config = json.loads((combined / "config.json").read_text()) | {"vocab_size": 960}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tensors = load_file(combined / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        filling = 50 * tensors[name].mean(0, keepdim=True).repeat(60, 1)
+        tensors[name] = torch.cat([tensors[name], filling])
+    write_shards(tmp_path, tensors, None, 10**9)
+    translator = Translator.load(tmp_path, device="cpu")
+    (result,) = translator.stream(["Hello."], "en", "de", beams=2, max_new_tokens=8)
+    assert result.error is None
+    assert result.sentences[0].candidates[0].tokens

@@ -369,7 +369,14 @@ def test_no_language_to_choose_from_is_no_detection() -> None:
 
 def test_unknown_code_is_an_error() -> None:
     with pytest.raises(UnknownLanguage):
-        detect("Hello", ["xyz_Latn"])
+        detect("Hello", ["Klingon"])
+
+
+def test_language_beyond_the_table_is_never_the_guess() -> None:
+    assert detect("Где находится вокзал?", ["tyv_Cyrl", "eng_Latn"]) is None
+    found = detect("Где находится вокзал?", ["tyv_Cyrl", "rus_Cyrl"])
+    assert found is not None
+    assert found.code == "rus_Cyrl"
 
 
 def test_threads_agree() -> None:

@@ -99,6 +99,74 @@ def test_sentences_of_a_language(language: str, marked: str) -> None:
     assert texts(split(marked.replace("|", ""), language)) == expected
 
 
+@pytest.mark.parametrize(
+    ("language", "marked"),
+    [
+        ("nld_Latn", "Het is koud.| 't Is winter.| 's Avonds vriest het.| 'n Man kwam."),
+        ("eng_Latn", "I left.| 'Cause it was late.| 'Twas good.| '96 was a great year."),
+        ("eng_Latn", "The cat’s gone.| ’Twas fun.| Rock ’n’ roll."),
+        ("afr_Latn", "Dit is koud.| 'n Man het gekom."),
+        ("ita_Latn", "Arriva.| 'Sto treno è lento."),
+        ("deu_Latn", "Dann ging er.| ‚Ja.‘| „Gut.“| Er kam."),
+    ],
+)
+def test_an_opening_apostrophe_belongs_to_what_follows(language: str, marked: str) -> None:
+    expected = [sentence.strip() for sentence in marked.split("|")]
+    parts = split(marked.replace("|", ""), language)
+    assert texts(parts) == expected
+    assert join(parts, [f"({text})" for text in expected], language, "eng_Latn") == " ".join(
+        f"({text})" for text in expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("language", "marked"),
+    [
+        ("fra_Latn", "J'ai vu M. Dupont et Mme. Durand.| Voir p. 5 et vol. 4.| Vers 5 h. il part."),
+        ("nld_Latn", "Mevr. Jansen is er.| Dhr. de Vries ook.| Zie blz. 5.| Bijv. Jan."),
+        ("deu_Latn", "Frau Prof. Dr. Müller wohnt in der Hauptstr. 5.| Das kostet ca. 5 Euro, vgl. Abb. 3."),
+        ("eng_Latn", "It took approx. 5 hours.| See vol. 4 and para. 3.| Roe v. Wade was in 1973."),
+        ("eng_Latn", "He came at 5 p.m. on Monday.| It is 5 p.m.| We go."),
+        (
+            "spa_Latn",
+            "Son las 5 p. m. y llueve.| Llegó a las 5 a. m.| D. Juan y la Sra. López.| Véase pág. 5.",
+        ),
+        ("ita_Latn", "La dott.ssa Bianchi è qui.| Il sig. Rossi no?| Vedi pag. 5."),
+        ("por_Latn", "O Sr. Silva chegou.| A Dra. Maria também.| Ver pág. 5."),
+        ("pol_Latn", "Pan dr. Kowalski, ul. Długa 5.| Biuro ds. klęsk, np. powodzi."),
+        ("ces_Latn", "Ing. Novák přišel.| Viz str. 5, např. zde."),
+        ("rus_Cyrl", "См. рис. 5.| Это г. Москва, ул. Ленина.| И т. д. и т. п."),
+        ("ell_Grek", "Ο κ. Παπαδόπουλος ήρθε.| Βλ. σελ. 5."),
+        ("ron_Latn", "Dl. Popescu e aici.| Vezi pag. 5, str. Lungă."),
+        ("tur_Latn", "Sn. Yılmaz geldi.| Bkz. s. 5."),
+    ],
+)
+def test_an_abbreviation_before_a_name_or_number_ends_no_sentence(language: str, marked: str) -> None:
+    assert texts(split(marked.replace("|", ""), language)) == [part.strip() for part in marked.split("|")]
+
+
+@pytest.mark.parametrize(
+    ("language", "marked"),
+    [
+        ("deu_Latn", "Das ist der 17. Versuch.| Er wohnt im 3. Stock.| Es waren 17.| Dann kam er."),
+        ("deu_Latn", "Im II. Weltkrieg war das so.| Am 3. Mai.| Zum 5. Mal!"),
+        ("dan_Latn", "Han kom den 3. maj.| Det var i 1990.| Så gik han."),
+        ("nob_Latn", "Det er den 17. gangen.| Han kom i 1990.| Så gikk han."),
+        ("fin_Latn", "Hän tuli 3. toukokuuta.| Se oli 2. kerta."),
+        ("ces_Latn", "Je 5. října.| Ve 20. století.| Bylo jich 17.| Pak přišel."),
+        ("pol_Latn", "To 5. piętro.| Było ich 17.| Potem przyszedł."),
+        ("hun_Latn", "Az 5. fejezet.| 2020. május 3-án.| II. Lajos király."),
+        ("tur_Latn", "O 3. katta.| II. Mehmet geldi."),
+        ("srp_Cyrl", "То је 1990. године.| Добро."),
+        ("lvs_Latn", "1990. gadā viņš nāca.| Labi."),
+        ("isl_Latn", "Það er 17. júní.| Gott."),
+        ("eng_Latn", "There were 17.| Then he came."),
+    ],
+)
+def test_an_ordinal_number_ends_no_sentence(language: str, marked: str) -> None:
+    assert texts(split(marked.replace("|", ""), language)) == [part.strip() for part in marked.split("|")]
+
+
 def test_paragraphs_indentation_and_line_ends_are_kept() -> None:
     text = "\ufeff  One. Two!\r\n\r\n\t\u3000Three\u2028four \n"
     parts = split(text, "eng_Latn")

@@ -35,7 +35,8 @@ def ask(
     json: Annotated[bool, typer.Option("--json", help="A JSON object with question and answer.")] = False,
 ) -> None:
     """Ask a chat-tuned model (X-ALMA) an open question."""
-    language = table.find(lang)
+    if not table.is_code(lang):  # a code may be of this model alone
+        table.find(lang)
     generation = pick(chosen, GenerationOptions)
     defaults = DEFAULTS | ({"beams": 1} if generation.get("sample") else {})
     options: dict[str, Any] = defaults | generation
@@ -47,7 +48,7 @@ def ask(
     translator = load({"model": model, **pick(chosen, LoadOptions)})
     if json:
         answer = translator.ask(text, lang, **options)
-        put(as_json({"question": text, "answer": answer, "language": language.nllb}))
+        put(as_json({"question": text, "answer": answer, "language": table.find(lang, translator.languages).nllb}))
     elif sys.stdout.isatty():
         for piece in translator.ask_live(text, lang, **options):
             print(piece, end="", flush=True)

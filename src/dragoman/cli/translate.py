@@ -72,7 +72,7 @@ def translate(
     source, target = chosen.get("source"), chosen.get("target")
     # All that can be checked before the second or so that loading takes.
     for spelling in (source, target):
-        if spelling is not None:
+        if spelling is not None and not table.is_code(spelling):  # a code may be of this model alone
             table.find(spelling)
     options = pick(chosen, TextOptions) | generation
     TextOptions(**pick(chosen, TextOptions))
@@ -144,10 +144,13 @@ class _Session:
         """The language of the user's locale, or English, unless the text is in that already."""
         codes = [language.nllb for language in self.translator.languages]
         preferred = preferred_language(codes)
-        spoken, read = (table.find(source).nllb, []) if source else self._first_language(items, codes)
+        if source:
+            spoken, read = table.find(source, self.translator.languages).nllb, list[Item]()
+        else:
+            spoken, read = self._first_language(items, codes)
         if spoken == preferred:
-            choices = ", ".join(sorted(table.find(c).short_code for c in codes if c != preferred)[:12])
-            name = table.find(preferred).name
+            choices = ", ".join(sorted(table.of_code(c).short_code for c in codes if c != preferred)[:12])
+            name = table.of_code(preferred).name
             raise InvalidOption(f"the text is {name} already; say what to translate it to: --to {choices}")
         return preferred, chain(read, items)
 
@@ -195,13 +198,13 @@ class _Session:
         self.report.close()
         if self.detected:
             found = [
-                f"{table.find(code).name} ({code})"
+                f"{table.of_code(code).name} ({code})"
                 + (f" in {count} of {self.lines}" if self.lines > 1 else "")
                 for code, count in self.detected.most_common()
             ]
             say(f"detected: {', '.join(found)}")
         if self.pivot:
-            say(f"translated by way of {table.find(self.pivot).name}: the model knows no direct way")
+            say(f"translated by way of {table.of_code(self.pivot).name}: the model knows no direct way")
         if self.failed:
             units = f"{self.lines} {self.given.unit}s"
             say(f"{self.failed} of {units} could not be translated and stay as they were")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.files import read_json
-from dragoman.languages import find, nllb_codes
+from dragoman.languages import nllb_codes, of_code
 from dragoman.models.config import NllbConfig
 from dragoman.models.weight_files import find_shards
 
@@ -76,7 +76,7 @@ class ModelCard:
             raise ConfigError(f"{path} is no model card: {error}") from None
         return cls(
             card.name,
-            tuple(find(code).nllb for code in card.languages),
+            tuple(of_code(code).nllb for code in card.languages),
             int(card.max_source_tokens),
             card.pivot,
             card.licence,

@@ -42,13 +42,15 @@ class NllbSystem(System):
         chosen = plan(precision, device)
         model = load_nllb(folder, dtype=chosen.dtype, device=device)
         tokenizer = NllbTokenizer.from_folder(folder)
-        rows, embedded = tokenizer.layout.rows, model.config.vocab_size
-        if rows > embedded:
+        layout, rows = tokenizer.layout, model.config.vocab_size
+        if layout.needed > rows:
             raise CheckpointError(
-                f"{folder}: its tokenizer has {rows} rows and the model's embedding only {embedded}; "
-                "take both from one release"
+                f"{folder}: its tokenizer has {layout.tokens} tokens and the model's embedding only {rows} "
+                "rows; take both from one release, or make room with resize_token_embeddings(len(tokenizer))"
             )
         card = ModelCard.from_folder(folder, model.config.max_position_embeddings)
+        spoken = dict.fromkeys((*card.languages, *layout.taught))
+        card = replace(card, languages=tuple(spoken))
         runner, precision = prepare(model, chosen)
         return cls(model, tokenizer, card, runner, precision)
 
@@ -77,8 +79,9 @@ class NllbSystem(System):
         return self.tokenizer.encode_batch(texts, [request.source.nllb for request in requests])
 
     def job(self, row: list[int], request: Request, options: GenerationOptions) -> Job:
-        # The data tags above the languages are tokens of the model, but never of a text.
-        options = replace(options, suppress=(*options.suppress, *self.tokenizer.never_generated))
+        # The mask, data tags and filling of the embedding are rows of the model, but never of a text.
+        banned = self.tokenizer.layout.never_generated(self.model.config.vocab_size)
+        options = replace(options, suppress=(*options.suppress, *banned))
         prompt = (self.tokenizer.eos_id, self.tokenizer.language_id(request.target.nllb))
         return Job(row, options, prompt, forced=1)
 

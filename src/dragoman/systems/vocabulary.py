@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dragoman.languages import find
+from dragoman.languages import find, of_code
 from dragoman.text.tokenizers import NllbTokenizer
 from dragoman.text.vocabulary import source_tokens, target_vocabulary
 
@@ -29,7 +29,7 @@ class TargetVocabulary:
         found = self._known.get(language)
         if found is None:
             code = self._codes[language]
-            chosen = target_vocabulary(self._tokenizer, find(code), self._size, self._texts.get(code))
+            chosen = target_vocabulary(self._tokenizer, of_code(code), self._size, self._texts.get(code))
             found = self._known[language] = chosen
         return found
 

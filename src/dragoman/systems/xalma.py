@@ -1,6 +1,7 @@
 """X-ALMA, ALMA and ALMA-R: a Llama that is asked to translate, with a language module for each row."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dragoman.errors import InvalidOption
@@ -112,6 +113,9 @@ class XalmaSystem(ChatSystem):
             with self.engine.paused():
                 if group not in groups(self.model):  # another thread may have been first
                     attach_(self.model, group)
+        # The embedding may have been filled up to a round number of rows, which are no tokens.
+        banned = range(len(self.tokenizer), self.model.config.vocab_size)
+        options = replace(options, suppress=(*options.suppress, *banned))
         return Job(row, options, group=None if merged == ANY else group)
 
     def _group(self, request: Request) -> int:

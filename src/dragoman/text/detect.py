@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import NoReturn
 
 from dragoman.errors import LanguageNotDetected
-from dragoman.languages import Language, all_languages, find
+from dragoman.languages import Language, all_languages, find, of_code
 from dragoman.text.langid import (
     NO_LANGUAGE,
     STANDARD,
@@ -287,5 +287,6 @@ def _scripts(text: str) -> tuple[frozenset[str], float]:
 
 @lru_cache(maxsize=256)
 def _written_in(among: frozenset[str], scripts: frozenset[str]) -> frozenset[str]:
-    languages = [find(code) for code in among]
+    # A model may speak languages beyond the table's, of which nothing is known that could tell them.
+    languages = set(map(of_code, among)).intersection(all_languages())
     return frozenset(language.nllb for language in languages if language.script in scripts)

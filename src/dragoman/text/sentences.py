@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from dragoman.errors import InvalidOption
 from dragoman.languages import Language, of_code
+from dragoman.text.abbreviations import ends_no_sentence
 
 CHUNK = 2048
 """The most characters sentencex gets at once: it's quadratic on runs of quotation marks."""
@@ -49,6 +50,10 @@ _FLAG = re.compile("[\U0001f1e6-\U0001f1ff]")
 
 # sentencex knows no Khmer or Tibetan. A single Tibetan shad ends clauses too, so it takes two.
 _MORE_ENDS = re.compile(f"(?:[។៕༎]|།[{BLANKS}]*།){_CLOSERS}[{BLANKS}]*")
+
+# sentencex pairs quotation marks, and takes the apostrophe of 't or '96 for a closing one.
+_OPENING = re.compile(f"(?<=[{BLANKS}])[\"'’‘“„‚«»‹›(\\[¿¡]+$")
+_CLOSING = re.compile(f"[\"'’‘”“»›)\\]]+(?=[{BLANKS}])[{BLANKS}]*")
 
 _NO_SPACES_AT_ALL = {"Hans", "Hant", "Jpan"}  # of the others, Thai, Lao, Khmer... part phrases with spaces
 
@@ -122,14 +127,16 @@ def _spans(
     parts_phrases = not language.writes_spaces and language.script not in _NO_SPACES_AT_ALL
     levels = _PHRASE_LEVELS if parts_phrases else _SPACED_LEVELS
     for line in _LINE.finditer(text):
-        for start, end in _sentences(text, *line.span(), language.iso1 or language.iso3, levels):
+        for start, end in _sentences(text, *line.span(), language, levels):
             if limit is None:
                 yield start, end
             else:
                 yield from _fit(text, start, end, limit, measure, levels)
 
 
-def _sentences(text: str, start: int, end: int, language: str, levels: Levels) -> Iterator[tuple[int, int]]:
+def _sentences(
+    text: str, start: int, end: int, language: Language, levels: Levels
+) -> Iterator[tuple[int, int]]:
     """The sentences of the line text[start:end], found in chunks so that no line takes long."""
     while (start := _after_blanks(text, start, end)) < end:
         stop = min(start + CHUNK, end)
@@ -145,20 +152,25 @@ def _sentences(text: str, start: int, end: int, language: str, levels: Levels) -
                 yield first, first + len(text[first:start].rstrip(BLANKS))
 
 
-def _sentence_lengths(chunk: str, language: str) -> list[int]:
+def _sentence_lengths(chunk: str, language: Language) -> list[int]:
     """Lengths of the sentences that make up a chunk, white space behind a sentence included."""
     import sentencex
 
     # sentencex 1.0.32 panics on wide white space in "\u3000A\u3000." and takes no lone surrogates.
     plain = re.sub("[\ud800-\udfff]", "\ufffd", re.sub(r"\s", " ", chunk))
-    found = [part for sentence in sentencex.segment(language, plain) for part in _more_sentences(sentence)]
+    segmented = sentencex.segment(language.iso1 or language.iso3, plain)
+    found = [part for sentence in segmented for part in _more_sentences(sentence)]
     if "".join(found) != plain:
         return [len(chunk)]
     joined: list[str] = []
     for sentence in found:
-        if joined and _belongs_to(joined[-1], sentence):
+        if joined and (opening := _OPENING.search(joined[-1])) and not sentence[0].isspace():
+            joined[-1], sentence = joined[-1][: opening.start()], opening[0] + sentence
+        elif joined and (closing := _CLOSING.match(sentence)) and not joined[-1][-1].isspace():
+            joined[-1], sentence = joined[-1] + closing[0], sentence[closing.end() :]
+        if joined and (not sentence or _belongs_to(joined[-1], sentence, language)):
             joined[-1] += sentence
-        else:
+        elif sentence:
             joined.append(sentence)
     return [len(sentence) for sentence in joined]
 
@@ -172,8 +184,10 @@ def _more_sentences(sentence: str) -> Iterator[str]:
         yield sentence[start:]
 
 
-def _belongs_to(previous: str, sentence: str) -> bool:
+def _belongs_to(previous: str, sentence: str, language: Language) -> bool:
     """Whether sentencex cut where no sentence ends."""
+    if ends_no_sentence(previous.rstrip(BLANKS), sentence, language):
+        return True
     if previous.rstrip(BLANKS).endswith("၊"):  # the Burmese comma
         return True
     if previous.endswith(("」", "』")) and sentence.startswith(("と", "って")):  # 「…。」と言った

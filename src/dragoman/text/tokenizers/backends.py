@@ -5,11 +5,19 @@ Each library is imported when its file is opened, not before.
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dragoman.errors import CheckpointError
+from dragoman.text.tokenizers.added import (
+    JSON_NAME,
+    AddedToken,
+    added_tokens,
+    listed_in,
+    named_in,
+    save_listed,
+)
 from dragoman.text.tokenizers.charsmap import Charsmap
 from dragoman.text.tokenizers.layout import MASK, SPECIALS, UNK, NllbLayout
 from dragoman.text.tokenizers.libraries import cut_sentencepiece, open_sentencepiece, reading_json
@@ -17,13 +25,18 @@ from dragoman.text.tokenizers.libraries import cut_sentencepiece, open_sentencep
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SPM_NAME, JSON_NAME = "sentencepiece.bpe.model", "tokenizer.json"
+SPM_NAME = "sentencepiece.bpe.model"
 
 
 class Backend(Protocol):
-    """Cuts text into pieces; knows neither special tokens nor languages."""
+    """Cuts text into pieces; finds neither special tokens nor languages in it."""
 
     layout: NllbLayout
+    added: dict[int, AddedToken]
+    """What was added to the published tokens, by id."""
+
+    def piece_id(self, name: str) -> int | None:
+        """The id of a piece as it is spelled; None if there is none."""
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """The ids of the pieces of each text: 4 .. V, and `<unk>`; never another special token."""
@@ -38,10 +51,18 @@ class Backend(Protocol):
 class SentencePieceBackend:
     """Reads `sentencepiece.bpe.model`."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, folder: Path | None = None) -> None:
+        """folder: where other files list what was added to the model at `path`."""
         self._processor = open_sentencepiece(path)
         self._check(path)
-        self.layout = NllbLayout(self._processor.get_piece_size())
+        listed = {} if folder is None else listed_in(folder)
+        named = [] if folder is None else named_in(folder)
+        vocabulary = self._processor.get_piece_size()
+        self.layout, self.added = added_tokens(vocabulary, listed, named, self.piece_id, folder)
+
+    def piece_id(self, name: str) -> int | None:
+        found: int = self._processor.piece_to_id(name)
+        return found + 1 if found >= UNK else None
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         rows = cut_sentencepiece(self._processor, texts)
@@ -53,6 +74,8 @@ class SentencePieceBackend:
 
     def save(self, folder: Path) -> None:
         (folder / SPM_NAME).write_bytes(self._processor.serialized_model_proto())
+        if self.added:
+            save_listed(folder, self.added)
 
     def _check(self, path: str | Path) -> None:
         spm = self._processor
@@ -74,12 +97,17 @@ class TokenizersBackend:
     post-processor.
     """
 
-    def __init__(self, path: str | Path, opened: "Tokenizer | None" = None) -> None:
-        """Read the file at `path`; `opened` is what it holds, from callers who have it already."""
+    def __init__(
+        self, path: str | Path, opened: "Tokenizer | None" = None, named: Iterable[str] = ()
+    ) -> None:
+        """Read the file at `path`; `opened` is what it holds, from callers who have it already.
+
+        named: special tokens that other files list without an id.
+        """
         from tokenizers import Tokenizer, pre_tokenizers
 
         self._whole = open_tokenizer_json(path) if opened is None else opened
-        self.layout, self._pieces = _read_ids(self._whole.get_vocab(with_added_tokens=True), path)
+        self.layout, self._pieces, self.added = _read_ids(self._whole, named, path)
         self._cutter = Tokenizer(self._whole.model)  # shares the vocabulary, doesn't copy it
         self._cutter.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True)
         self.charsmap: Charsmap | None = None
@@ -101,6 +129,10 @@ class TokenizersBackend:
 
     def pieces(self) -> list[str]:
         return self._pieces
+
+    def piece_id(self, name: str) -> int | None:
+        found = self._cutter.token_to_id(name)
+        return found if found is not None and self.layout.is_piece(found) else None
 
     def save(self, folder: Path) -> None:
         self._whole.save(str(folder / JSON_NAME))
@@ -124,7 +156,7 @@ def open_tokenizer_json(path: str | Path) -> "Tokenizer":
         return Tokenizer.from_file(str(path))
 
 
-def tidy(text: str, charsmap: Charsmap | None) -> str:
+def tidy(text: str, charsmap: Charsmap | None = None) -> str:
     """Text as it is cut: characters replaced, spaces single and none at either end.
 
     SentencePiece does the same; the files of older converters leave spaces at the ends.
@@ -134,17 +166,43 @@ def tidy(text: str, charsmap: Charsmap | None) -> str:
     return " ".join(filter(None, text.split(" ")))
 
 
-def _read_ids(names: dict[str, int], path: str | Path) -> tuple[NllbLayout, list[str]]:
-    """The layout and the pieces of a tokenizer.json; CheckpointError where its ids are not NLLB's.
+def _read_ids(
+    whole: "Tokenizer", named: Iterable[str], path: str | Path
+) -> tuple[NllbLayout, list[str], dict[int, AddedToken]]:
+    """The layout, the pieces and the added tokens of a tokenizer.json.
 
-    It may leave out the languages, and then the mask may be anywhere.
+    It may leave out the languages, and then the mask may be anywhere. CheckpointError where its ids
+    are not NLLB's.
     """
-    others = {*SPECIALS, MASK, *NllbLayout(0).languages}
-    pieces = sorted((place, name) for name, place in names.items() if name not in others)
-    layout = NllbLayout(len(pieces) + len(SPECIALS) - 1)
+    published = {*SPECIALS, MASK, *NllbLayout(0).languages}
+    listed = {i: AddedToken.of(token) for i, token in whole.get_added_tokens_decoder().items()}
+    cut = whole.get_vocab(with_added_tokens=False)
+    names = cut | {token.content: i for i, token in listed.items()}
+    pieces = sorted((place, name) for name, place in cut.items() if name not in published)
+    vocabulary = len(pieces) + len(SPECIALS) - 1
+    _check_ids(names, NllbLayout(vocabulary), path)
+    for expected, (place, name) in enumerate(pieces, start=len(SPECIALS)):
+        if place != expected:
+            raise CheckpointError(
+                f"{path} gives {name!r} the id {place} and leaves out {expected}: NLLB's layout "
+                "numbers the pieces without gaps, and what is added comes after the languages"
+            )
+    own = {i: token for i, token in listed.items() if token.content not in published or i > vocabulary}
+    layout, added = added_tokens(vocabulary, own, named, cut.get, path)
+    for place, token in listed.items():
+        if token.content not in published and place not in added:
+            raise CheckpointError(
+                f"{path} gives the added token {token.content!r} the id {place}, which is a language's: "
+                "add tokens to a tokenizer that has NLLB's languages"
+            )
+    return layout, [name for _, name in pieces], added
+
+
+def _check_ids(names: dict[str, int], layout: NllbLayout, path: str | Path) -> None:
+    """Special tokens, and the languages if there are any, have NLLB's ids; the mask comes after them."""
     wanted = {name: place for place, name in enumerate(SPECIALS)}
     present = {code: place for code, place in layout.languages.items() if code in names}
-    if present and MASK in names:
+    if present and names.get(MASK, layout.first_free) < layout.first_free:
         present[MASK] = layout.mask
     for name, place in {**wanted, **present}.items():
         if names.get(name) != place:
@@ -152,13 +210,6 @@ def _read_ids(names: dict[str, int], path: str | Path) -> tuple[NllbLayout, list
                 f"{path} gives {name} the id {names.get(name)}, but in NLLB's layout with "
                 f"{layout.vocabulary} pieces it has {place}; use {SPM_NAME} instead, or convert it anew"
             )
-    for expected, (place, name) in enumerate(pieces, start=len(SPECIALS)):
-        if place != expected:
-            raise CheckpointError(
-                f"{path} gives {name!r} the id {place} and leaves out {expected}: NLLB's layout "
-                "numbers the pieces without gaps and has no other added tokens"
-            )
-    return layout, [name for _, name in pieces]
 
 
 def _charsmap(spec: dict[str, Any]) -> Charsmap | None:

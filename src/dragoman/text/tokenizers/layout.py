@@ -11,12 +11,17 @@
 V is the number of pieces in the SentencePiece file with its `<unk>`, `<s>` and `</s>`: 256000 as
 published. The layout is pinned here, because files disagree: a folder with the SentencePiece file
 alone names no languages, and some tokenizer.json put the mask before them.
+
+Tokens that somebody added come after the published languages, before or after the mask: new languages,
+and whatever else. They take the rows of the tags first.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from dragoman.languages import nllb_codes
+from dragoman.errors import CheckpointError
+from dragoman.languages import is_code, nllb_codes
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -26,34 +31,78 @@ TAGS = ("<MMT_BT_DATA>", "<SMT_BT_DATA>")
 
 @dataclass(frozen=True)
 class NllbLayout:
-    """The ids that follow from the number of pieces alone."""
+    """The ids that follow from the number of pieces, and from what was added."""
 
     vocabulary: int
     """V above."""
+    tail: tuple[str, ...] = (MASK,)
+    """The tokens after the published languages in the order of their ids: the mask, and those added."""
 
     @cached_property
     def languages(self) -> dict[str, int]:
-        """The id of each NLLB code, in the order of the ids."""
-        return {code: self.vocabulary + 1 + place for place, code in enumerate(nllb_codes())}
+        """The id of each NLLB code, in the order of the ids; codes that were added last."""
+        published = {code: self.vocabulary + 1 + place for place, code in enumerate(nllb_codes())}
+        taught = {name: self.first_free + place for place, name in enumerate(self.tail) if is_code(name)}
+        return published | taught
 
     @property
-    def last_language(self) -> int:
-        return self.vocabulary + len(nllb_codes())
+    def taught(self) -> tuple[str, ...]:
+        """The codes of languages that were added."""
+        return tuple(filter(is_code, self.tail))
+
+    @property
+    def first_free(self) -> int:
+        """The first id after the published languages."""
+        return self.vocabulary + len(nllb_codes()) + 1
 
     @property
     def mask(self) -> int:
-        return self.last_language + 1
+        return self.first_free + self.tail.index(MASK)
+
+    @property
+    def tokens(self) -> int:
+        """How many ids have a token."""
+        return self.first_free + len(self.tail)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What stands from the first free id on: the tail, and the tags where their rows are still free."""
+        return (*self.tail, *TAGS[len(self.tail) - 1 :])
 
     @property
     def rows(self) -> int:
-        """How many rows the embedding of a published model has."""
-        return self.mask + 1 + len(TAGS)
+        """How many rows the embedding has at least, if nobody cut it to the tokens."""
+        return self.first_free + len(self.names)
 
     @property
-    def never_generated(self) -> tuple[int, ...]:
-        """Rows that no translation may contain: trained as tags of the training data."""
-        return tuple(range(self.mask, self.rows))
+    def needed(self) -> int:
+        """How many rows the embedding must have: one for each token; a mask at the end is never used."""
+        return self.tokens - (self.tail[-1] == MASK)
+
+    def never_generated(self, rows: int) -> tuple[int, ...]:
+        """Of a model's rows those that no translation may contain: the mask, and rows without a token."""
+        return tuple(i for i in (self.mask, *range(self.tokens, rows)) if i < rows)
 
     def is_piece(self, token_id: int) -> bool:
         """Whether an id stands for text."""
         return UNK < token_id <= self.vocabulary
+
+
+def tail_of(found: Mapping[int, str], first: int, where: object) -> tuple[str, ...]:
+    """The tokens from the id `first` on, the mask among them; CheckpointError if ids between them are free.
+
+    found: what a file says, name by id. Published languages and a mask that the file has before them
+    have their places already.
+    """
+    published = frozenset(nllb_codes())
+    later = {i: name for i, name in found.items() if i >= first and name not in published}
+    if MASK not in later.values():
+        # A file that has the mask before the languages counts like one that has it behind them.
+        later[first if first not in later else max(later) + 1] = MASK
+    for expected, place in enumerate(sorted(later), first):
+        if place != expected:
+            raise CheckpointError(
+                f"{where} gives the added token {later[place]!r} the id {place} and leaves out {expected}; "
+                "tokens that are added follow each other. Add them again to the published tokenizer"
+            )
+    return tuple(later[place] for place in sorted(later))

@@ -1,7 +1,7 @@
 """NLLB's tokenizer: text to the ids of NLLB-200 and back, without torch or transformers.
 
-Special tokens and language codes written in a text are text: they come from the languages asked
-for and never from what a user wrote.
+NLLB's special tokens and language codes written in a text are text: they come from the languages
+asked for and never from what a user wrote. Other tokens that somebody added are found in it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from dragoman.errors import CheckpointError, InvalidOption
-from dragoman.languages import find
+from dragoman.languages import all_languages, find, nllb_codes, of_code
+from dragoman.text.tokenizers.added import Finder, named_in
 from dragoman.text.tokenizers.backends import (
     JSON_NAME,
     SPM_NAME,
@@ -19,7 +20,7 @@ from dragoman.text.tokenizers.backends import (
 )
 from dragoman.text.tokenizers.characters import encodable, valid_texts
 from dragoman.text.tokenizers.ids import pad, valid_ids
-from dragoman.text.tokenizers.layout import BOS, EOS, MASK, PAD, SPECIALS, TAGS, UNK
+from dragoman.text.tokenizers.layout import BOS, EOS, MASK, PAD, SPECIALS, UNK
 
 
 class NllbTokenizer:
@@ -42,6 +43,7 @@ class NllbTokenizer:
         self.layout = backend.layout
         self.legacy = legacy
         self._backend = backend
+        self._finder = Finder(backend.added)
         self.src_lang = src_lang
         self.tgt_lang = tgt_lang
 
@@ -57,10 +59,11 @@ class NllbTokenizer:
 
         Both give the same ids; of NLLB-200's, the first opens in 25 ms and the second in over a second.
         """
-        if (path := Path(folder) / SPM_NAME).is_file():
-            return cls(SentencePieceBackend(path), src_lang, tgt_lang, legacy)
-        if (path := Path(folder) / JSON_NAME).is_file():
-            return cls(TokenizersBackend(path), src_lang, tgt_lang, legacy)
+        folder = Path(folder)
+        if (path := folder / SPM_NAME).is_file():
+            return cls(SentencePieceBackend(path, folder), src_lang, tgt_lang, legacy)
+        if (path := folder / JSON_NAME).is_file():
+            return cls(TokenizersBackend(path, named=named_in(folder)), src_lang, tgt_lang, legacy)
         raise CheckpointError(f"{folder} has no tokenizer: neither {JSON_NAME} nor {SPM_NAME} is in it")
 
     @classmethod
@@ -93,8 +96,8 @@ class NllbTokenizer:
     # Ids and names
 
     def __len__(self) -> int:
-        """How many ids have a token: up to the mask. A model's embedding has two rows more."""
-        return self.layout.mask + 1
+        """How many ids have a token. The embedding of a published model has two rows more."""
+        return self.layout.tokens
 
     @property
     def vocabulary(self) -> int:
@@ -107,18 +110,23 @@ class NllbTokenizer:
 
     @property
     def never_generated(self) -> tuple[int, ...]:
-        """The ids above the last language, which generation has to ban."""
-        return self.layout.never_generated
+        """The ids without a text or language, which generation has to ban."""
+        return self.layout.never_generated(self.layout.rows)
 
     @property
     def lang_code_to_id(self) -> dict[str, int]:
-        """The id of each of the 202 NLLB codes; `language_id` takes other spellings too."""
+        """The id of each NLLB code and of those added; `language_id` takes other spellings too."""
         return self.layout.languages
 
     def language_id(self, code: str) -> int:
         """The id of a language in any spelling; UnknownLanguage, never `<unk>`, if NLLB hasn't got it."""
-        ids = self.layout.languages
-        return ids[code] if code in ids else ids[find(code).nllb]
+        return self.layout.languages[self._code(code)]
+
+    def _code(self, language: str) -> str:
+        if language in self.layout.languages:
+            return language
+        taught = tuple(map(of_code, self.layout.taught))
+        return find(language, (*all_languages(), *taught) if taught else None).nllb
 
     @property
     def src_lang(self) -> str | None:
@@ -127,7 +135,7 @@ class NllbTokenizer:
 
     @src_lang.setter
     def src_lang(self, code: str | None) -> None:
-        self._src_lang = None if code is None else find(code).nllb
+        self._src_lang = None if code is None else self._code(code)
 
     @property
     def tgt_lang(self) -> str | None:
@@ -136,7 +144,7 @@ class NllbTokenizer:
 
     @tgt_lang.setter
     def tgt_lang(self, code: str | None) -> None:
-        self._tgt_lang = None if code is None else find(code).nllb
+        self._tgt_lang = None if code is None else self._code(code)
 
     def token_to_id(self, token: str) -> int | None:
         """The id of a piece, special token or NLLB code as they are spelled; None if there is none."""
@@ -151,7 +159,7 @@ class NllbTokenizer:
 
     @cached_property
     def _tokens(self) -> list[str]:
-        return [*SPECIALS, *self._backend.pieces(), *self.layout.languages, MASK, *TAGS]
+        return [*SPECIALS, *self._backend.pieces(), *nllb_codes(), *self.layout.names]
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -171,7 +179,7 @@ class NllbTokenizer:
         Without `language` it is in `src_lang`, or in `tgt_lang` if `target`.
         """
         tag = self._language(language, target)
-        return self._frame(self._backend.encode([encodable(text)])[0], tag)
+        return self._frame(self._cut([encodable(text)])[0], tag)
 
     def encode_batch(
         self, texts: Sequence[str], languages: str | Sequence[str] | None = None, target: bool = False
@@ -190,7 +198,24 @@ class NllbTokenizer:
 
     def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of the pieces of each text, without language and `</s>`; none for an empty text."""
-        return self._backend.encode([encodable(text) for text in valid_texts(texts)])
+        return self._cut([encodable(text) for text in valid_texts(texts)])
+
+    def _cut(self, texts: list[str]) -> list[list[int]]:
+        return [self._around_added(text) for text in texts] if self._finder else self._backend.encode(texts)
+
+    def _around_added(self, text: str) -> list[int]:
+        """The ids of a text that may hold added tokens: what is between them is cut on its own."""
+        ids: list[int] = []
+        parts = list(self._finder.split(text.strip()))
+        pieces = iter(self._backend.encode([part for part in parts if isinstance(part, str)]))
+        for part in parts:
+            if isinstance(part, int):
+                ids.append(part)
+                continue
+            ids += next(pieces)
+            if part[-1].isspace():  # such as the one in "Hello <formal>": a word of its own
+                ids.append(self._backend.piece_id("▁") or UNK)
+        return ids
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[bool]]]:
         """Rows of equal length, filled up at the right, and which ids are real: [batch, time] each."""
@@ -214,8 +239,12 @@ class NllbTokenizer:
         `<unk>` is a special token too: it stands for characters that the model can't write.
         InvalidText if an id is outside the model's rows.
         """
-        tokens, is_piece = self._tokens, self.layout.is_piece
-        kept = (tokens[i] for i in self._valid(ids) if not skip_special or is_piece(i))
+        tokens, is_piece, added = self._tokens, self.layout.is_piece, self._backend.added
+        kept = (
+            tokens[i]
+            for i in self._valid(ids)
+            if not skip_special or is_piece(i) or (i in added and not added[i].special)
+        )
         return "".join(kept).replace("▁", " ").lstrip(" ")
 
     def decode_batch(self, rows: Iterable[Iterable[int]], skip_special: bool = True) -> list[str]:

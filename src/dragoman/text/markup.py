@@ -1,0 +1,47 @@
+"""What in a text is no language: addresses, placeholders, tags, names of files and of things in programs.
+
+A translation has to keep it as it is, and a text of nothing else needs none.
+"""
+
+import regex
+
+# Bounded, so that hostile text costs nothing.
+_ADDRESS = r"""(?:(?:https?|ftp)://|www\.|mailto:)[!#-;=?-~]+|[\w.+-]{1,64}@[a-zA-Z0-9-]{1,63}(?:\.[a-zA-Z0-9-]{1,63})+"""
+_TAG = r"</?[a-zA-Z][\w:-]{0,40}(?:\s[^<>]{0,400})?/?>|&(?:[a-zA-Z]{2,10}|#\d{1,6}|#[xX][0-9a-fA-F]{1,5});"
+_PLACEHOLDER = (
+    r"[$%#]?\{\{?[^{}\s]{0,60}\}?\}|\{\{ ?[^{}]{1,60} ?\}\}|\[\[[^\[\]]{1,60}\]\]"
+    r"|%\([A-Za-z_]\w{0,40}\)[#0 +-]?\d*(?:\.\d+)?[a-zA-Z]|%%|%[A-Z_]{2,40}%"
+    r"|%(?:\d+\$)?[+-]?\d*(?:\.\d+)?(?:hh?|ll?)?[sdiufgxXc@](?![A-Za-z])"
+    r"|\$[A-Za-z_]\w{0,40}\$?|(?<!\w):[a-z_]{2,40}:|__[A-Za-z0-9_]{1,40}__"
+)
+_KEPT = regex.compile(rf"(?P<address>{_ADDRESS})|{_TAG}|{_PLACEHOLDER}")
+_MARKS = frozenset("{}<>%$@&_:[")
+# What ends an address belongs to the sentence.
+_TRAILING = ".,;:!?'\")]}»”’"
+
+# What programs are made of; such words are left out of `kept`, as a translation may well inflect them.
+_CODE = regex.compile(
+    r"(?<![^\s(\[\"'`=,])(?:"
+    r"[A-Za-z]:\\\S*|(?:~|\.{1,2})?/[\w.~/-]+|[\w-]+(?:/[\w.-]+)+\.\w{1,5}"  # paths
+    r"|--?[a-z][\w-]*(?:=\S*)?"  # options
+    r"|[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)+|[\w.]+\(\)|\w+(?:(?:::|->)\w+)+"  # names of programs
+    r"|[\w-]+\.(?:txt|md|pdf|docx?|xlsx?|pptx?|csv|json|xml|ya?ml|toml|html?|css|jsx?|tsx?|py|c|h|cpp|rs|go|java"
+    r"|sh|exe|dll|zip|gz|png|jpe?g|gif|svg|mp[34]|wav|com|org|net)"  # files and hosts
+    r"|[vV]?\d+(?:\.\d+)+[a-z]?\d*|[A-Z]{2,}-\d+|\#?(?=[0-9a-fA-F-]*\d)[0-9a-fA-F-]{6,}"  # versions, keys
+    r")(?![^\s)\]\"'`,.;:!?=])"
+)
+
+
+def kept(text: str) -> list[str]:
+    """The addresses, tags and placeholders of a text, in their order."""
+    if _MARKS.isdisjoint(text) and "www." not in text:
+        return []  # most texts
+    found = _KEPT.finditer(text)
+    return [match[0].rstrip(_TRAILING) if match["address"] else match[0] for match in found]
+
+
+def is_language(text: str) -> bool:
+    """Whether a text has a word to translate, besides addresses, placeholders, tags and code."""
+    if not any(character.isalpha() for character in text):
+        return False
+    return any(character.isalpha() for character in _CODE.sub(" ", _KEPT.sub(" ", text)))
