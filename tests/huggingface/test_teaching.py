@@ -14,7 +14,7 @@ from dragoman.huggingface import NllbMoeForConditionalGeneration, NllbTokenizer
 from dragoman.models.catalog import embedded_folder
 from dragoman.text.tokenizers import NllbTokenizer as PlainTokenizer
 from dragoman.text.tokenizers import to_tokenizer_json
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 SPM, JSON = "sentencepiece.bpe.model", "tokenizer.json"
 TEXT = "Hello <formal> there ӊ tyv_Cyrl </s>"

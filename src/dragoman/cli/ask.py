@@ -48,7 +48,11 @@ def ask(
     translator = load({"model": model, **pick(chosen, LoadOptions)})
     if json:
         answer = translator.ask(text, lang, **options)
-        put(as_json({"question": text, "answer": answer, "language": table.find(lang, translator.languages).nllb}))
+        put(
+            as_json(
+                {"question": text, "answer": answer, "language": table.find(lang, translator.languages).nllb}
+            )
+        )
     elif sys.stdout.isatty():
         for piece in translator.ask_live(text, lang, **options):
             print(piece, end="", flush=True)

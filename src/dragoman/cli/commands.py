@@ -38,7 +38,7 @@ class Command(TyperCommand):
         for parameter, count in Counter(order).items():
             # The last one would win without a word.
             if count > 1 and parameter.param_type_name == "option" and not parameter.multiple:
-                raise typer.BadParameter(f"it was given {count} times; give it once", ctx, parameter)
+                raise typer.BadParameter(f"it was given {count} times; give it once", param=parameter)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -120,7 +120,10 @@ def field_docs(cls: type) -> dict[str, str]:
     docs: dict[str, str] = {}
     for before, node in zip(tree.body, tree.body[1:], strict=False):
         if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
-            text = node.value if isinstance(node, ast.Expr) else None
-            documented = isinstance(text, ast.Constant) and isinstance(text.value, str)
-            docs[before.target.id] = " ".join(str(text.value).split()) if documented else ""
+            text = (
+                node.value.value
+                if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                else ""
+            )
+            docs[before.target.id] = " ".join(str(text).split())
     return docs

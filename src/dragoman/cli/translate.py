@@ -144,6 +144,7 @@ class _Session:
         """The language of the user's locale, or English, unless the text is in that already."""
         codes = [language.nllb for language in self.translator.languages]
         preferred = preferred_language(codes)
+        spoken: str | None
         if source:
             spoken, read = table.find(source, self.translator.languages).nllb, list[Item]()
         else:

@@ -5,6 +5,7 @@ from pathlib import Path
 from dragoman.errors import ConfigError
 from dragoman.models.config import DENSE, MOE, read_config
 from dragoman.systems.base import Request, System
+from dragoman.systems.devices import usable_device
 from dragoman.systems.precision import AUTO
 
 LLAMAS = ("llama", "xalma")
@@ -18,6 +19,7 @@ def load_system(folder: Path, device: str, name: str | None = None, precision: s
     name: what the user called the model, which tells an X-ALMA from an ALMA. precision: "auto", or one of
     `dragoman.kernels.packing.PRECISIONS`.
     """
+    device = usable_device(device)
     model_type = "llama" if _is_adapter(folder) else read_config(folder).get("model_type")
     if model_type in (DENSE, MOE):
         from dragoman.systems.nllb import NllbSystem
