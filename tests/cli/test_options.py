@@ -88,6 +88,9 @@ def test_completion_can_be_had(dragoman, monkeypatch):
     monkeypatch.setenv("COMP_WORDS", "dragoman tr")
     monkeypatch.setenv("COMP_CWORD", "1")
     assert dragoman().out.split() == ["translate"]
+    monkeypatch.setenv("COMP_WORDS", "dragoman translate --to zh")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert "zho_Hant" in dragoman().out.split()
 
 
 def test_every_option_is_explained():

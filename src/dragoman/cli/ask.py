@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from dragoman import languages as table
-from dragoman.cli.commands import pick, takes
+from dragoman.cli.commands import complete_language, pick, takes
 from dragoman.cli.inputs import read_all
 from dragoman.cli.messages import put
 from dragoman.cli.model import load
@@ -25,7 +25,16 @@ DEFAULTS = {"beams": 5, "max_new_tokens": 512}
 )
 def ask(
     chosen: dict[str, Any],
-    lang: Annotated[str, typer.Option("--lang", "-l", help="The language of question and answer.")],
+    lang: Annotated[
+        str,
+        typer.Option(
+            "--lang",
+            "-l",
+            metavar="LANGUAGE",
+            help="The language of question and answer.",
+            autocompletion=complete_language,
+        ),
+    ],
     model: Annotated[str, typer.Option("--model", "-m", envvar="DRAGOMAN_MODEL", help="An X-ALMA model.")],
     question: Annotated[
         str | None,

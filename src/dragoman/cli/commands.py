@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from dragoman.cli.messages import ending
+from dragoman.languages import all_languages
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -21,6 +22,15 @@ _SPELLINGS = {"source": ("--from", "-f"), "target": ("--to", "-t"), "model": ("-
 _ENVIRONMENT = {"model": "DRAGOMAN_MODEL", "precision": "DRAGOMAN_PRECISION"}
 _METAVARS = {"source": "LANGUAGE", "target": "LANGUAGE", "model": "NAME"}
 _TITLES = {"LoadOptions": "Model", "TextOptions": "Texts", "GenerationOptions": "Generation"}
+
+
+def complete_language(incomplete: str) -> list[tuple[str, str]]:
+    """The codes that begin like what was typed, with their names, for a shell's completion."""
+    codes = ((language.short_code, language.name) for language in all_languages())
+    return [(code, name) for code, name in codes if code.startswith(incomplete)]
+
+
+_COMPLETIONS = {"source": complete_language, "target": complete_language}
 # Where the command line does something else than Python.
 _OTHER_HELP = {
     "source": "The language of the texts; each one's is detected if left out.",
@@ -95,6 +105,7 @@ def _parameter(cls: type, field: "Field[Any]", instead: Mapping[str, object]) ->
         envvar=_ENVIRONMENT.get(name),
         show_default=False if default in (None, False) else str(default),
         metavar=_METAVARS.get(name),
+        autocompletion=_COMPLETIONS.get(name),
         rich_help_panel=_TITLES[cls.__name__],
     )
     kind = _kind(get_type_hints(cls)[name], name)
