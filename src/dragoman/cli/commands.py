@@ -44,7 +44,8 @@ class Command(TyperCommand):
     """A command that refuses an option given twice, and ends as all ours do."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        parser: Any = self.make_parser(ctx)
+        _, _, order = parser.parse_args(args=list(args))
         for parameter, count in Counter(order).items():
             # The last one would win without a word.
             if count > 1 and parameter.param_type_name == "option" and not parameter.multiple:
