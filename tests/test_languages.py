@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from dragoman import languages
 from dragoman.errors import UnknownLanguage
-from dragoman.languages import Language, all_languages, find, is_code, nllb_codes, of_code, suggest
+from dragoman.languages import (
+    Language,
+    all_languages,
+    find,
+    find_source,
+    is_code,
+    nllb_codes,
+    of_code,
+    suggest,
+)
 
 # The language tokens of NLLB-200 as published: the first has id 256001.
 PUBLISHED = """
@@ -54,8 +63,9 @@ SPELLINGS = """
 fra_Latn: fra_Latn, FRA-latn, fra-LATN, FR, fra, fre, French, FRENCH, français, FRANCAIS, fr-CA,
     fr_FR.UTF-8, fr_BE.ISO-8859-15@euro, French (Canada), fr-XX
 eng_Latn: en, en-US, EN-GB, en_XX, en-US-posix, en-GB-oxendict, en-u-ca-gregory, en-x-private, en-001,
-    English (UK), en-Latn-GB
-deu_Latn: ger, deu, de_DE.UTF-8, de-CH-1996, Deutsch
+    English (UK), en-Latn-GB, en-rGB, en-GB-oed, b+en+001
+deu_Latn: ger, deu, de_DE.UTF-8, de-CH-1996, Deutsch, de-rAT, b+de+AT, de-formal, de@formal, de_DE@formal,
+    de-DE-informal, de_DE@currency=EUR
 nld_Latn: dut, Flemish, nl-BE
 arb_Arab: ar, ara, arb, Arabic, العربية, ar_AR, ar-SA, ar-DZ, arb-EG
 arz_Arab: ar-EG, ara-EG, ar-Arab-EG, ar_EG.UTF-8, ar-arz, ar-arz-Arab
@@ -70,17 +80,17 @@ nob_Latn: no, nor, nb, NB, nb-NO, no_NO.UTF-8, norwegian, norsk bokmal
 nno_Latn: nn, nn-NO, Nynorsk
 zho_Hans: zh, zho, chi, cmn, zh-cn, zh_CN.GB18030, zh-SG, zh-Hans, ZH-HANS, zh-Hans-TW, zh-Hans-HK,
     cmn_Hans, Chinese, chinese (simplified), Simplified Chinese, 中文, 中文(简体), zh-CHS, Mandarin,
-    zho-Hans-CN
+    zho-Hans-CN, zh-rCN, b+zh+Hans, B+ZH+hans+CN
 zho_Hant: zh-TW, zh_TW.Big5, zh-HK, zh-MO, zh-Hant, zh-Hant-TW, zh-Hant-HK, zh-Hant-CN, zt, zho-TW,
     chi-TW, cmn-TW, cmn_Hant, zh-cmn-Hant-TW, Traditional Chinese, Chinese (Traditional), zh-traditional,
-    繁體中文
+    繁體中文, zh-rTW, zh-rHK, b+zh+Hant+TW
 yue_Hant: yue, yue-HK, zh-yue, zh-yue-HK, zh-yue-Hant-HK, Cantonese, 粵語, 粤语
 jpn_Jpan: ja, jpn, ja_JP.eucJP, 日本語, ja-Jpan
 kor_Hang: ko-Kore-KR, ko-Hang, 한국어, korean
-por_Latn: pt-BR, pt-PT, PT-PT, pb, português, portugues, Brazilian Portuguese
-spa_Latn: es-419, ES-419, Español, Castilian
+por_Latn: pt-BR, pt-rBR, pt-PT, PT-PT, pb, português, portugues, Brazilian Portuguese
+spa_Latn: es-419, b+es+419, ES-419, Español, Castilian
 cat_Latn: ca-valencia, ca_ES@valencia
-srp_Cyrl: sr, sr-Cyrl, sr-Cyrl-RS, sr_RS@cyrillic, srpski
+srp_Cyrl: sr, sr-Cyrl, b+sr+Cyrl, b+sr+Cyrl+RS, sr@cyrillic, sr-Cyrl-RS, sr_RS@cyrillic, srpski
 hrv_Latn: scr
 bel_Cyrl: be-tarask
 mkd_Cyrl: mk, mac
@@ -311,9 +321,7 @@ def test_a_script_the_table_lacks_is_an_error(spelling: str, known: str, asked: 
     assert instead in message
 
 
-OTHERS = (
-    "zh-min-nan zh-nan zh-xiang zh-hakka ar-fra fr-simplified en-de-fr sh la C POSIX auto zz fr_Latn_ xx-Latn"
-)
+OTHERS = "zh-min-nan zh-nan zh-xiang zh-hakka ar-fra fr-simplified en-de-fr sh la C POSIX zz fr_Latn_ xx-Latn"
 NONSENSE = [
     "français!français",
     "1",
@@ -414,6 +422,22 @@ def test_unknown_among_suggests_only_from_among():
     assert "'zh' (Chinese (Simplified))" in refusal("zz", xalma_languages())
     assert "Zulu" not in refusal("zz", xalma_languages())
     assert "Did you mean" not in refusal("sr-Latn", [find("en")])
+
+
+def test_serbian_in_latin_script_is_refused_with_the_nearest_that_are_written_so():
+    for spelling in ("sr@latin", "sr-Latn", "b+sr+Latn"):
+        assert "'sr' (Serbian) or 'bs' (Bosnian) or 'hr' (Croatian)?" in refusal(spelling)
+    assert "Did you mean 'bs' (Bosnian)?" in refusal("sr@latin", [find("en"), find("bs")])
+
+
+def test_auto_is_an_open_source_and_no_language():
+    assert find_source("auto") is find_source(" AUTO ") is find_source(None) is None
+    assert find_source("fr") == find("fr")
+    assert "detect it" in refusal("auto")
+    with pytest.raises(UnknownLanguage):
+        find_source("")
+    with pytest.raises(UnknownLanguage, match="doesn't speak"):
+        find_source("fr", [find("en")])
 
 
 def test_a_language_is_frozen_and_hashable():

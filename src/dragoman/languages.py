@@ -137,6 +137,16 @@ def _by_code() -> Mapping[str, Language]:
     return MappingProxyType({language.nllb: language for language in all_languages()})
 
 
+AUTO = "auto"
+"""As a source language: detect it."""
+
+
+def find_source(spelling: str | None, among: Collection[Language] | None = None) -> Language | None:
+    """As `find`, but None for None and for "auto": the language is to be detected."""
+    is_open = spelling is None or (isinstance(spelling, str) and _fold(spelling) == AUTO)
+    return None if is_open else find(spelling or "", among)
+
+
 def find(spelling: str, among: Collection[Language] | None = None) -> Language:
     """The language that `spelling` means: an NLLB code, ISO 639, a BCP 47 tag, a locale, a name.
 
@@ -154,6 +164,8 @@ def find(spelling: str, among: Collection[Language] | None = None) -> Language:
     for taught in among or ():
         if taught.nllb not in _by_code() and key in (_fold(taught.nllb), taught.iso3):
             return taught
+    if key == AUTO:
+        raise UnknownLanguage("'auto' is for the source language, where it means: detect it")
     is_long = len(spelling.strip()) > _LONGEST
     language = None if is_long else _spellings().get(key) or _find_tag(spelling.strip(), among)
     if language is None:
@@ -244,20 +256,25 @@ def _implied(row: Language) -> list[str]:
 _TAG = (
     r"(?P<language>[a-z]{2,3})(?:[-_](?P<extended>[a-z]{3}))?(?:[-_](?P<script>[a-z]{4}))?"
     r"(?:[-_](?P<region>[a-z]{2}|[0-9]{3}))?(?P<rest>(?:[-_][a-z0-9]{1,8})*)"
-    r"(?:\.[a-z0-9_-]+)?(?:@(?P<modifier>[a-z0-9]+))?"
+    r"(?:\.[a-z0-9_-]+)?(?:@(?P<modifier>[a-z0-9]+)(?:=[a-z0-9]+)?)?"
 )
 _MODIFIER_SCRIPTS = {"latin": "latn", "iqtelif": "latn", "cyrillic": "cyrl", "devanagari": "deva"}
 _VARIANTS = frozenset(
-    {"aranes", "ekavsk", "ijekavsk", "monoton", "oxendict", "polyton", "posix", "tarask", "valencia"}
+    {"aranes", "ekavsk", "formal", "ijekavsk", "informal", "monoton", "oed", "oxendict", "polyton", "posix"}
+    | {"tarask", "valencia"}
 )
+_ANDROID = (r"b\+(?P<tag>[a-z0-9+]+)", r"(?P<language>[a-z]{2,3})-r(?P<region>[a-z]{2}|[0-9]{3})")
+# Languages so near to one whose script isn't known that they do for it.
+_NEAR_IN_SCRIPT = {("srp", "latn"): ("bs", "hr")}
 
 
 def _find_tag(spelling: str, among: Collection[Language] | None) -> Language | None:
-    """Read BCP 47 (`zh-Hant-TW`) or a POSIX locale (`sr_RS.UTF-8@latin`).
+    """Read BCP 47 (`zh-Hant-TW`), a POSIX locale (`sr_RS.UTF-8@latin`) or Android's `zh-rTW`, `b+sr+Cyrl`.
 
-    None if it is neither or its language is unknown; UnknownLanguage if only the script is.
+    None if it is none of them or its language is unknown; UnknownLanguage if only the script is.
     """
-    match = re.fullmatch(_TAG, spelling, re.IGNORECASE | re.ASCII)  # compiled on first use, then cached by re
+    # Compiled on first use, then cached by re.
+    match = re.fullmatch(_TAG, _from_android(spelling), re.IGNORECASE | re.ASCII)
     if match is None or not _is_harmless(match["rest"]):
         return None
     parts = {name: part.lower() for name, part in match.groupdict().items() if part}
@@ -284,10 +301,20 @@ def _find_tag(spelling: str, among: Collection[Language] | None) -> Language | N
     raise _unknown_script(spelling, script.capitalize(), variants, among)
 
 
+def _from_android(spelling: str) -> str:
+    """Android's names of resource folders as BCP 47; anything else as it is."""
+    if whole := re.fullmatch(_ANDROID[0], spelling, re.IGNORECASE | re.ASCII):
+        return whole["tag"].replace("+", "-")
+    if parts := re.fullmatch(_ANDROID[1], spelling, re.IGNORECASE | re.ASCII):
+        return f"{parts['language']}-{parts['region']}"
+    return spelling
+
+
 def _is_harmless(rest: str) -> bool:
     """Whether the end of a tag leaves the language what it is.
 
-    Known variants, words with a digit (1996), and all after a singleton (-u-, -x-) do. Other words may not:
+    Known variants, words with a digit (1996), and all after a singleton (-u-, -x-) do. So does a degree
+    of politeness, which no model here is told. Other words may not:
     zh-xiang is another language than zh.
     """
     for part in re.split("[-_]", rest.lower())[1:]:
@@ -312,7 +339,8 @@ def _unknown_script(
     scripts = " and ".join(sorted({language.script_name for language in known}))
     name = known[0].name.split(" (")[0]
     problem = f"{_quote(spelling)}: I know {name} in {scripts} script, not in {_SCRIPTS.get(script, script)}."
-    return _unknown(problem, [language for language in known if among is None or language in among])
+    near = [_spellings()[code] for code in _NEAR_IN_SCRIPT.get((known[0].iso3, script.lower()), ())]
+    return _unknown(problem, [each for each in [*known, *near] if among is None or each in among])
 
 
 def _not_spoken(language: Language, spelling: str, among: Collection[Language]) -> UnknownLanguage:

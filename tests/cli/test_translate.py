@@ -21,6 +21,12 @@ def test_detects_the_language_and_says_so(run, translator):
     assert "detected: German (deu_Latn)" in result.err
 
 
+def test_a_source_that_is_auto_is_detected(run, translator):
+    result = run("translate", "--from", "auto", "--to", "en", "Ich weiß es nicht.")
+    assert result.lines == [translator.translate("Ich weiß es nicht.", "de", "en")]
+    assert run("translate", "--from", "auto", "This is an English sentence.").code == 2
+
+
 def test_target_defaults_to_the_locale(run, monkeypatch, translator):
     monkeypatch.setenv("LC_ALL", "es_ES.UTF-8")
     result = run("translate", "--from", "en", "Good night.")

@@ -33,7 +33,7 @@ def complete_language(incomplete: str) -> list[tuple[str, str]]:
 _COMPLETIONS = {"source": complete_language, "target": complete_language}
 # Where the command line does something else than Python.
 _OTHER_HELP = {
-    "source": "The language of the texts; each one's is detected if left out.",
+    "source": "The language of the texts; each one's is detected if left out, or auto.",
     "target": "The language to translate to; that of your locale if left out, or English.",
     "timeout": "Seconds that all of it may take.",
 }

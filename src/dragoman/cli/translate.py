@@ -69,22 +69,28 @@ def translate(
     empty; both are reported, and the exit status is 1.
     """
     generation = _generation(chosen, json)
-    source, target = chosen.get("source"), chosen.get("target")
     # All that can be checked before the second or so that loading takes.
-    for spelling in (source, target):
-        if spelling is not None and not table.is_code(spelling):  # a code may be of this model alone
-            table.find(spelling)
+    _check_languages(chosen)
     options = pick(chosen, TextOptions) | generation
     TextOptions(**pick(chosen, TextOptions))
     loading = pick(chosen, LoadOptions)
     if words is not None:
-        loading["vocabulary_text"] = vocabulary_text(words, chosen.get("vocabulary"), target)
+        loading["vocabulary_text"] = vocabulary_text(words, chosen.get("vocabulary"), chosen.get("target"))
     with contextlib.ExitStack() as stack:
         given = stack.enter_context(open_input(texts, input_file))
         sink = StandardOutput() if output in (None, STREAM) else stack.enter_context(_output(str(output)))
         session = _Session(load(loading), given, sink, json)
         session.run(options)
     session.close()
+
+
+def _check_languages(chosen: dict[str, Any]) -> None:
+    """Raise UnknownLanguage for what is the name of none; "auto" is as if nothing were chosen."""
+    for name, find in (("source", table.find_source), ("target", table.find)):
+        spelling = chosen.get(name)
+        # A code may be of this model alone.
+        if spelling is not None and not table.is_code(spelling) and find(spelling) is None:
+            del chosen[name]
 
 
 def _generation(chosen: dict[str, Any], json: bool) -> dict[str, Any]:
