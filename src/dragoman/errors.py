@@ -6,7 +6,8 @@ DragomanError
 ├── InvalidText (also ValueError)         text that can't be encoded (lone surrogates, wrong type)
 ├── InvalidOption (also ValueError)       an option out of range, or two that exclude each other
 ├── TranslationFailed                     the model or its code failed on a text
-├── TranslationTimeout (also TimeoutError) the time that the caller gave is over
+├── TranslationTimeout (also TimeoutError)  the caller's time is over
+├── Overloaded                            more work at once than is taken on
 ├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
 ├── ConfigError (also ValueError)         a config.json that describes no model we know
 └── CheckpointError (also ValueError)     a folder or file that holds no usable weights
@@ -53,6 +54,10 @@ class TranslationFailed(DragomanError):
 
 class TranslationTimeout(DragomanError, TimeoutError):
     """The time that the caller gave was over before the translation was done."""
+
+
+class Overloaded(DragomanError):
+    """More work is waiting than is taken on, and it didn't grow less in time."""
 
 
 class LanguageModuleError(DragomanError, ValueError):

@@ -36,16 +36,16 @@ def tokens(ranked: list[Hypothesis]) -> list[tuple[int, ...]]:
 
 
 def at_random_times(engine: Engine, jobs: list[Job], chance: random.Random) -> dict[int, Ticket]:
-    """Submit jobs between turns, and cancel some; the tickets of the others, done."""
+    """Submit jobs between steps, and cancel some; the tickets of the others."""
     tickets: dict[int, Ticket] = {}
     todo = list(range(len(jobs)))
-    while todo or engine.turn():
+    while todo:
         while todo and chance.random() < 0.6:
             index = todo.pop()
             tickets[index] = engine.submit(jobs[index])
         if tickets and chance.random() < 0.1:
             chance.choice(list(tickets.values())).cancel()
-        engine.turn()
+        engine.between_steps(lambda: None)
     return {index: ticket for index, ticket in tickets.items() if not ticket.cancelled()}
 
 
@@ -96,8 +96,6 @@ def test_a_group_that_is_not_attached_fails_its_own_job(golden_folder: Path) -> 
     options = GenerationOptions(max_new_tokens=5)
     engine = Engine(model, decoder_only=True, pad=0)
     tickets = [engine.submit(Job([5, 6, 7], options, group=group)) for group in (1, 3, 6)]
-    while engine.turn():
-        pass
     assert "group 3" in str(tickets[1].exception())
     assert [ticket.exception() for ticket in (tickets[0], tickets[2])] == [None, None]
 

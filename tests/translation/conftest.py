@@ -40,6 +40,15 @@ class ToyEngine:
                 ticket.finish([Hypothesis((1, 2), -0.5)])
 
 
+class ToyTokenizer:
+    """Knows all but the asterisk."""
+
+    unk_id = 3
+
+    def encode_pieces(self, texts: list[str]) -> list[list[int]]:
+        return [[3 if character == "*" else 5 for character in text] for text in texts]
+
+
 class ToySystem:
     """English, French and German; German and French meet in English."""
 
@@ -49,6 +58,7 @@ class ToySystem:
 
     def __init__(self) -> None:
         self.engine: Any = ToyEngine()
+        self.tokenizer = ToyTokenizer()
         self.refuses: set[str] = set()
         self.unreadable: set[str] = set()
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dragoman.generation.hypotheses import Hypothesis
-from dragoman.generation.jobs import Ticket
 from dragoman.generation.search import Search, new_search
+from dragoman.generation.tickets import Ticket
 
 Ended = list[tuple[Ticket, list[Hypothesis]]]
 
@@ -84,13 +84,13 @@ class Batch:
                 self._state.select(rows, self._search.width)
         return ended
 
-    def tell(self) -> list[tuple[Ticket, Exception]]:
+    def tell(self) -> list[tuple[Ticket, BaseException]]:
         """Let listeners know their new tokens; whose listener fails comes back, with the error."""
-        failed = []
+        failed: list[tuple[Ticket, BaseException]] = []
         for ticket in [ticket for ticket in self.tickets.values() if ticket.listens]:
             try:
                 ticket.tell(self._search.certain(ticket.number))
-            except Exception as error:
+            except BaseException as error:
                 failed.append((ticket, error))
         return failed
 

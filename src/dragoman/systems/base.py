@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from dragoman.errors import DragomanError
 from dragoman.generation.engine import Engine, Job
@@ -30,6 +30,7 @@ class System(Protocol):
     """A loaded model with its tokenizer, and the engine that runs it."""
 
     card: ModelCard
+    tokenizer: Any
     engine: Engine
     precision: str
     """Of the weights: fp32, fp16, int8 or int4."""

@@ -59,10 +59,14 @@ class NllbSystem(System):
             raise InvalidOption(
                 "a target-language vocabulary needs the native kernels and a model on the CPU; leave it out"
             )
-        with self.engine.paused():
+        heads, vocabulary = self.runner.heads, TargetVocabulary(self.tokenizer, size, texts)
+
+        def change() -> None:
             if self.engine.busy:
                 raise InvalidOption("translations are under way; change the vocabulary when they are done")
-            self.runner.heads.restrict(TargetVocabulary(self.tokenizer, size, texts))
+            heads.restrict(vocabulary)
+
+        self.engine.between_steps(change)
 
     @property
     def max_new_tokens(self) -> int:

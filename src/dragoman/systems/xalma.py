@@ -110,13 +110,15 @@ class XalmaSystem(ChatSystem):
     def _job(self, row: list[int], group: int, options: GenerationOptions) -> Job:
         merged = self.model.model.language.merged
         if merged is None and group not in groups(self.model):
-            with self.engine.paused():
-                if group not in groups(self.model):  # another thread may have been first
-                    attach_(self.model, group)
+            self.engine.between_steps(lambda: self._attach(group))
         # The embedding may have been filled up to a round number of rows, which are no tokens.
         banned = range(len(self.tokenizer), self.model.config.vocab_size)
         options = replace(options, suppress=(*options.suppress, *banned))
         return Job(row, options, group=None if merged == ANY else group)
+
+    def _attach(self, group: int) -> None:
+        if group not in groups(self.model):  # another thread may have been first
+            attach_(self.model, group)
 
     def _group(self, request: Request) -> int:
         """The module is that of the language other than English; of two such, the target's."""

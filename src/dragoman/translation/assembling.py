@@ -3,14 +3,19 @@
 from collections.abc import Iterator, Sequence
 
 from dragoman.errors import DragomanError, TranslationWarning
+from dragoman.systems import Request
+from dragoman.text.checks import Alphabet, check
 from dragoman.text.sentences import Segment, SplitText, join
 from dragoman.translation.legs import Journey
 from dragoman.translation.preparing import TextJob
-from dragoman.translation.results import Candidate, Sentence, Translation
+from dragoman.translation.results import Sentence, Translation
 
 
-def assemble(job: TextJob, journeys: Sequence[Journey]) -> Translation:
-    """What became of a text whose sentences have all arrived."""
+def assemble(job: TextJob, journeys: Sequence[Journey], alphabet: Alphabet | None = None) -> Translation:
+    """What became of a text whose sentences have all arrived.
+
+    alphabet: the characters that the model knows, to warn of those that it doesn't.
+    """
     codes = job.source.nllb, job.target.nllb
     sentences = []
     for segment, journey in zip(job.parts.segments, journeys, strict=True):
@@ -29,7 +34,7 @@ def assemble(job: TextJob, journeys: Sequence[Journey]) -> Translation:
     text = join(job.parts, [sentence.candidates[0].text for sentence in sentences], *codes)
     warnings = [*job.warnings]
     for number, sentence in enumerate(sentences, 1):
-        warnings += look_over(sentence.source, sentence.candidates[0], number)
+        warnings += _look_over(job, sentence, number, alphabet)
     pivot = job.pivot.nllb if job.pivot else None
     return Translation(
         text, *codes, tuple(sentences), job.detected, pivot, tuple(warnings), source_text=job.text
@@ -45,11 +50,17 @@ def before(job: TextJob, place: int) -> str:
     return join(two, ("", ""), job.source.nllb, job.target.nllb)
 
 
-def look_over(source: str, candidate: Candidate, number: int) -> Iterator[TranslationWarning]:
-    """What the user should know of the translation of the sentence with this number."""
-    if not candidate.complete:
-        yield TranslationWarning(
-            f"sentence {number} reached the limit of {len(candidate.tokens)} tokens before its end",
-            "limit",
-            number,
-        )
+def _look_over(
+    job: TextJob, sentence: Sentence, number: int, alphabet: Alphabet | None
+) -> Iterator[TranslationWarning]:
+    """What the user should know of a sentence, the text's with this number."""
+    if Request(sentence.source, job.source, job.target).stays:
+        return
+    best = sentence.candidates[0]
+    if not best.complete:
+        said = f"sentence {number} reached the limit of {len(best.tokens)} tokens before its end"
+        yield TranslationWarning(said, "limit", number)
+    lacking = alphabet.check(sentence.source) if alphabet else None
+    findings = check(sentence.source, best.text, job.source, job.target)
+    for finding in (*([lacking] if lacking else []), *findings):
+        yield TranslationWarning(f"sentence {number}: {finding.message}", finding.kind, number)

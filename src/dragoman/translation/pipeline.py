@@ -80,9 +80,14 @@ class Pipeline:
     # For the reader
 
     @property
+    def ahead(self) -> int:
+        """How many texts should be known before the first of them is done."""
+        return AHEAD * self._at_once
+
+    @property
     def is_hungry(self) -> bool:
         """Whether more sentences would be of use."""
-        return len(self._ready) < AHEAD * self._at_once
+        return len(self._ready) < self.ahead
 
     def no_more_texts(self) -> None:
         """All sentences are here."""
@@ -167,7 +172,8 @@ class Pipeline:
         free = self._at_once - len(self._flying)
         if self._flying and 4 * free < self._at_once:
             return
-        legs, jobs = [], []
+        legs: list[Leg] = []
+        jobs: list[Job] = []
         while self._ready and len(self._flying) + len(legs) < self._at_once:
             leg = self._ready.pop()
             try:

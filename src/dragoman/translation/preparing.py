@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dragoman.errors import DragomanError, InvalidText, TranslationWarning
-from dragoman.languages import Language, find
+from dragoman.languages import Language, find, of_code
 from dragoman.systems import System
 from dragoman.text.detect import Detection, detect, explain
 from dragoman.text.sentences import SplitText, split
@@ -91,8 +91,8 @@ class Preparing:
             return self._job(valid_text(text.text), source, target or self._target)
         except DragomanError as error:
             kept = text.text if isinstance(text.text, str) else ""
-            codes = [language.nllb if language else "" for language in (source, target or self._target)]
-            return Translation(kept, *codes, error=error, source_text=kept)
+            spoken = source.nllb if source else ""
+            return Translation(kept, spoken, (target or self._target).nllb, error=error, source_text=kept)
 
     def _given(self, spelling: str | None) -> Language | None:
         """The language that a caller names."""
@@ -106,7 +106,8 @@ class Preparing:
         return found
 
     def _job(self, text: str, source: Language | None, target: Language) -> TextJob:
-        detected, warnings = None, ()
+        detected: Detection | None = None
+        warnings: tuple[TranslationWarning, ...] = ()
         if source is None:
             source, detected, warnings = self._detect(text, target)
         else:
@@ -120,7 +121,7 @@ class Preparing:
         pivot = self._card.pivot
         if self._direct or pivot is None or source == target or pivot in (source.nllb, target.nllb):
             return None
-        return find(pivot)
+        return of_code(pivot)
 
     def _detect(
         self, text: str, target: Language
@@ -128,13 +129,11 @@ class Preparing:
         """The language of a text, the evidence for it, and what is to be said about a guess."""
         likely = [self._likely] if self._likely else self._recent.languages()
         found = detect(text, self._codes, [language.nllb for language in likely])
-        if (
-            found is None
-        ):  # none of these letters is in a language of the model's; mostly there are no letters
+        if found is None:
             if not any(character.isalpha() for character in text):
                 return likely[0] if likely else target, None, ()
             return target, None, (_about(f"{explain(text, self._codes)} It was left as it is."),)
-        language = find(found.code)
+        language = of_code(found.code)
         if found.sure:
             self._recent.add(language)
             return language, found, ()

@@ -2,17 +2,19 @@
 
 from collections import deque
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
 from dragoman.errors import DragomanError
 from dragoman.generation.engine import Job
 from dragoman.systems.base import ChatSystem, best_tokens
+from dragoman.text.checks import Alphabet
 from dragoman.translation.assembling import assemble, before
 from dragoman.translation.deadline import Deadline
 from dragoman.translation.feed import NOTHING, Feed
 from dragoman.translation.legs import Journey
-from dragoman.translation.pipeline import AHEAD, Pipeline
+from dragoman.translation.pipeline import Pipeline
 from dragoman.translation.preparing import Preparing, TextJob
 from dragoman.translation.results import Translation
 
@@ -32,48 +34,58 @@ class Passage:
         return self._arrived == len(self.journeys)
 
 
-def translations(
-    texts: Iterable[Any], preparing: Preparing, pipeline: Pipeline, at_once: int
-) -> Generator[Translation, None, None]:
-    """What becomes of each text, in their order, as soon as it and those before are done.
+@dataclass(frozen=True)
+class Run:
+    """One call on its way: how its texts are prepared, translated and looked over."""
 
-    What the iterable raises comes behind the results of the texts before.
-    """
-    feed = Feed(texts, AHEAD * at_once, pipeline.wake)
-    waiting: deque[Passage | Translation] = deque()
-    try:
-        while True:
-            while pipeline.is_hungry and (text := feed.take()) is not NOTHING:
-                prepared = preparing.prepare(text)
-                waiting.append(Passage(prepared, pipeline) if isinstance(prepared, TextJob) else prepared)
-            if feed.is_exhausted:
-                pipeline.no_more_texts()
-            while waiting and (isinstance(first := waiting[0], Translation) or first.is_done):
-                waiting.popleft()
-                feed.release()
-                yield first if isinstance(first, Translation) else assemble(first.job, first.journeys)
-            if waiting or not feed.is_exhausted:
-                pipeline.wait()
-            else:
-                break
-    finally:
-        feed.close()
-        pipeline.close()
-    if feed.error is not None:
-        raise feed.error
+    preparing: Preparing
+    pipeline: Pipeline
+    alphabet: Alphabet | None = None
+    """The characters that the model knows."""
 
+    def translations(self, texts: Iterable[Any]) -> Generator[Translation, None, None]:
+        """What becomes of each text, in their order, as soon as it and those before are done.
 
-def pieces(job: TextJob, pipeline: Pipeline) -> Generator[str, None, Translation]:
-    """The translation of a text in pieces, each as soon as it is certain; returns all of it."""
-    try:
-        passage = Passage(job, pipeline)
-        for place, journey in enumerate(passage.journeys):
-            yield from _sentence(before(job, place), journey, pipeline)
-        if job.parts.after:
-            yield job.parts.after
-        return assemble(job, passage.journeys)
-    finally:
-        pipeline.close()
+        What the iterable raises comes behind the results of the texts before.
+        """
+        pipeline = self.pipeline
+        feed = Feed(texts, pipeline.ahead, pipeline.wake)
+        waiting: deque[Passage | Translation] = deque()
+        try:
+            while True:
+                while pipeline.is_hungry and (text := feed.take()) is not NOTHING:
+                    prepared = self.preparing.prepare(text)
+                    waiting.append(Passage(prepared, pipeline) if isinstance(prepared, TextJob) else prepared)
+                if feed.is_exhausted:
+                    pipeline.no_more_texts()
+                while waiting and (isinstance(first := waiting[0], Translation) or first.is_done):
+                    waiting.popleft()
+                    feed.release()
+                    yield first if isinstance(first, Translation) else self._assemble(first)
+                if waiting or not feed.is_exhausted:
+                    pipeline.wait()
+                else:
+                    break
+        finally:
+            feed.close()
+            pipeline.close()
+        if feed.error is not None:
+            raise feed.error
+
+    def pieces(self, job: TextJob) -> Generator[str, None, Translation]:
+        """The translation of a text in pieces, each as soon as it is certain; returns all of it."""
+        try:
+            passage = Passage(job, self.pipeline)
+            for place, journey in enumerate(passage.journeys):
+                yield from _sentence(before(job, place), journey, self.pipeline)
+            if job.parts.after:
+                yield job.parts.after
+            return self._assemble(passage)
+        finally:
+            self.pipeline.close()
+
+    def _assemble(self, passage: Passage) -> Translation:
+        return assemble(passage.job, passage.journeys, self.alphabet)
 
 
 def _sentence(piece: str, journey: Journey, pipeline: Pipeline) -> Generator[str, None, None]:

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from dragoman.errors import InvalidOption, TranslationWarning
-from dragoman.languages import Language, find
+from dragoman.languages import Language, find, of_code
 from dragoman.models.catalog import EMBEDDED, locate
 from dragoman.systems import System, load_system
+from dragoman.text.checks import Alphabet
 from dragoman.translation.feed import several
 from dragoman.translation.options import (
     AnswerKeywords,
@@ -26,7 +27,7 @@ from dragoman.translation.options import (
 from dragoman.translation.pipeline import Pipeline, Progress
 from dragoman.translation.preparing import Preparing, TextJob
 from dragoman.translation.results import Candidate, Sentence, Text, Translation
-from dragoman.translation.running import answer, pieces, translations
+from dragoman.translation.running import Run, answer
 
 __all__ = ["Candidate", "Sentence", "Text", "Translation", "Translator"]
 
@@ -43,7 +44,8 @@ class Translator:
     def __init__(self, system: System, loaded: LoadOptions | None = None) -> None:
         """loaded: how `system` was loaded, which is what a pickle of the translator holds."""
         self.system, self.card = system, system.card
-        self.languages: tuple[Language, ...] = tuple(find(code) for code in self.card.languages)
+        self.languages: tuple[Language, ...] = tuple(of_code(code) for code in self.card.languages)
+        self._alphabet = Alphabet(system.tokenizer)
         self._loaded = loaded
 
     @classmethod
@@ -70,7 +72,7 @@ class Translator:
     # Texts
 
     @overload
-    def translate(
+    def translate(  # type: ignore[overload-overlap]  # a str is an iterable of str too
         self,
         text: str | Text,
         source: str | None = ...,
@@ -102,7 +104,7 @@ class Translator:
         that can't be translated (`stream` gives an error for each instead), and TranslationTimeout. Whatever
         ends it, also an exception from a signal handler, what is under way is cancelled.
         """
-        results = self._all(text, *self._run(source, target, options))
+        results = _all(text, self._run(source, target, options))
         return _texts(text, results)
 
     async def translate_async(
@@ -116,11 +118,11 @@ class Translator:
 
         (`asyncio.to_thread(translator.translate, ...)` would work on after it has been cancelled.)
         """
-        preparing, pipeline, at_once = self._run(source, target, options)
+        run = self._run(source, target, options)
         try:
-            results = await asyncio.to_thread(self._all, text, preparing, pipeline, at_once)
+            results = await asyncio.to_thread(_all, text, run)
         finally:
-            pipeline.stop()
+            run.pipeline.stop()
         return _texts(text, results)
 
     def stream(
@@ -142,7 +144,8 @@ class Translator:
         that goes by way of English counts twice. options: as for `translate`. Closing the generator
         cancels what is under way.
         """
-        return translations(several(texts), *self._run(source, target, options, progress))
+        texts = several(texts)
+        return self._run(source, target, options, progress).translations(texts)
 
     def live(
         self,
@@ -155,10 +158,10 @@ class Translator:
 
         Joined they are what `translate` gives, which explains the arguments, errors and warnings.
         """
-        preparing, pipeline, _ = self._run(source, target, options, listens=True)
-        job = preparing.prepare(text)
+        run = self._run(source, target, options, listens=True)
+        job = run.preparing.prepare(text)
         if isinstance(job, TextJob):
-            return _live(job, pipeline)
+            return _live(job, run)
         assert job.error is not None
         raise job.error
 
@@ -188,23 +191,12 @@ class Translator:
         given: Mapping[str, Any],
         progress: Progress | None = None,
         listens: bool = False,
-    ) -> tuple[Preparing, Pipeline, int]:
+    ) -> Run:
         """What translates the texts of one call; raises what is wrong with its options."""
         text, generation = translation_options(source, target, given, {})
         preparing = Preparing(self.system, self.languages, text)
-        size = text.batch_size
-        return preparing, Pipeline(self.system, generation, size, text.timeout, progress, listens), size
-
-    def _all(self, text: object, preparing: Preparing, pipeline: Pipeline, at_once: int) -> list[Translation]:
-        """The translations of a text or of several, if none has an error."""
-        texts = [text] if isinstance(text, (str, Text)) else several(text)
-        results = []
-        with contextlib.closing(translations(texts, preparing, pipeline, at_once)) as found:
-            for result in found:
-                if result.error is not None:
-                    raise result.error
-                results.append(result)
-        return results
+        pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens)
+        return Run(preparing, pipeline, self._alphabet)
 
     # Life
 
@@ -236,8 +228,20 @@ class Translator:
         return type(self)._from, (self._loaded,)
 
 
-def _live(job: TextJob, pipeline: Pipeline) -> Generator[str, None, None]:
-    result = yield from pieces(job, pipeline)
+def _all(text: object, run: Run) -> list[Translation]:
+    """The translations of a text or of several, if none has an error."""
+    texts = [text] if isinstance(text, (str, Text)) else several(text)
+    results = []
+    with contextlib.closing(run.translations(texts)) as found:
+        for result in found:
+            if result.error is not None:
+                raise result.error
+            results.append(result)
+    return results
+
+
+def _live(job: TextJob, run: Run) -> Generator[str, None, None]:
+    result = yield from run.pieces(job)
     for warning in result.warnings:
         warnings.warn(warning, stacklevel=2)
 
