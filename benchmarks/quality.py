@@ -12,13 +12,13 @@ import torch
 
 from benchmarks import report, rounded, table
 from dragoman import Translator
+from dragoman.checkpoints.llama import load_xalma
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.evaluation.metrics import score
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.languages import find
-from dragoman.models.checkpoint import load_nllb
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
-from dragoman.surgery.loading import load_xalma
 from dragoman.surgery.packing import pack_
 
 DATA = Path(__file__).parents[1] / "tests" / "data"

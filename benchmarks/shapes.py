@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from benchmarks import ROOT
 from benchmarks.peers.client import PeerError, interpreter
+from dragoman.checkpoints.nllb import published_name
+from dragoman.checkpoints.weight_files import Pending, replacing, write_shards
 from dragoman.layers.creation import unfilled
-from dragoman.models.checkpoint import published_name
 from dragoman.models.config import NllbConfig
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.nllb import Nllb
-from dragoman.models.weight_files import Pending, replacing, write_shards
 
 CACHE = Path(os.environ.get("BENCHMARK_CACHE", ROOT / "benchmarks" / ".cache"))
 LOGITS = 2.5

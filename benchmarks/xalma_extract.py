@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dragoman.models.weight_files import Pending, write_shards
-from dragoman.surgery.module_layout import GROUPS, Layout, lora_shapes
+from dragoman.checkpoints.module_layout import GROUPS, Layout, lora_shapes
+from dragoman.checkpoints.weight_files import Pending, write_shards
 
-IMPORTS = "import sys; from dragoman.surgery.module_files import extract_module"
+IMPORTS = "import sys; from dragoman.checkpoints.module_files import extract_module"
 EXTRACT = f"{IMPORTS}; extract_module(sys.argv[1], 6, sys.argv[2])"
 
 

@@ -7,9 +7,9 @@ import pytest
 import sentencepiece
 import torch
 
+from dragoman.checkpoints.weight_files import write_shards
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
-from dragoman.models.weight_files import write_shards
 from dragoman.translation.translator import Translator
 
 DATA = Path(__file__).parent / "data"

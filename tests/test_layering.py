@@ -21,6 +21,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "languages data",
         "kernels layers",
         "models text",
+        "checkpoints",
         "surgery native generation training evaluation",
         "systems",
         "translation documents huggingface",

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 
 from benchmarks.peers.protocol import serve, timed
+from dragoman.checkpoints.llama import load_xalma
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import Hypothesis, complete, generate
-from dragoman.models.checkpoint import load_nllb
 from dragoman.models.config import read_config
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
 from dragoman.native.llama import NativeLlama
 from dragoman.native.nllb import NativeNllb
-from dragoman.surgery.loading import load_xalma
 from dragoman.surgery.packing import pack_
 from dragoman.text.tokenizers import NllbTokenizer
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dragoman.checkpoints.nllb import save_nllb
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import generate
-from dragoman.models.checkpoint import save_nllb
 from dragoman.models.nllb import Nllb, initialize_
 from dragoman.text.tokenizers.nllb import NllbTokenizer
 from dragoman.training.config import TrainingConfig

@@ -8,10 +8,10 @@ from benchmarks.agreement import compared
 from benchmarks.decode import step_ms
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.work import Timing, Work, _words, chosen
-from dragoman.models.checkpoint import load_nllb
+from dragoman.checkpoints.llama import load_xalma
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.models.config import NllbConfig
 from dragoman.models.llama_config import LlamaConfig
-from dragoman.surgery.loading import load_xalma
 
 TINY = {
     "vocab_size": 1206,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dragoman.models.checkpoint import load_nllb
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.models.nllb import Nllb
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

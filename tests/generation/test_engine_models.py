@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.generation.engine import Engine, Job, Ticket
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import complete, generate
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
-from dragoman.surgery.loading import load_xalma
 
 Models = Callable[[str], Nllb]
 SEARCHES: dict[str, dict[str, Any]] = {

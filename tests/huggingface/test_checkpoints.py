@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.huggingface import (
     NllbMoeConfig,
     NllbMoeDecoder,
@@ -16,7 +17,6 @@ from dragoman.huggingface import (
     NllbMoeForConditionalGeneration,
     NllbMoeModel,
 )
-from dragoman.models.checkpoint import load_nllb
 
 Load = Callable[..., NllbMoeForConditionalGeneration]
 

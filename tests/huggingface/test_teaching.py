@@ -9,9 +9,9 @@ import transformers
 from transformers import AddedToken, AutoTokenizer
 
 from dragoman import cli
+from dragoman.checkpoints.catalog import embedded_folder
 from dragoman.errors import CheckpointError, UnknownLanguage
 from dragoman.huggingface import NllbMoeForConditionalGeneration, NllbTokenizer
-from dragoman.models.catalog import embedded_folder
 from dragoman.text.tokenizers import NllbTokenizer as PlainTokenizer
 from dragoman.text.tokenizers import to_tokenizer_json
 from dragoman.translation.translator import Translator

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.huggingface import NllbMoeForConditionalGeneration, NllbTokenizer
-from dragoman.models.checkpoint import load_nllb
 
 Load = Callable[..., NllbMoeForConditionalGeneration]
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from dragoman.checkpoints.llama import load_xalma
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.layers.cache import Slots
-from dragoman.models.checkpoint import load_nllb
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.nllb import Nllb
-from dragoman.surgery.loading import load_xalma
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}

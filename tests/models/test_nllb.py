@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.layers.moe import SparseMLP
-from dragoman.models.checkpoint import load_nllb
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb, Trace, initialize_
 

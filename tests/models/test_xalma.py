@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import Hypothesis, complete
 from dragoman.layers.low_rank import AdaptedProjections, Routes
 from dragoman.models.llama import Llama
 from dragoman.models.xalma import GROUPS, group_of, language_groups, row_groups
-from dragoman.surgery.loading import load_xalma
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 LANGUAGES = ("zh", "de", "uk", "ar")

@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import complete
 from dragoman.models.llama import Llama
 from dragoman.models.xalma import row_groups
-from dragoman.surgery.loading import load_xalma
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 LANGUAGES = ("zh", "de", "uk", "ar")

@@ -65,7 +65,7 @@ with toggled():
 """
 XALMA = """
 from dragoman.native.llama import NativeLlama
-from dragoman.surgery.loading import load_xalma
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.surgery.packing import pack_
 
 ids = torch.randint(3, 90, (3, 15), generator=torch.Generator().manual_seed(5))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import LanguageModuleError
 from dragoman.kernels.arrays import empty
 from dragoman.kernels.packing import PRECISIONS
@@ -16,7 +17,6 @@ from dragoman.native.beginnings import LONGEST, MOST, Beginnings, common_beginni
 from dragoman.native.llama import NativeLlama
 from dragoman.native.slots import Fixed
 from dragoman.surgery.language_modules import attach_, detach_
-from dragoman.surgery.loading import load_xalma
 from dragoman.surgery.packing import pack_
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "xalma"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.kernels.packing import PRECISIONS
-from dragoman.models.checkpoint import load_nllb
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb, initialize_
 from dragoman.native.nllb import NativeNllb

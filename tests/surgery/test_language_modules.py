@@ -7,13 +7,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from dragoman.checkpoints.llama import load_xalma
+from dragoman.checkpoints.weight_files import Stored
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import complete
 from dragoman.models.llama import Llama
-from dragoman.models.weight_files import Stored
 from dragoman.surgery.language_modules import attach_, detach_, groups, merge_, unmerge_
-from dragoman.surgery.loading import load_xalma
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 COMBINED, GROUP6 = GOLDEN / "xalma", GOLDEN / "xalma_group6"
@@ -278,7 +278,7 @@ def test_copies_have_modules_of_their_own(model: Llama, prompts: tuple[Tensor, T
 @pytest.fixture
 def keys_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of all tensors read from files since."""
-    from dragoman.surgery import module_folders
+    from dragoman.checkpoints import module_folders
 
     seen: list[str] = []
     open_shard = module_folders.open_shard

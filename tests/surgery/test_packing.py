@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from dragoman.checkpoints.llama import load_xalma
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.errors import InvalidOption, LanguageModuleError
 from dragoman.kernels.linear import PackedLinear
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.layers.moe import RouterLinear
-from dragoman.models.checkpoint import load_nllb
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
 from dragoman.surgery.language_modules import attach_, merge_
-from dragoman.surgery.loading import load_xalma
 from dragoman.surgery.packing import is_packed, pack_, precision_of
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from dragoman.checkpoints.catalog import EMBEDDED, locate
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.errors import InvalidOption
 from dragoman.evaluation.metrics import score
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.kernels.library import kernels
 from dragoman.languages import find
-from dragoman.models.catalog import EMBEDDED, locate
-from dragoman.models.checkpoint import load_nllb
 from dragoman.native.nllb import NativeNllb
 from dragoman.systems.base import Request
 from dragoman.systems.nllb import NllbSystem

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from dragoman.checkpoints.catalog import EMBEDDED, locate
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.errors import InvalidOption
 from dragoman.kernels.library import kernels
-from dragoman.models.catalog import EMBEDDED, locate
-from dragoman.models.checkpoint import load_nllb
 from dragoman.native.nllb import NativeNllb
 from dragoman.surgery.packing import precision_of
 from dragoman.systems import precision

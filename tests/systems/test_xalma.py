@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dragoman.checkpoints.module_files import extract_base, extract_module, merge
+from dragoman.checkpoints.weight_files import write_shards
 from dragoman.errors import InvalidOption, LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
-from dragoman.models.weight_files import write_shards
 from dragoman.surgery.language_modules import attach_, groups
-from dragoman.surgery.module_files import extract_base, extract_module, merge
 from dragoman.systems import Request, load_system
 from dragoman.translation.translator import Translator
 

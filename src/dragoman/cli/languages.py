@@ -17,7 +17,7 @@ def list_languages(
     """List languages: codes, names, script, X-ALMA group. In pipes the columns are parted by tabs."""
     rows = table.all_languages()
     if model is not None:
-        from dragoman.models.catalog import ModelCard, locate
+        from dragoman.checkpoints.catalog import ModelCard, locate
 
         card = ModelCard.from_folder(locate(model), 1024)
         rows = tuple(row for row in rows if row.nllb in card.languages)

@@ -14,7 +14,7 @@ def list_models(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
 ) -> None:
     """List models by name, with size and licence; any folder or hub repository of their kinds works too."""
-    from dragoman.models.catalog import KNOWN
+    from dragoman.checkpoints.catalog import KNOWN
 
     if json:
         for model in KNOWN:

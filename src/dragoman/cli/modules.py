@@ -15,8 +15,8 @@ from dragoman.cli.messages import put, say
 from dragoman.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from dragoman.surgery.module_files import Listing, Part
-    from dragoman.surgery.module_saving import Saving
+    from dragoman.checkpoints.module_files import Listing, Part
+    from dragoman.checkpoints.module_saving import Saving
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,7 +40,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, 
 @app.command("list", cls=Command)
 def list_modules(folder: Folder, as_json: AsJson = False) -> None:
     """Say what a folder holds: base, modules, groups, languages, sizes."""
-    from dragoman.surgery.module_files import describe
+    from dragoman.checkpoints.module_files import describe
 
     listing = describe(folder)
     put(json.dumps(asdict(listing), ensure_ascii=False) if as_json else "\n".join(_lines(listing)))
@@ -61,7 +61,7 @@ def extract(
     force: Force = False,
 ) -> None:
     """Take a module out of a combined checkpoint as a PEFT adapter, or the base alone."""
-    from dragoman.surgery import module_files
+    from dragoman.checkpoints import module_files
 
     if base:
         if group is not None or lang is not None or base_name is not None:
@@ -89,7 +89,7 @@ def merge(
     force: Force = False,
 ) -> None:
     """Merge a module into the base: a plain Llama for one group, as fast as any Llama."""
-    from dragoman.surgery import module_files
+    from dragoman.checkpoints import module_files
 
     number = _group(group, lang)
     if (number is None) == (adapter is None):
@@ -113,8 +113,8 @@ def combine(
     force: Force = False,
 ) -> None:
     """Put a base and PEFT adapters together into one combined checkpoint."""
-    from dragoman.surgery import module_files
-    from dragoman.surgery.module_layout import GROUPS
+    from dragoman.checkpoints import module_files
+    from dragoman.checkpoints.module_layout import GROUPS
 
     modules: dict[int, str | Path] = {}
     for item in module:
@@ -150,8 +150,8 @@ def _saving(output: Path, dtype: str | None, max_shard_gb: float, force: bool) -
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-    from dragoman.models.weight_files import DTYPES
-    from dragoman.surgery.module_saving import Saving
+    from dragoman.checkpoints.module_saving import Saving
+    from dragoman.checkpoints.weight_files import DTYPES
 
     dtypes = {str(one).removeprefix("torch."): one for one in DTYPES}
     if dtype is not None and dtype not in dtypes:

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 import transformers
 
+from dragoman.checkpoints.llama import guess_group
 from dragoman.errors import ConfigError
 from dragoman.models.llama import ANY
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.xalma import GROUPS
-from dragoman.surgery.loading import guess_group
 
 
 class XALMAConfig(transformers.LlamaConfig):

@@ -10,11 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
-from dragoman.kernels.linear import PackedLinear
-from dragoman.layers.low_rank import AdaptedProjections
-from dragoman.models.llama import ANY, LlamaLayer, LlamaStack, Original
-from dragoman.surgery.module_folders import (
+from dragoman.checkpoints.llama import attach_from_files, attach_tensors
+from dragoman.checkpoints.module_folders import (
     ADAPTER_CONFIG,
     Module,
     Reader,
@@ -22,7 +19,7 @@ from dragoman.surgery.module_folders import (
     open_adapter,
     open_model,
 )
-from dragoman.surgery.module_layout import (
+from dragoman.checkpoints.module_layout import (
     PARTS,
     Layout,
     LoraName,
@@ -30,6 +27,10 @@ from dragoman.surgery.module_layout import (
     parse_adapter,
     parse_combined,
 )
+from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
+from dragoman.kernels.linear import PackedLinear
+from dragoman.layers.low_rank import AdaptedProjections
+from dragoman.models.llama import ANY, LlamaLayer, LlamaStack, Original
 
 Source = str | Path | Mapping[str, Tensor]
 """A combined checkpoint's folder, a PEFT adapter's folder, or tensors named as in either."""
@@ -69,7 +70,8 @@ def attach_(model: nn.Module, group: int, source: Source | None = None, scale: f
     else:
         found = _named(source, group)
         _check_fit(stack, {name: tuple(tensor.shape) for name, tensor in found.items()}, "the tensors given")
-        _attach(stack, group, found)
+        attach_tensors(stack, group, found)
+    _pack_like_base(stack, group)
     stack.language.scales[group] = float(stack.shape.lora_alpha if scale is None else scale)
     if stack.language.merged == ANY:
         stack.language.merged = None
@@ -185,26 +187,16 @@ def find_module(folder: str | Path, group: int) -> Module:
     return model.modules[group]
 
 
-def attach_from_files(stack: LlamaStack, group: int, module: Module, read: Reader) -> None:
-    """Read the tensors of a module into the stack, its shapes having been checked."""
-    _attach(stack, group, {name: read(place) for name, place in module.tensors.items()})
-
-
-def _attach(stack: LlamaStack, group: int, tensors: Mapping[LoraName, Tensor]) -> None:
-    for name, a in tensors.items():
-        if name.side == "B":
-            continue
-        b = tensors[LoraName(name.layer, name.projection, "B")]
-        layer: LlamaLayer = stack.layers[name.layer]  # type: ignore[assignment]
-        like = layer.input_layernorm.weight  # base weights may be quantised, norms are not
-        a, b = (part.detach().to(like.device, like.dtype) for part in (a, b))
-        part: AdaptedProjections = getattr(layer, PARTS[name.projection])
-        short = name.projection.removesuffix("_proj")
-        part.attach(short, group, a, b)
-        base = getattr(part, name.projection)
-        if isinstance(base, PackedLinear):
+def _pack_like_base(stack: LlamaStack, group: int) -> None:
+    """Pack a module just attached where the projections that it belongs to are packed."""
+    for layer in _layers(stack):
+        for projection, part in PARTS.items():
+            owner, short = getattr(layer, part), projection.removesuffix("_proj")
+            base = getattr(owner, projection)
+            if not isinstance(base, PackedLinear) or owner.module_pair(short, group) is None:
+                continue
             for side in "AB":
-                modules: nn.ModuleDict = getattr(part, f"{short}_lora_{side}")
+                modules: nn.ModuleDict = getattr(owner, f"{short}_lora_{side}")
                 modules[str(group)] = PackedLinear.of(modules[str(group)], base.precision)  # type: ignore[arg-type]
 
 

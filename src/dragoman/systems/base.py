@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from dragoman.checkpoints.catalog import ModelCard
 from dragoman.errors import DragomanError
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
-from dragoman.models.catalog import ModelCard
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dragoman.checkpoints.catalog import ModelCard
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
-from dragoman.models.catalog import ModelCard
-from dragoman.models.checkpoint import load_nllb
 from dragoman.models.nllb import Nllb
 from dragoman.native.nllb import NativeNllb
 from dragoman.systems.base import Request, System

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dragoman.checkpoints.catalog import CARD, ModelCard
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language, find
-from dragoman.models.catalog import CARD, ModelCard
 from dragoman.models.llama import ANY, Llama
 from dragoman.models.xalma import group_of
 from dragoman.native.llama import NativeLlama
 from dragoman.surgery.language_modules import attach_, groups
-from dragoman.surgery.loading import load_xalma
 from dragoman.systems.base import ChatSystem, Request
 from dragoman.systems.precision import AUTO, plan, prepare
 from dragoman.text.prompt_style import Style, style_of
@@ -143,7 +143,7 @@ class XalmaSystem(ChatSystem):
 
 
 def _is_combined(folder: Path) -> bool:
-    from dragoman.surgery.module_folders import has_weights, open_model
+    from dragoman.checkpoints.module_folders import has_weights, open_model
 
     return has_weights(folder) and open_model(folder).is_combined
 

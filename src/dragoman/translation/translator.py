@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
+from dragoman.checkpoints.catalog import EMBEDDED, locate
 from dragoman.errors import InvalidOption, TranslationWarning
 from dragoman.languages import Language, find, of_code
-from dragoman.models.catalog import EMBEDDED, locate
 from dragoman.systems import System, load_system
 from dragoman.text.checks import Alphabet
 from dragoman.translation.feed import several

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import ConfigError, LanguageModuleError
 from dragoman.huggingface import (
     XALMAConfig,
@@ -22,7 +23,6 @@ from dragoman.huggingface import (
 from dragoman.huggingface.xalma import XALMADecoderLayer
 from dragoman.layers.llama import Pass
 from dragoman.surgery.language_modules import attach_, detach_, groups, merge_, unmerge_
-from dragoman.surgery.loading import load_xalma
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 COMBINED = GOLDEN / "xalma"

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
 
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.huggingface import (
     XALMAForCausalLM,
     XALMAForQuestionAnswering,
     XALMAForSequenceClassification,
     XALMAForTokenClassification,
 )
-from dragoman.surgery.loading import load_xalma
 
 COMBINED = Path(__file__).parents[2] / "data" / "golden" / "xalma"
 # PEFT asks transformers under a name that it is giving up.

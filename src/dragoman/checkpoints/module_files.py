@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dragoman.errors import CheckpointError, InvalidOption
-from dragoman.models.weight_files import Pending
-from dragoman.surgery.module_folders import (
+from dragoman.checkpoints.module_folders import (
     ADAPTER_CONFIG,
     ModelFolder,
     Module,
@@ -26,17 +24,18 @@ from dragoman.surgery.module_folders import (
     open_adapter,
     open_model,
 )
-from dragoman.surgery.module_layout import (
+from dragoman.checkpoints.module_layout import (
     COMBINED,
     GROUPS,
     LLAMA,
     PARTS,
-    LoraName,
     adapter_config,
     languages_of,
     plain,
 )
-from dragoman.surgery.module_saving import Saving, free_output, save_adapter, save_model
+from dragoman.checkpoints.module_saving import Saving, free_output, save_adapter, save_model
+from dragoman.checkpoints.weight_files import Pending
+from dragoman.errors import CheckpointError, InvalidOption
 
 PRETRAINED = "haoranxu/X-ALMA-13B-Pretrain"
 BASE, UNKNOWN = "base", "unknown"
@@ -151,11 +150,7 @@ def merge(
         module = _module(model, group)
     read = Reader()
     tensors = {}
-    pairs = {
-        name.weight: (place, module.tensors[LoraName(name.layer, name.projection, "B")])
-        for name, place in module.tensors.items()
-        if name.side == "A"
-    }
+    pairs = module.pairs
     for name, place in model.base.items():
         tensors[name] = _copy(place, read, saving)
         if name in pairs:

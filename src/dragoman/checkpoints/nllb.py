@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
+from dragoman.checkpoints.loading import assign, check_dtype
+from dragoman.checkpoints.weight_files import find_shards, open_shard, replacing, write_shards
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, Shape
 from dragoman.files import write_json
 from dragoman.layers.creation import unfilled
 from dragoman.models.config import DENSE, NllbConfig
-from dragoman.models.loading import assign, check_dtype
 from dragoman.models.nllb import Nllb
-from dragoman.models.weight_files import find_shards, open_shard, replacing, write_shards
 
 OUTPUT = "lm_head.weight"
 SHARED = "shared.weight"

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from dragoman.checkpoints.weight_files import DTYPES
 from dragoman.errors import InvalidOption
-from dragoman.models.weight_files import DTYPES
 
 
 def assign(model: nn.Module, name: str, tensor: Tensor) -> None:

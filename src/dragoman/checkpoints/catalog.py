@@ -5,11 +5,11 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from dragoman.checkpoints.weight_files import find_shards
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.files import read_json
 from dragoman.languages import nllb_codes, of_code
 from dragoman.models.config import NllbConfig
-from dragoman.models.weight_files import find_shards
 
 EMBEDDED = "mini"
 CARD = "dragoman.json"

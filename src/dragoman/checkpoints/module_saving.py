@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from dragoman.checkpoints.module_folders import ADAPTER, ADAPTER_CONFIG, GROUP_MARK, has_weights
+from dragoman.checkpoints.weight_files import DTYPES, Pending, replacing, write_safetensors, write_shards
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.files import write_json
-from dragoman.models.weight_files import DTYPES, Pending, replacing, write_safetensors, write_shards
-from dragoman.surgery.module_folders import ADAPTER, ADAPTER_CONFIG, GROUP_MARK, has_weights
 
 COPIED = (
     "generation_config.json",

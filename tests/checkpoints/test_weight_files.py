@@ -12,11 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dragoman.checkpoints.nllb import load_nllb, save_nllb
+from dragoman.checkpoints.weight_files import (
+    Pending,
+    open_shard,
+    read_metadata,
+    write_safetensors,
+    write_shards,
+)
 from dragoman.errors import CheckpointError
-from dragoman.models.checkpoint import load_nllb, save_nllb
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb, initialize_
-from dragoman.models.weight_files import Pending, open_shard, read_metadata, write_safetensors, write_shards
 
 MOE = Path(__file__).parents[1] / "data" / "golden" / "nllb_moe_base"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -194,7 +200,7 @@ def test_crash_while_writing_leaves_no_half_file(tmp_path: Path, monkeypatch: py
         path.write_bytes(b"half a fi")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dragoman.models.weight_files.write_safetensors", dies)
+    monkeypatch.setattr("dragoman.checkpoints.weight_files.write_safetensors", dies)
     with pytest.raises(KeyboardInterrupt):
         save_nllb(random_model(), tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -265,7 +271,7 @@ def test_written_file_is_the_one_that_safetensors_writes(tmp_path: Path) -> None
 
 
 def test_long_tensor_is_written_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dragoman.models.weight_files._BLOCK", 7)
+    monkeypatch.setattr("dragoman.checkpoints.weight_files._BLOCK", 7)
     tensor, steps = torch.randn(10, 10), []
     pending = {"x": Pending.of(tensor, torch.bfloat16)}
     write_safetensors(tmp_path / SINGLE, pending, progress=steps.append)

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dragoman.checkpoints.llama import guess_group, load_xalma
 from dragoman.errors import CheckpointError, ConfigError, InvalidOption, KeyMismatch, LanguageModuleError
 from dragoman.models.llama import ANY, Llama
 from dragoman.surgery.language_modules import groups
-from dragoman.surgery.loading import guess_group, load_xalma
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 COMBINED, GROUP6 = GOLDEN / "xalma", GOLDEN / "xalma_group6"

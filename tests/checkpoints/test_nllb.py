@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dragoman.checkpoints.nllb import dense_name, load_nllb, moe_name, published_name, save_nllb
 from dragoman.errors import CheckpointError, ConfigError, InvalidOption, KeyMismatch
-from dragoman.models.checkpoint import dense_name, load_nllb, moe_name, published_name, save_nllb
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb, initialize_
 

@@ -11,16 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dragoman.checkpoints.module_files import combine, describe, extract_base, extract_module, merge
+from dragoman.checkpoints.module_folders import open_adapter, open_model
+from dragoman.checkpoints.module_saving import Saving
+from dragoman.checkpoints.weight_files import find_shards, open_shard
 from dragoman.errors import (
     CheckpointError,
     ConfigError,
     InvalidOption,
     KeyMismatch,
 )
-from dragoman.models.weight_files import find_shards, open_shard
-from dragoman.surgery.module_files import combine, describe, extract_base, extract_module, merge
-from dragoman.surgery.module_folders import open_adapter, open_model
-from dragoman.surgery.module_saving import Saving
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 XALMA = GOLDEN / "xalma"
@@ -327,7 +327,7 @@ def test_disk_without_room_is_told_before_anything_is_written(
     write: Callable[[Path, Saving], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
-    monkeypatch.setattr("dragoman.surgery.module_saving.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("dragoman.checkpoints.module_saving.shutil.disk_usage", lambda path: usage)
     with pytest.raises(CheckpointError, match=r"0\.0 GB left\. Make room"):
         write(tmp_path / "deep" / "output", Saving())
     assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,9 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
+from dragoman.checkpoints.catalog import KNOWN, NLLB_LICENCE, ModelCard, embedded_folder, locate
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.languages import nllb_codes
-from dragoman.models.catalog import KNOWN, NLLB_LICENCE, ModelCard, embedded_folder, locate
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -7,14 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dragoman.errors import CheckpointError, ConfigError, InvalidOption
-from dragoman.files import read_json
-from dragoman.layers.creation import unfilled
-from dragoman.models.llama import ANY, Llama
-from dragoman.models.llama_config import LlamaConfig
-from dragoman.models.loading import assign, check_dtype
-from dragoman.surgery.language_modules import attach_from_files, detach_, merge_
-from dragoman.surgery.module_folders import (
+from dragoman.checkpoints.loading import assign, check_dtype
+from dragoman.checkpoints.module_folders import (
     ADAPTER_CONFIG,
     ModelFolder,
     Module,
@@ -24,9 +18,14 @@ from dragoman.surgery.module_folders import (
     open_adapter,
     open_model,
 )
+from dragoman.checkpoints.module_layout import PARTS, LoraName
+from dragoman.errors import CheckpointError, ConfigError, InvalidOption
+from dragoman.files import read_json
+from dragoman.layers.creation import unfilled
+from dragoman.layers.low_rank import AdaptedProjections
+from dragoman.models.llama import ANY, Llama, LlamaLayer, LlamaStack
+from dragoman.models.llama_config import LlamaConfig
 
-ANY_MODULE = 0
-"""Where a module without a group is attached until it is merged."""
 Adapters = str | Path | Mapping[int, str | Path]
 
 
@@ -72,24 +71,38 @@ def load_xalma(
     with unfilled():
         model = Llama(LlamaConfig.from_dict(found.config))
     for name, place in found.base.items():
-        assign(model, name, load(place))
+        tensor = load(place)
+        if unknown is not None and name in unknown.pairs:
+            # Summed in float32 and rounded once; rows of every group are let through the sum.
+            a, b = (read(side).to(device).float() for side in unknown.pairs[name])
+            tensor = tensor.to(torch.float32, copy=True).addmm_(b, a, alpha=unknown.scale).to(tensor.dtype)
+        assign(model, name, tensor)
     model.tie_weights()
     language = model.model.language
-    for group, module in [*modules.items(), *([(ANY_MODULE, unknown)] if unknown else [])]:
+    for group, module in modules.items():
         attach_from_files(model.model, group, module, read)
         language.scales[group] = float(module.scale)
-    language.merged = merged
+    language.merged = merged if unknown is None else ANY
     language.source = folder if found.is_combined else None
-    if unknown is not None:
-        _dissolve(model)
     return model.eval()
 
 
-def _dissolve(model: Llama) -> None:
-    """Merge the module without a group, and let rows of every group run through the sum."""
-    merge_(model, ANY_MODULE, keep_original=False)
-    detach_(model, ANY_MODULE)
-    model.model.language.merged = ANY
+def attach_from_files(stack: LlamaStack, group: int, module: Module, read: Reader) -> None:
+    """Read the tensors of a module into the stack, its shapes having been checked."""
+    attach_tensors(stack, group, {name: read(place) for name, place in module.tensors.items()})
+
+
+def attach_tensors(stack: LlamaStack, group: int, tensors: Mapping[LoraName, Tensor]) -> None:
+    """Give each projection its part of the module, in the dtype and place of the layer's norms."""
+    for name, a in tensors.items():
+        if name.side == "B":
+            continue
+        b = tensors[LoraName(name.layer, name.projection, "B")]
+        layer: LlamaLayer = stack.layers[name.layer]  # type: ignore[assignment]
+        like = layer.input_layernorm.weight  # base weights may be quantised, norms are not
+        part: AdaptedProjections = getattr(layer, PARTS[name.projection])
+        pair = (side.detach().to(like.device, like.dtype) for side in (a, b))
+        part.attach(name.projection.removesuffix("_proj"), group, *pair)
 
 
 def guess_group(folder: Path) -> int | None:

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from dragoman.errors import CheckpointError, ConfigError, KeyMismatch, Shape
-from dragoman.files import read_json
-from dragoman.models.weight_files import Stored, find_shards, open_shard, read_metadata
-from dragoman.surgery.module_layout import (
+from dragoman.checkpoints.module_layout import (
     COMBINED,
     PARTS,
     AdapterConfig,
@@ -22,6 +20,9 @@ from dragoman.surgery.module_layout import (
     parse_adapter,
     parse_combined,
 )
+from dragoman.checkpoints.weight_files import Stored, find_shards, open_shard, read_metadata
+from dragoman.errors import CheckpointError, ConfigError, KeyMismatch, Shape
+from dragoman.files import read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER, ADAPTER_PICKLE = "adapter_model.safetensors", "adapter_model.bin"
@@ -55,6 +56,15 @@ class Module:
     scale: float
     group: int | None
     tensors: dict[LoraName, Place]
+
+    @cached_property
+    def pairs(self) -> dict[str, tuple[Place, Place]]:
+        """A and B by the name of the weight that they belong to."""
+        return {
+            name.weight: (a, self.tensors[LoraName(name.layer, name.projection, "B")])
+            for name, a in self.tensors.items()
+            if name.side == "A"
+        }
 
     @property
     def projections(self) -> tuple[str, ...]:
