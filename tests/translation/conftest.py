@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from dragoman.checkpoints.catalog import ModelCard
 from dragoman.errors import DragomanError, InvalidText
 from dragoman.generation.engine import Job, Ticket
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
-from dragoman.models.catalog import ModelCard
 from dragoman.systems import Request
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from dragoman.checkpoints.catalog import EMBEDDED
 from dragoman.errors import InvalidOption
 from dragoman.generation.options import GenerationOptions
-from dragoman.models.catalog import EMBEDDED
 from dragoman.translation.options import (
     AnswerKeywords,
     GenerationKeywords,

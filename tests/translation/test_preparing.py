@@ -47,6 +47,11 @@ def test_a_text_may_have_languages_of_its_own(toy: Any) -> None:
     assert (job.source.nllb, job.target.nllb) == ("eng_Latn", "deu_Latn")
 
 
+def test_auto_is_a_source_that_is_detected(toy: Any) -> None:
+    assert prepare(toy, FRENCH[0], source="auto", target="en").source.nllb == "fra_Latn"
+    assert prepare(toy, Text(FRENCH[0], "auto"), source="de", target="en").source.nllb == "fra_Latn"
+
+
 @pytest.mark.parametrize(
     ("item", "error", "kept"),
     [

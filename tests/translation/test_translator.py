@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dragoman.checkpoints.catalog import embedded_folder
 from dragoman.errors import (
     CheckpointError,
     ConfigError,
@@ -24,7 +25,6 @@ from dragoman.generation.engine import Engine, Ticket
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
-from dragoman.models.catalog import embedded_folder
 from dragoman.systems import Request
 from dragoman.systems.base import length_cap
 from dragoman.translation.results import Text
@@ -327,15 +327,13 @@ def test_n_best_are_ranked_and_different(translator):
 
 
 def test_sampling_repeats_with_its_seed_whatever_the_batch(translator):
-    options = {"sample": True, "beams": 1, "temperature": 1.5, "seed": 7}
-    alone = translator.translate("It is raining today.", "en", "fr", **options)
-    among = translator.translate(["Good night.", "It is raining today.", "Yes."], "en", "fr", **options)
-    assert among[1] == alone
-    others = {
-        next(translator.stream(["It is raining today."], "en", "fr", **{**options, "seed": seed})).text
-        for seed in range(9)
-    }
-    assert len(others) > 1
+    def samples(texts, seed):
+        options = {"sample": True, "beams": 1, "temperature": 1.5, "seed": seed}
+        return [result.text for result in translator.stream(texts, "en", "fr", **options)]
+
+    (alone,) = samples(["It is raining today."], 7)
+    assert samples(["Good night.", "It is raining today.", "Yes."], 7)[1] == alone
+    assert len({samples(["It is raining today."], seed)[0] for seed in range(9)}) > 1
 
 
 def test_one_bad_text_does_not_harm_its_neighbours(translator):

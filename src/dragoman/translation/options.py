@@ -51,7 +51,7 @@ class TextOptions:
     """What becomes of texts, whatever model translates them."""
 
     source: str | None = None
-    """The language of the texts, in any spelling; each text's is detected if left out."""
+    """The language of the texts, in any spelling; each text's is detected if it is left out or "auto"."""
     target: str | None = None
     """The language to translate to; English if left out."""
     direct: bool = False

@@ -1,11 +1,12 @@
 """What has to be known of a text before it is translated: its languages, its sentences, its way."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from dragoman.errors import DragomanError, InvalidText, TranslationWarning
-from dragoman.languages import Language, find, of_code
+from dragoman.languages import Language, find, find_source, of_code
 from dragoman.systems import System
 from dragoman.text.detect import Detection, detect, explain
 from dragoman.text.sentences import SplitText, split
@@ -71,8 +72,8 @@ class Preparing:
         self._system, self._card = system, system.card
         self._languages = tuple(languages)
         self._codes = frozenset(language.nllb for language in self._languages)
-        self._found: dict[str, Language] = {}
-        self._source = self._given(options.source)
+        self._found: dict[Any, Language | None] = {}
+        self._source = self._given(options.source, find_source)
         target = self._given("eng_Latn" if options.target is None else options.target)
         assert target is not None
         self._target: Language = target
@@ -87,23 +88,28 @@ class Preparing:
         try:
             if not isinstance(text.text, str):
                 raise InvalidText(f"a text must be a str, not {type(text.text).__name__}")
-            source, target = self._given(text.source) or self._source, self._given(text.target)
+            source = self._source if text.source is None else self._given(text.source, find_source)
+            target = self._given(text.target)
             return self._job(valid_text(text.text), source, target or self._target)
         except DragomanError as error:
             kept = text.text if isinstance(text.text, str) else ""
             spoken = source.nllb if source else ""
             return Translation(kept, spoken, (target or self._target).nllb, error=error, source_text=kept)
 
-    def _given(self, spelling: str | None) -> Language | None:
+    def _given(
+        self,
+        spelling: str | None,
+        read: Callable[[str, Collection[Language]], Language | None] = find,
+    ) -> Language | None:
         """The language that a caller names."""
         if spelling is None:
             return None
         if not isinstance(spelling, str):
             raise InvalidText(f"a language must be a str, not {type(spelling).__name__}")
-        found = self._found.get(spelling)
-        if found is None:
-            found = self._found[spelling] = find(spelling, self._languages)
-        return found
+        key = read, spelling
+        if key not in self._found:
+            self._found[key] = read(spelling, self._languages)
+        return self._found[key]
 
     def _job(self, text: str, source: Language | None, target: Language) -> TextJob:
         detected: Detection | None = None

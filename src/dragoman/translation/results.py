@@ -12,7 +12,7 @@ class Text:
 
     text: str
     source: str | None = None
-    """The language it is in, in any spelling."""
+    """The language it is in, in any spelling; "auto" if it is to be detected, whatever the call's is."""
     target: str | None = None
     """The language to translate it to."""
 

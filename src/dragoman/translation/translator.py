@@ -97,7 +97,7 @@ class Translator:
         """Translate a text, or each text of a list; nothing is ever cut off.
 
         source, target: any spelling of a language ("fr", "French", "fra_Latn"); without
-        `source` each text's language is detected, without `target` it is English. options:
+        `source`, or with "auto", each text's language is detected, without `target` it is English. options:
         the fields of `TextOptions` and `GenerationOptions`, such as `beams=4` or `timeout=10`.
 
         What should be looked at is a TranslationWarning (`warnings`). Raises the error of the first text
