@@ -16,8 +16,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROWS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "errors memory",
-        "files lines",
+        "errors",
+        "limits files lines",
         "languages data",
         "kernels layers",
         "models text",
@@ -37,7 +37,7 @@ WITHOUT_TORCH = {
     "errors",
     "files",
     "lines",
-    "memory",
+    "limits",
     "languages",
     "data",
     "text",

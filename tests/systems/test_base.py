@@ -15,6 +15,11 @@ def test_cap_is_twice_the_source_and_some_in_steps_of_32(source: int, most: int,
     assert length_cap(source, most) == cap
 
 
+def test_a_language_of_more_tokens_gets_a_higher_cap_and_one_of_fewer_no_lower() -> None:
+    assert length_cap(20, 4096, growth=8.0) == 352
+    assert length_cap(20, 4096, growth=0.4) == length_cap(20, 4096) == 64
+
+
 @settings(deadline=None)
 @given(st.integers(1, 1000))
 def test_longer_sources_never_get_smaller_caps(source: int) -> None:
@@ -22,8 +27,10 @@ def test_longer_sources_never_get_smaller_caps(source: int) -> None:
     assert length_cap(source, 4096) >= 2 * source + 24
 
 
-def test_what_has_no_letters_or_is_in_the_target_language_stays() -> None:
+def test_what_has_no_words_or_is_in_the_target_language_stays() -> None:
     english, french = find("en"), find("fr")
     assert Request("12, 3.", english, french).stays
+    assert Request("https://example.com/a", english, french).stays
+    assert Request("{count} / {total}", english, french).stays
     assert Request("Hello", english, english).stays
     assert not Request("Hello", english, french).stays

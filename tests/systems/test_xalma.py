@@ -28,6 +28,7 @@ def xalma(combined) -> Translator:
 OPTIONS = {"max_new_tokens": 10, "beams": 2}
 
 
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
 def test_speaks_fifty_languages_and_reads_modules_when_needed(xalma):
     assert len(xalma.languages) == 50
     assert groups(xalma.system.model) == ()
@@ -91,6 +92,7 @@ def test_questions_need_a_chat_model(xalma, translator):
         translator.ask("Wie geht es dir?", "de")
 
 
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
 @pytest.mark.parametrize("beams", [1, 3])
 def test_pieces_of_a_live_translation_are_the_translation(xalma, beams):
     options = {"max_new_tokens": 24, "beams": beams}

@@ -201,3 +201,13 @@ def test_bans_that_leave_nothing_give_an_unfinished_empty_sentence(toy: Any) -> 
     assert outcome(journey) == ""
     assert isinstance(journey.outcome, tuple)
     assert not journey.outcome[0].complete
+
+
+def test_a_translation_may_be_as_long_as_its_language_needs(toy: Any) -> None:
+    toy.max_new_tokens = 1000
+    pipeline = Pipeline(toy, GenerationOptions(max_new_tokens=1000), 8)
+    for target in (FR, DE):
+        pipeline.add("a" * 100, (EN, target))
+    pipeline.wake()
+    pipeline.wait()
+    assert [ticket.job.options.max_new_tokens for ticket in toy.engine.tickets] == [224, 640]

@@ -16,7 +16,7 @@ from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.scheduler import Scheduler
 from dragoman.generation.tickets import Job, OnTokens, Places, Ticket
 from dragoman.generation.worker import Post, Worker, refuse_waiting
-from dragoman.memory import memory_limit
+from dragoman.limits import memory_limit
 
 __all__ = ["Engine", "Job", "Ticket"]
 

@@ -1,5 +1,6 @@
 """The seam between the translator, which knows texts, and the families of models."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
+from dragoman.text.markup import is_language
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Request:
 
     @property
     def stays(self) -> bool:
-        """Whether it is not for the model: numbers, signs, and what is in the target language already."""
-        return self.source == self.target or not any(character.isalpha() for character in self.text)
+        """Whether it is not for the model: numbers, addresses, code, what is in the target language."""
+        return self.source == self.target or not is_language(self.text)
 
 
 class System(Protocol):
@@ -51,6 +53,9 @@ class System(Protocol):
 
     def measure(self, text: str) -> int:
         """How many tokens a text has."""
+
+    def growth(self, source: Language, target: Language) -> float:
+        """How many tokens a translation takes for one of its source, rather too many than too few."""
 
     def encode(self, requests: list[Request]) -> list[list[int]]:
         """The model's input for each request, token ids."""
@@ -122,10 +127,11 @@ def best_tokens(ranked: Sequence[Hypothesis]) -> Sequence[int]:
     return ranked[0].tokens if ranked else ()
 
 
-def length_cap(source_tokens: int, most: int) -> int:
-    """How many tokens a translation may take, given its source's.
+def length_cap(source_tokens: int, most: int, growth: float = 1.0) -> int:
+    """How many tokens a translation may take, given its source's and `System.growth`.
 
-    Twice the source and some: a longer one has gone wrong. In steps, so that a token more or
+    Twice what is to be expected and some: a longer one has gone wrong. In steps, so that a token more or
     less in the source seldom changes where such a one is cut.
     """
-    return min(most, 32 * -(-(2 * source_tokens + 24) // 32))
+    expected = source_tokens * max(growth, 1.0)
+    return min(most, 32 * math.ceil((2 * expected + 24) / 32))

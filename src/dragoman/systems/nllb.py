@@ -16,6 +16,7 @@ from dragoman.native.nllb import NativeNllb
 from dragoman.systems.base import Request, System
 from dragoman.systems.precision import AUTO, plan, prepare
 from dragoman.systems.vocabulary import TargetVocabulary
+from dragoman.text.lengths import growth
 from dragoman.text.tokenizers import NllbTokenizer
 
 
@@ -77,6 +78,9 @@ class NllbSystem(System):
 
     def measure(self, text: str) -> int:
         return len(self.tokenizer.encode_pieces([text])[0])
+
+    def growth(self, source: Language, target: Language) -> float:
+        return growth(self.tokenizer, source, target)
 
     def encode(self, requests: list[Request]) -> list[list[int]]:
         texts = [request.text for request in requests]

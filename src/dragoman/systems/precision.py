@@ -8,7 +8,7 @@ import torch
 from dragoman.errors import InvalidOption
 from dragoman.kernels.library import forced, kernels
 from dragoman.kernels.packing import PRECISIONS
-from dragoman.memory import memory_limit
+from dragoman.limits import memory_limit
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
 from dragoman.native.llama import NativeLlama

@@ -17,6 +17,7 @@ from dragoman.native.llama import NativeLlama
 from dragoman.surgery.language_modules import attach_, groups
 from dragoman.systems.base import ChatSystem, Request
 from dragoman.systems.precision import AUTO, plan, prepare
+from dragoman.text.lengths import growth
 from dragoman.text.prompt_style import Style, style_of
 from dragoman.text.prompts import (
     ask_prompt,
@@ -90,6 +91,9 @@ class XalmaSystem(ChatSystem):
 
     def measure(self, text: str) -> int:
         return len(self.tokenizer.encode_pieces([text])[0])
+
+    def growth(self, source: Language, target: Language) -> float:
+        return growth(self.tokenizer, source, target)
 
     def encode(self, requests: list[Request]) -> list[list[int]]:
         prompts = [translation_prompt(r.text, r.source, r.target, style=self.style) for r in requests]

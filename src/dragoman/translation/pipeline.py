@@ -189,8 +189,10 @@ class Pipeline:
             ticket.add_done_callback(partial(self._put, leg))
 
     def _job(self, request: Request) -> Job:
-        (row,) = self._system.encode([request])
-        return self._system.job(row, request, self._limit(length_cap(len(row), self._most)))
+        system = self._system
+        (row,) = system.encode([request])
+        cap = length_cap(len(row), self._most, system.growth(request.source, request.target))
+        return system.job(row, request, self._limit(cap))
 
     def _submit(self, legs: list[Leg], jobs: list[Job]) -> list[Ticket]:
         engine, left = self._system.engine, self._deadline.left
