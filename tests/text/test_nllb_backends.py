@@ -1,6 +1,8 @@
 """sentencepiece and tokenizers must give the same ids, and files that can't do so must be refused."""
 
+import copy
 import json
+import pickle
 import unicodedata
 from base64 import b64encode
 from collections.abc import Callable
@@ -113,9 +115,9 @@ def test_character_rules_are_applied_as_sentencepiece_applies_them(spm_folder: P
         assert " ".join(filter(None, charsmap.normalize(around).split(" "))) == wanted
 
 
-def test_character_rules_are_found_again_when_remembered(spm_folder: Path) -> None:
-    charsmap = Charsmap(SpmFile.read(spm_folder / "sentencepiece.bpe.model").charsmap)
-    for _ in range(2):
+def test_character_rules_are_copied_whole(spm_folder: Path) -> None:
+    rules = Charsmap(SpmFile.read(spm_folder / "sentencepiece.bpe.model").charsmap)
+    for charsmap in (rules, copy.deepcopy(rules), pickle.loads(pickle.dumps(rules))):
         assert charsmap.normalize("plain") == "plain"
         assert charsmap.normalize("plaine\u0301e") == "plainée"
         assert charsmap.normalize("ｗｉｄｅ e") == "wide e"
@@ -125,7 +127,7 @@ def test_character_rules_are_found_again_when_remembered(spm_folder: Path) -> No
 
 @pytest.mark.parametrize("blob", [b"", b"abc", b"\4\0\0\0", b"\5\0\0\0abcdefgh", b"\xff\xff\xff\xff1234"])
 def test_broken_character_rules_are_an_error(blob: bytes) -> None:
-    with pytest.raises(ValueError, match="its trie"):
+    with pytest.raises(ValueError, match=r"empty|broken|size"):
         Charsmap(blob)
 
 
