@@ -10,6 +10,7 @@ DragomanError
 ├── Overloaded                            more work at once than is taken on
 ├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
 ├── ConfigError (also ValueError)         a config.json that describes no model we know
+├── NoNumbers (also ArithmeticError)      the model computed NaN or infinite scores
 └── CheckpointError (also ValueError)     a folder or file that holds no usable weights
     └── KeyMismatch                       missing, unexpected or mis-shaped tensors, all of them listed
 
@@ -75,7 +76,7 @@ class CheckpointError(DragomanError, ValueError):
 class TranslationWarning(UserWarning):
     """A translation that the user should look at; it is there all the same.
 
-    kind: a short name of what is the matter: "language", "limit", "repetition", "copied", ...;
+    kind: a short name of what is the matter: "language", "limit", "repetition", "markup", ...;
     sentence: which sentence of the text it is about, from 1 on; None if it is about all of it.
     """
 
@@ -85,6 +86,16 @@ class TranslationWarning(UserWarning):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class NoNumbers(DragomanError, ArithmeticError):
+    """The model computed NaN or infinite scores, so that no token is the best."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model computed scores that are no numbers (NaN or infinite): its weights are damaged, or "
+            "too large for this precision; try fp32, or take another copy of the model"
+        )
 
 
 class KeyMismatch(CheckpointError):

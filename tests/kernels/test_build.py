@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from dragoman.errors import InvalidOption
 from dragoman.kernels import build, library
@@ -20,7 +19,7 @@ compiles = pytest.mark.skipif(CC is None, reason="there is no C compiler here")
 on_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="for x86 processors")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="for Linux")
 
-# Stands for native.c: tells in how many threads it runs.
+# Stands for native.c.
 SMALL = """
 #if defined(__AVX512VNNI__)
 #define NAME forward_vnni
@@ -31,13 +30,7 @@ SMALL = """
 #else
 #define NAME forward_plain
 #endif
-int NAME(void) {
-    int threads = 0;
-#pragma omp parallel num_threads(2)
-#pragma omp atomic
-    threads += 1;
-    return threads;
-}
+int NAME(void) { return 1; }
 """
 
 
@@ -119,47 +112,21 @@ def test_a_kind_of_processor_that_the_compiler_does_not_know_is_left_out(
 
 
 @compiles
-@on_linux
-@pytest.mark.skipif(shutil.which("objcopy") is None, reason="there is no objcopy here")
-def test_openmp_that_the_runtime_does_not_have_is_left_out(
+def test_without_threads_the_kernels_work_in_one(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renaming = "['objcopy', '--redefine-sym', 'GOMP_parallel=__kmpc_fork_call', args[args.index('-o') + 1]]"
-    like_clang = wrapper(
-        tmp_path / "clang",
-        "code = subprocess.run([*cc, *args]).returncode\n"
-        f"'-fopenmp' in args and not code and subprocess.run({renaming}, check=True)\n"
-        "sys.exit(code)",
-    )
-    monkeypatch.setenv("CC", like_clang)
-    with pytest.warns(RuntimeWarning, match="one thread"):
+    refusal = "'-DDRAGOMAN_PTHREADS' in args and sys.exit('pthread.h: no such file')"
+    bare = wrapper(tmp_path / "bare", f"{refusal}\nsys.exit(subprocess.run([*cc, *args]).returncode)")
+    monkeypatch.setenv("CC", bare)
+    with pytest.warns(RuntimeWarning, match="one thread(.|\n)*no such file"):
         made = build.build(tmp_path / "_native.so")
     assert called(made, "parallel") == 0
-    assert called(made, "forward_plain") == 1
+    assert library._load(made) is not None
 
 
 @compiles
-@on_linux
-def test_the_first_runtime_is_the_one_that_pytorch_has_loaded_and_the_kernels_need_it(
-    small: Path, tmp_path: Path
-) -> None:
-    runtime, *_ = library._runtimes()
-    maps = Path("/proc/self/maps").read_text()
-    assert str(Path(runtime).resolve()) in maps
-    made = build.build(tmp_path / "_native.so")
-    if not called(made, "parallel"):
-        pytest.skip("the compiler has no OpenMP")
-    code = f"""
-import ctypes
-try:
-    ctypes.CDLL({str(made)!r})
-except OSError as error:
-    print("GOMP_parallel" in str(error))
-ctypes.CDLL({runtime!r}, mode=ctypes.RTLD_GLOBAL)
-print(ctypes.CDLL({str(made)!r}).forward_plain())
-"""
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["True", "2"]
+def test_with_threads_the_library_says_so(small: Path, tmp_path: Path) -> None:
+    assert called(build.build(tmp_path / "_native.so"), "parallel") == 1
 
 
 def test_a_missing_library_leaves_the_work_to_pytorch(tmp_path: Path) -> None:
@@ -306,7 +273,7 @@ def test_another_number_of_threads_needs_another_context(
     release = kernels._release
     kernels._release = lambda context: released.append(context) or release(context)
     for threads in (1, 1, 2, 2):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(library, "threads", lambda threads=threads: threads)
         kernels._call(lambda context: None)
     assert len(made) == 2
     assert released == made[:1]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dragoman.errors import NoNumbers
 from dragoman.kernels.head import PackedEmbedding, PackedHead
 from dragoman.kernels.library import Kernels
 from dragoman.kernels.linear import PackedLinear
@@ -181,20 +182,19 @@ def test_many_wanted_tokens_are_not_scored_in_full(
     assert torch.allclose(scores, wanted, atol=5e-3)
 
 
-def test_what_is_no_number_harms_its_own_row_only(
-    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf, 3e38])
+@pytest.mark.parametrize("kind", ["int8", "fp16", "no screen"])
+def test_a_row_without_numbers_is_an_error_and_not_a_choice(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor, kind: str, bad: float
 ) -> None:
-    for precision in ("int8", "fp16"):
-        head = PackedHead.screened(weight, precision)
-        sound = scores_of(head, hidden).top(4)
-        for bad in (torch.nan, torch.inf, -torch.inf):
-            spoilt = hidden.clone()
-            spoilt[5, 7] = bad
-            scores, tokens = scores_of(head, spoilt).top(4)
-            others = torch.arange(70) != 5
-            assert torch.equal(scores[others], sound[0][others])
-            assert torch.equal(tokens[others], sound[1][others])
-            assert bool(((tokens[5] >= 0) & (tokens[5] < TOKENS)).all())
+    head = PackedHead.screened(weight, "int8" if kind == "no screen" else kind)
+    if kind == "no screen":
+        head = PackedHead(head.linear, None)
+    hidden[5] = torch.where(torch.arange(WIDTH) % 2 == 0, bad, -bad)
+    for ask in (lambda scores: scores.top(4), lambda scores: scores.logits()):
+        with pytest.raises(NoNumbers, match="no numbers"):
+            ask(scores_of(head, hidden))
+    assert bool(scores_of(head, hidden[:5].clone()).top(4)[0].isfinite().all())
 
 
 def test_banned_tokens_beyond_the_vocabulary_are_ignored(native: Kernels, hidden: torch.Tensor) -> None:

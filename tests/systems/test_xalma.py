@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from dragoman.checkpoints.module_files import extract_base, extract_module, merge
+from dragoman.checkpoints.module_folders import Reader
 from dragoman.checkpoints.weight_files import write_shards
 from dragoman.errors import InvalidOption, LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
-from dragoman.surgery.language_modules import attach_, groups
+from dragoman.surgery.language_modules import groups
+from dragoman.surgery.module_reading import read_module
 from dragoman.systems import Request, load_system
 from dragoman.translation.translator import Translator
 
@@ -36,6 +39,37 @@ def test_speaks_fifty_languages_and_reads_modules_when_needed(xalma):
     assert groups(xalma.system.model) == (6,)
     xalma.translate("Guten Tag.", "de", "en", **OPTIONS)
     assert groups(xalma.system.model) == (1, 6)
+
+
+def test_others_make_steps_while_a_module_is_read(xalma, monkeypatch):
+    engine = xalma.system.engine
+    reading, go_on = threading.Event(), threading.Event()
+
+    class SlowReader(Reader):
+        def __call__(self, place):
+            reading.set()
+            assert go_on.wait(60)
+            return super().__call__(place)
+
+    expected = xalma.translate("Guten Tag.", "de", "en", **OPTIONS)
+    monkeypatch.setattr("dragoman.surgery.module_reading.Reader", SlowReader)
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(xalma.translate("Good day.", "en", "ru", **OPTIONS)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    assert reading.wait(60)
+    # All the while the other's module is being read:
+    assert xalma.translate("Guten Tag.", "de", "en", **OPTIONS) == expected
+    assert engine.between_steps(lambda: groups(xalma.system.model)) == (1,)
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 2
+    assert found[0] == found[1]
+    assert len(groups(xalma.system.model)) == 2
 
 
 def test_batch_mixes_groups_without_changing_results(xalma):
@@ -122,14 +156,12 @@ def test_live_question_to_a_model_that_only_translates_is_an_error_at_once(xalma
 
 
 def test_a_module_that_is_missing_fails_its_own_texts(xalma, monkeypatch):
-    from dragoman.systems import xalma as module
-
     def refuse(model, group):
         if group == 6:
             raise LanguageModuleError("group 6 is not in the checkpoint")
-        attach_(model, group)
+        return read_module(model, group)
 
-    monkeypatch.setattr(module, "attach_", refuse)
+    monkeypatch.setattr("dragoman.systems.modules.read_module", refuse)
     batch = [Request("Good night.", find("en"), find(code)) for code in ("de", "zh", "ru")]
     found = dict(xalma.system.run(xalma.system.encode(batch), batch, GenerationOptions(**OPTIONS)))
     assert [isinstance(found[i], LanguageModuleError) for i in range(3)] == [False, True, False]

@@ -1,8 +1,7 @@
 """Compiles the native kernels: `python -m dragoman.kernels.build`, and the package's build hook.
 
-Nothing but a C compiler is needed; where there is none, PyTorch does the work. OpenMP's
-runtime is not linked: its symbols resolve to the one PyTorch has loaded, so that both share
-their threads. This file imports nothing of the package: the build hook runs it by path.
+Nothing but a C compiler is needed; where there is none, PyTorch does the work. This file
+imports nothing of the package: the build hook runs it by path.
 """
 
 import hashlib
@@ -11,7 +10,6 @@ import platform
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -28,20 +26,7 @@ BUILDS: dict[str, tuple[str, ...]] = {
 }
 """Flags for each kind of processor; the order is that of csrc/dispatch.c."""
 
-OPENMP = ("-fopenmp",)
-PROBE = """
-#include <omp.h>
-int probe(int threads) {
-    int sum = 0;
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp barrier
-#pragma omp atomic
-        sum += omp_get_thread_num();
-    }
-    return sum;
-}
-"""
+THREADS = ("-pthread", "-DDRAGOMAN_PTHREADS")
 
 
 def compiler() -> list[str] | None:
@@ -62,28 +47,25 @@ def fingerprint() -> str:
 def build(library: Path = LIBRARY) -> Path:
     """Compile the kernels into `library`.
 
-    What the compiler can't do (a kind of processor, OpenMP) is left out, with a RuntimeWarning.
+    What the compiler can't do (a kind of processor, threads) is left out, with a RuntimeWarning.
     RuntimeError with the compiler's words if nothing can be built, OSError if `library` can't be written.
     """
     cc = compiler()
     if cc is None:
         raise RuntimeError("no C compiler (cc, gcc or clang) was found; set CC to one")
     with tempfile.TemporaryDirectory() as folder:
-        openmp = OPENMP if _parallel(cc, folder) else ()
-        flags = (*COMMON, *openmp, f'-DDRAGOMAN_SOURCES="{fingerprint()}"')
-        dispatch, fresh = f"{folder}/dispatch.o", f"{folder}/{library.name}"
+        flags = (*COMMON, f'-DDRAGOMAN_SOURCES="{fingerprint()}"')
+        dispatch, threads, fresh = f"{folder}/dispatch.o", f"{folder}/threads.o", f"{folder}/{library.name}"
         _run(*cc, *flags, "-c", str(SOURCES / "dispatch.c"), "-o", dispatch)
-        objects = _compile_kinds(cc, flags, folder)
-        undefined = ("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()
-        _run(*cc, "-shared", *undefined, dispatch, *objects, "-lm", "-o", fresh)
+        problem = _compile_threads(cc, flags, threads)
+        objects = [dispatch, threads, *_compile_kinds(cc, flags, folder)]
+        _run(*cc, "-shared", *(() if problem else ("-pthread",)), *objects, "-lm", "-o", fresh)
         # In one move: a process that has the old file open keeps it.
         staged = library.with_suffix(f".{os.getpid()}")
         shutil.copyfile(fresh, staged)
         os.replace(staged, library)
-    if not openmp:
-        _warn(
-            "the kernels will run in one thread: the compiler has no OpenMP that suits PyTorch's; set CC=gcc"
-        )
+    if problem:
+        _warn(f"the kernels will run in one thread: {problem}")
     return library
 
 
@@ -104,17 +86,15 @@ def _compile_kinds(cc: list[str], flags: tuple[str, ...], folder: str) -> list[s
     return objects
 
 
-def _parallel(cc: list[str], folder: str) -> bool:
-    """Whether the compiler knows OpenMP, and calls it as the runtime does that PyTorch brings.
-
-    On Linux that is GCC's, without the functions that Clang calls.
-    """
-    source, made = Path(folder) / "probe.c", Path(folder) / "probe.o"
-    source.write_text(PROBE, encoding="utf-8")
-    command = [*cc, "-fPIC", *OPENMP, "-c", str(source), "-o", str(made)]
-    if subprocess.run(command, capture_output=True).returncode:
-        return False
-    return sys.platform == "darwin" or b"__kmpc_" not in made.read_bytes()
+def _compile_threads(cc: list[str], flags: tuple[str, ...], made: str) -> str | None:
+    """Compile the pool of threads, or what stands for it where there are none; why there are none."""
+    command = (*cc, *flags, "-c", str(SOURCES / "threads.c"), "-o", made)
+    try:
+        _run(*command, *THREADS)
+    except RuntimeError as error:
+        _run(*command)
+        return str(error)
+    return None
 
 
 def _warn(message: str) -> None:

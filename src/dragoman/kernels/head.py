@@ -25,12 +25,12 @@ class PackedHead(nn.Module):
     """Scores of next tokens, from hidden states.
 
     With `exact`, rows of the unquantised output matrix, the best SCREEN tokens of the packed
-    one (more, if many are wanted) are scored anew: their order is exact as long as no error of the rough
-    pass exceeds MARGIN standard errors, and the normaliser is exact in its largest terms.
+    one (more, if many are wanted) are scored anew, and the normaliser is exact in its largest terms. What
+    no error of the rough pass exceeds is known (`bounds`): where a token that was left out might yet be among
+    the best, all are scored exactly.
     """
 
     SCREEN = 64
-    MARGIN = 6.0
 
     exact: Tensor | None
     kept: Tensor | None
@@ -48,6 +48,7 @@ class PackedHead(nn.Module):
         self.register_buffer("exact", exact, persistent=False)
         self.register_buffer("kept", None if kept is None else kept.int(), persistent=False)
         self.vocabulary = linear.out_features if exact is None else len(exact)
+        self._bounds: tuple[float, float] | None = None
 
     @classmethod
     def screened(cls, weight: Tensor, precision: str = "int8") -> "PackedHead":
@@ -119,8 +120,23 @@ class PackedHead(nn.Module):
         exact = unpack(self.linear.packed).half() if self.exact is None else self.exact
         return PackedHead(PackedLinear(pack(exact[tokens], self.linear.precision)), exact, tokens)
 
+    def bounds(self) -> tuple[float, float]:
+        """The largest distance of a packed row to the exact one, and the longest exact row; measured once.
+
+        By Cauchy and Schwarz, no rough score is further from the exact one than |x'| times the first
+        and |x - x'| times the second, with x' as the rough pass has x.
+        """
+        if self._bounds is None:
+            native = kernels()
+            assert native is not None
+            self._bounds = (0.0, 0.0) if self.exact is None else native.measure(self._struct(0.0, 0.0))
+        return self._bounds
+
     def struct(self) -> structs.Head:
         """What the kernels need to know; it points into this module."""
+        return self._struct(*self.bounds())
+
+    def _struct(self, gap: float, norm: float) -> structs.Head:
         kind, dtype = structs.NONE, np.float32
         if self.exact is not None:
             kind, dtype = EXACT_KINDS[self.exact.dtype]
@@ -130,6 +146,8 @@ class PackedHead(nn.Module):
             kind,
             address_or_none("exact rows", self.exact, dtype, *shape),
             address_or_none("kept tokens", self.kept, np.int32, self.tokens),
+            gap,
+            norm,
         )
 
 

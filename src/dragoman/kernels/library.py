@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from dragoman.errors import InvalidOption
 from dragoman.kernels.arrays import Array, address, address_or_none
 from dragoman.kernels.build import BUILDS, LIBRARY, SOURCES, fingerprint
 from dragoman.kernels.structs import GROUP, PANEL, RECORD, SHARED, Batch, Head, Linear, Stack
+from dragoman.kernels.threads import set_threads, threads
 
+__all__ = ["Kernels", "available", "forced", "kernels", "set_threads", "threads"]
 SWITCH = "DRAGOMAN_KERNELS"
 """Environment variable: one of BUILDS to force that build, or `torch` for none."""
-RUNTIMES = ("libgomp", "libiomp5", "libomp")
-"""How the files of OpenMP runtimes begin."""
 
 
 class Kernels:
     """One build of the kernels. Calls from several threads at once are safe: each has its own context.
 
-    isa: which of BUILDS; parallel: whether it uses several threads.
+    The first has the process's pool of threads; those beside it run in their own thread alone.
+    isa: which of BUILDS; parallel: whether it can use several threads.
     """
 
     def __init__(self, library: ctypes.CDLL, isa: str) -> None:
@@ -66,6 +66,7 @@ class Kernels:
             c_int,
             c_void_p,
         )
+        self._measure = _function(library, f"measure_{isa}", c_int, c_void_p, POINTER(Head), c_void_p)
         self._top = _function(
             library,
             f"top_{isa}",
@@ -130,6 +131,12 @@ class Kernels:
             address("out", out, np.float32, rows, count),
         )
 
+    def measure(self, head: Head) -> tuple[float, float]:
+        """The largest distance of a packed row to the exact one, and the longest exact row."""
+        found = np.zeros(2, np.float32)
+        _check(self._call(self._measure, head, address("found", found, np.float32, 2)))
+        return float(found[0]), float(found[1])
+
     def top(
         self,
         head: Head,
@@ -166,7 +173,7 @@ class Kernels:
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """function(context, *arguments), with a context that no other call is using."""
-        context = self._check_out(torch.get_num_threads())
+        context = self._check_out(threads())
         try:
             return function(context.address, *arguments)
         finally:
@@ -230,11 +237,6 @@ def available() -> list[str]:
 def _load(path: Path) -> ctypes.CDLL | None:
     if not path.exists():
         return None
-    for runtime in _runtimes():
-        with suppress(OSError):
-            # For all to see: the kernels' calls of OpenMP resolve to it, and both share its threads.
-            ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
-            break
     try:
         library = ctypes.CDLL(str(path))
         if _matches(library):
@@ -248,20 +250,6 @@ def _load(path: Path) -> ctypes.CDLL | None:
         stacklevel=3,
     )
     return None
-
-
-def _runtimes() -> list[str]:
-    """Where PyTorch's OpenMP runtime may be, likeliest first, and at last the system's."""
-    folder = Path(torch.__file__).parent
-    bundled = [*folder.glob("lib/*"), *folder.parent.glob("torch.libs/*")]
-    loaded: list[Path] = []
-    with suppress(OSError):
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-        mapped = sorted({Path(line[line.index("/") :]) for line in lines if "/" in line})
-        # What lies in another package's .libs is for that package, and has threads of its own.
-        loaded = [path for path in mapped if path.parent.suffix != ".libs"]
-    found = [str(path) for path in (*bundled, *loaded) if path.name.startswith(RUNTIMES)]
-    return [*found, "libgomp.so.1"]
 
 
 def _matches(library: ctypes.CDLL) -> bool:

@@ -108,7 +108,14 @@ class Batch(Structure):
 
 
 class Head(Structure):
-    _fields_ = (("w", Linear), ("exact_kind", c_int32), ("exact", c_void_p), ("token", c_void_p))
+    _fields_ = (
+        ("w", Linear),
+        ("exact_kind", c_int32),
+        ("exact", c_void_p),
+        ("token", c_void_p),
+        ("gap", c_float),
+        ("norm", c_float),
+    )
 
 
 SHARED = (Linear, Norm, Adapter, Layer, Stack, Span, Batch, Head)

@@ -157,12 +157,12 @@ class AdaptedProjections(nn.Module):
 
     def attach(self, name: str, group: int, a: Tensor, b: Tensor) -> None:
         """Add a module to projection `name`. a: [rank, in]; b: [out, rank]."""
-        for side, weight in (("A", a), ("B", b)):
-            with unfilled():
-                linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-            linear.weight = nn.Parameter(weight)
-            linear.train(self.training)
-            getattr(self, f"{name}_lora_{side}")[str(group)] = linear
+        self.adopt(name, group, linear_of(a), linear_of(b))
+
+    def adopt(self, name: str, group: int, a: nn.Module, b: nn.Module) -> None:
+        """As `attach`, with the linear layers of the module themselves."""
+        for side, linear in (("A", a), ("B", b)):
+            getattr(self, f"{name}_lora_{side}")[str(group)] = linear.train(self.training)
         self._stacks.clear()
 
     def detach(self, group: int) -> None:
@@ -181,6 +181,14 @@ class AdaptedProjections(nn.Module):
         if found is None or not found.is_current(a, b, routes.groups):  # type: ignore[arg-type]
             found = self._stacks[names] = Stack.build(a, b)  # type: ignore[arg-type]
         return found if found is not None and routes.groups <= found.groups.keys() else None
+
+
+def linear_of(weight: Tensor) -> nn.Linear:
+    """A layer without bias. weight: [out, in]."""
+    with unfilled():
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    linear.weight = nn.Parameter(weight)
+    return linear
 
 
 def _add_fast(stack: Stack, x: Tensor, outputs: list[Tensor], routes: Routes) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dragoman.errors import NoNumbers
 from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 
@@ -69,11 +70,13 @@ def _top(choice: Choice, hidden: Tensor, count: int, banned: tuple[int, ...]) ->
     assert native is not None
     screen = max(head.SCREEN, 4 * count)
     native.top(head.struct(), hidden, screen, bits, extra, (scores, tokens, spread))
-    if head.exact is not None and count < head.tokens:
-        # What was left out scored at most spread[:, 0] roughly; a better one would need so large an error.
-        doubtful = scores[:, -1] < spread[:, 0] + head.MARGIN * spread[:, 1]
-        if bool(doubtful.any()):
-            _score_in_full(choice, hidden, doubtful.nonzero().flatten(), banned, scores, tokens)
+    # What was left out scored at most spread[:, 0] roughly, and no error exceeds spread[:, 1]. Written so
+    # that what is no number is in doubt.
+    sure = scores[:, -1] >= spread[:, 0] + spread[:, 1]
+    if head.exact is not None and not bool(sure.all()):
+        _score_in_full(choice, hidden, (~sure).nonzero().flatten(), banned, scores, tokens)
+    elif head.exact is None and bool(spread.isnan().any()):
+        raise NoNumbers()
     return scores, tokens
 
 
@@ -81,7 +84,7 @@ def _score_in_full(
     choice: Choice, hidden: Tensor, rows: Tensor, banned: tuple[int, ...], scores: Tensor, tokens: Tensor
 ) -> None:
     """Replace the results of rows whose candidates might not have been the best."""
-    found = _allow(choice, choice.head.in_full(hidden[rows]), hidden, rows.tolist()).log_softmax(-1)
+    found = _sound(_allow(choice, choice.head.in_full(hidden[rows]), hidden, rows.tolist())).log_softmax(-1)
     known = [token for token in banned if token < choice.head.vocabulary]
     if known:
         found[:, known] = -torch.inf
@@ -90,7 +93,14 @@ def _score_in_full(
 
 
 def _logits(choice: Choice, hidden: Tensor) -> Tensor:
-    return _allow(choice, choice.head(hidden), hidden, range(len(hidden)))
+    return _sound(_allow(choice, choice.head(hidden), hidden, range(len(hidden))))
+
+
+def _sound(logits: Tensor) -> Tensor:
+    """The same scores, if each row has one that is largest; NoNumbers otherwise."""
+    if not bool(logits.amax(-1).isfinite().all()):
+        raise NoNumbers()
+    return logits
 
 
 def _allow(choice: Choice, logits: Tensor, hidden: Tensor, rows: Sequence[int]) -> Tensor:

@@ -4,36 +4,16 @@ All verbs work on the plain `Llama` and on the transformers faces, and while a m
 being used: decoding under way goes on with the modules it finds at its next step.
 """
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from dragoman.checkpoints.llama import attach_from_files, attach_tensors
-from dragoman.checkpoints.module_folders import (
-    ADAPTER_CONFIG,
-    Module,
-    Reader,
-    has_weights,
-    open_adapter,
-    open_model,
-)
-from dragoman.checkpoints.module_layout import (
-    PARTS,
-    Layout,
-    LoraName,
-    lora_shapes,
-    parse_adapter,
-    parse_combined,
-)
-from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
-from dragoman.kernels.linear import PackedLinear
+from dragoman.checkpoints.module_layout import PARTS
+from dragoman.errors import LanguageModuleError
 from dragoman.layers.low_rank import AdaptedProjections
 from dragoman.models.llama import ANY, LlamaLayer, LlamaStack, Original
-
-Source = str | Path | Mapping[str, Tensor]
-"""A combined checkpoint's folder, a PEFT adapter's folder, or tensors named as in either."""
+from dragoman.surgery.module_reading import ReadModule, Source, read_module, refuse_attached, stack_of
 
 
 def groups(model: nn.Module) -> tuple[int, ...]:
@@ -41,38 +21,31 @@ def groups(model: nn.Module) -> tuple[int, ...]:
     return tuple(sorted(stack_of(model).language.scales))
 
 
-def attach_(model: nn.Module, group: int, source: Source | None = None, scale: float | None = None) -> None:
+def attach_(
+    model: nn.Module,
+    group: int,
+    source: Source | ReadModule | None = None,
+    scale: float | None = None,
+) -> None:
     """Give rows of `group` their module. Only this module's tensors are read.
 
-    source: where it is; None means the combined checkpoint that the model came from. scale:
+    source: where it is; None means the combined checkpoint that the model came from. One that
+    `read_module` has read for this model already is attached at once. scale:
     what its products are multiplied by; None means what the source says, or for bare
     tensors the model's config. Weights of which nobody knows whether a module is merged
     into them count as a base from then on. Raises LanguageModuleError if the group is there already,
     CheckpointError or KeyMismatch if the source has no module that fits.
     """
     stack = stack_of(model)
-    if isinstance(group, bool) or not isinstance(group, int) or group < 1:
-        raise InvalidOption(f"group is {group!r}; language groups are numbers, from 1 on")
-    if group in stack.language.scales:
-        raise LanguageModuleError(f"group {group} is attached already; detach_ it to replace it")
-    if source is None:
-        source = stack.language.source
-        if source is None:
-            raise LanguageModuleError(
-                f"the model did not come from a combined checkpoint; say where the module of group {group} is"
-            )
-    if isinstance(source, (str, Path)):
-        module = find_module(source, group)
-        tensors = {name: place.shape for name, place in module.tensors.items()}
-        _check_fit(stack, tensors, str(source))
-        attach_from_files(stack, group, module, Reader())
-        scale = module.scale if scale is None else scale
+    if isinstance(source, ReadModule):
+        refuse_attached(stack, group)
+        module = source
     else:
-        found = _named(source, group)
-        _check_fit(stack, {name: tuple(tensor.shape) for name, tensor in found.items()}, "the tensors given")
-        attach_tensors(stack, group, found)
-    _pack_like_base(stack, group)
-    stack.language.scales[group] = float(stack.shape.lora_alpha if scale is None else scale)
+        module = read_module(model, group, source, scale)
+    for (index, projection), pair in module.pairs.items():
+        owner: AdaptedProjections = getattr(stack.layers[index], PARTS[projection])
+        owner.adopt(projection.removesuffix("_proj"), group, *pair)
+    stack.language.scales[group] = module.scale if scale is None else float(scale)
     if stack.language.merged == ANY:
         stack.language.merged = None
     stack.language.version += 1
@@ -157,82 +130,6 @@ def unmerge_(model: nn.Module) -> None:
             weight.data = original.weight.to(weight.device, weight.dtype)
     language.merged = language.originals = None
     language.version += 1
-
-
-def stack_of(model: nn.Module) -> LlamaStack:
-    """The part of a model that has the language modules; InvalidOption if it has no such part."""
-    prefix = getattr(model, "base_model_prefix", "model")
-    for candidate in (model, getattr(model, prefix, None)):
-        if hasattr(candidate, "language") and hasattr(candidate, "layers"):
-            return candidate  # type: ignore[return-value]
-    raise InvalidOption(f"{type(model).__name__} is no Llama or X-ALMA model, so it has no language modules")
-
-
-def find_module(folder: str | Path, group: int) -> Module:
-    """The module of `group` in a combined checkpoint or an adapter's folder, none of it read yet."""
-    folder = Path(folder).expanduser()
-    if (folder / ADAPTER_CONFIG).is_file():
-        module = open_adapter(folder)
-        if module.group not in (None, group):
-            raise CheckpointError(
-                f"{folder} says it is the module of group {module.group}, not of group {group}"
-            )
-        return module
-    if not has_weights(folder):
-        raise CheckpointError(f"{folder} holds neither a combined checkpoint nor a PEFT adapter")
-    model = open_model(folder)
-    if group not in model.modules:
-        there = ", ".join(map(str, sorted(model.modules))) or "none"
-        raise CheckpointError(f"{folder} holds no module of group {group}; groups there: {there}")
-    return model.modules[group]
-
-
-def _pack_like_base(stack: LlamaStack, group: int) -> None:
-    """Pack a module just attached where the projections that it belongs to are packed."""
-    for layer in _layers(stack):
-        for projection, part in PARTS.items():
-            owner, short = getattr(layer, part), projection.removesuffix("_proj")
-            base = getattr(owner, projection)
-            if not isinstance(base, PackedLinear) or owner.module_pair(short, group) is None:
-                continue
-            for side in "AB":
-                modules: nn.ModuleDict = getattr(owner, f"{short}_lora_{side}")
-                modules[str(group)] = PackedLinear.of(modules[str(group)], base.precision)  # type: ignore[arg-type]
-
-
-def _named(tensors: Mapping[str, Tensor], group: int) -> dict[LoraName, Tensor]:
-    """The tensors of `group`; those of other groups are left alone, strange names are an error."""
-    found: dict[LoraName, Tensor] = {}
-    strange = []
-    for key, tensor in tensors.items():
-        combined = parse_combined(key)
-        name = parse_adapter(key) if combined is None else combined[0]
-        if name is None:
-            strange.append(key)
-        elif combined is None or combined[1] == group:
-            found[name] = tensor
-    if strange or not found:
-        missing = [] if found else [LoraName(0, "q_proj", "A").combined(group)]
-        raise KeyMismatch.in_folder("the tensors given", missing, strange, {}, "a language module")
-    return found
-
-
-def _check_fit(stack: LlamaStack, found: Mapping[LoraName, tuple[int, ...]], where: str) -> None:
-    """A module may leave projections out, but then in all layers; all else must be there."""
-    layout = Layout.from_config(stack.shape.to_dict())
-    present = {name.projection for name in found}
-    rank = next((shape[0] for name, shape in found.items() if name.side == "A"), 0)
-    sizes = {name: size for name, size in layout.sizes.items() if name in present}
-    expected = lora_shapes(layout.layers, sizes, rank)
-    missing = [name.adapter for name in expected if name not in found]
-    unexpected = [name.adapter for name in found if name not in expected]
-    misshapen = {
-        name.adapter: (shape, expected[name])
-        for name, shape in found.items()
-        if name in expected and shape != expected[name]
-    }
-    if missing or unexpected or misshapen:
-        raise KeyMismatch.in_folder(where, missing, unexpected, misshapen, "the model")
 
 
 def _pairs(stack: LlamaStack, group: int) -> Iterator[tuple[str, nn.Module, nn.Module, nn.Module]]:

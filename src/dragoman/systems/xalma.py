@@ -14,8 +14,8 @@ from dragoman.languages import Language, find
 from dragoman.models.llama import ANY, Llama
 from dragoman.models.xalma import group_of
 from dragoman.native.llama import NativeLlama
-from dragoman.surgery.language_modules import attach_, groups
 from dragoman.systems.base import ChatSystem, Request
+from dragoman.systems.modules import LanguageModules
 from dragoman.systems.precision import AUTO, plan, prepare
 from dragoman.text.lengths import growth
 from dragoman.text.prompt_style import Style, style_of
@@ -59,6 +59,7 @@ class XalmaSystem(ChatSystem):
             eos=tokenizer.eos_id,
             device=model.model.norm.weight.device,
         )
+        self.modules = LanguageModules(model, self.engine)
 
     @classmethod
     def load(cls, folder: Path, device: str, name: str | None = None, precision: str = AUTO) -> "XalmaSystem":
@@ -113,16 +114,12 @@ class XalmaSystem(ChatSystem):
 
     def _job(self, row: list[int], group: int, options: GenerationOptions) -> Job:
         merged = self.model.model.language.merged
-        if merged is None and group not in groups(self.model):
-            self.engine.between_steps(lambda: self._attach(group))
+        if merged is None:
+            self.modules.require(group)
         # The embedding may have been filled up to a round number of rows, which are no tokens.
         banned = range(len(self.tokenizer), self.model.config.vocab_size)
         options = replace(options, suppress=(*options.suppress, *banned))
         return Job(row, options, group=None if merged == ANY else group)
-
-    def _attach(self, group: int) -> None:
-        if group not in groups(self.model):  # another thread may have been first
-            attach_(self.model, group)
 
     def _group(self, request: Request) -> int:
         """The module is that of the language other than English; of two such, the target's."""

@@ -26,15 +26,6 @@ int supports(int isa) {
 int supports(int isa) { return isa == 3; }
 #endif
 
-/* Whether work is shared out among threads. */
-int parallel(void) {
-#ifdef _OPENMP
-    return 1;
-#else
-    return 0;
-#endif
-}
-
 /* kernels/build.py's fingerprint of the sources. */
 #ifndef DRAGOMAN_SOURCES
 #define DRAGOMAN_SOURCES ""

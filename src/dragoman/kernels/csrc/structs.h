@@ -79,6 +79,7 @@ typedef struct {
     int32_t exact_kind; /* FLOAT or HALF: candidates are scored anew with these rows; NONE: not */
     const void *exact;  /* [tokens, hidden] */
     const int32_t *token; /* which token a column is; NULL: its own number */
+    float gap, norm;      /* the largest distance of a packed row to the exact one, and the longest exact row */
 } Head;
 
 #endif

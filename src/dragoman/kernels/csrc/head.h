@@ -1,0 +1,281 @@
+/* The output layer: a rough pass over all tokens, and exact scores for the best of them. */
+#ifndef DRAGOMAN_HEAD_H
+#define DRAGOMAN_HEAD_H
+
+#include "rows.h"
+
+#define BLOCK 32 /* panels whose exponentials are summed together, in a fixed order */
+
+typedef struct {
+    float score;
+    int32_t token;
+} Candidate;
+
+/* Higher scores first, then lower tokens: an order without ties. */
+INLINE int better(Candidate a, Candidate b) { return a.score > b.score || (a.score == b.score && a.token < b.token); }
+
+static int compare(const void *a, const void *b) {
+    const Candidate x = *(const Candidate *)a, y = *(const Candidate *)b;
+    return better(x, y) ? -1 : better(y, x) ? 1 : 0;
+}
+
+typedef struct {
+    Candidate *best; /* [2 * keep] */
+    int count;
+    float least;
+} Pool;
+
+static void settle(Pool *p, int keep) {
+    if (p->count <= keep) return;
+    /* Quickselect: the best `keep` to the front. */
+    int low = 0, high = p->count - 1;
+    while (low < high) {
+        const Candidate pivot = p->best[(low + high) / 2];
+        int i = low, j = high;
+        while (i <= j) {
+            while (better(p->best[i], pivot)) i++;
+            while (better(pivot, p->best[j])) j--;
+            if (i <= j) {
+                Candidate t = p->best[i];
+                p->best[i++] = p->best[j];
+                p->best[j--] = t;
+            }
+        }
+        if (keep - 1 <= j) high = j;
+        else if (keep - 1 >= i) low = i;
+        else break;
+    }
+    p->count = keep;
+    p->least = p->best[0].score;
+    for (int i = 1; i < keep; i++) p->least = MIN(p->least, p->best[i].score);
+}
+
+static float exact_score(const Head *h, const float *x, int32_t token, int width) {
+    if (h->exact_kind == FLOAT) return dot(x, (const float *)h->exact + (int64_t)token * width, width);
+    const uint16_t *w = (const uint16_t *)h->exact + (int64_t)token * width;
+    F s = f_set(0);
+    int j = 0;
+    for (; j + 16 <= width; j += 16) s = f_fma(f_load(x + j), f_half(w + j), s);
+    float sum = f_sum(s);
+    if (j < width) {
+        uint16_t rest[16];
+        float y[16];
+        memset(rest, 0, sizeof rest);
+        memset(y, 0, sizeof y);
+        memcpy(rest, w + j, (width - j) * 2);
+        memcpy(y, x + j, (width - j) * 4);
+        sum += f_sum(f_mul(f_load(y), f_half(rest)));
+    }
+    return sum;
+}
+
+static int is_banned(const uint8_t *banned, int32_t token) { return banned && banned[token >> 3] >> (token & 7) & 1; }
+
+INLINE int token_of(const Head *h, int column) { return h->token ? h->token[column] : column; }
+
+/* What a call of top() works on. */
+typedef struct {
+    const Head *h;
+    const float *x;
+    int rows, keep, wide, blocks, threads;
+    const uint8_t *banned;
+    const int32_t *extra, *start;
+    Acts acts;
+    float *most, *sums; /* [blocks, rows]: the largest rough score, and the sum of exponentials against it */
+    Pool *pools;        /* [threads, rows] */
+    float *scores, *spread;
+    int32_t *tokens;
+} Choice;
+
+/* One row's rough scores of a panel: into the sum of its block, and the best among the thread's candidates. */
+static void consider(const Choice *c, int panel, float *y, float *most, float *sum, Pool *pool) {
+    const int columns = MIN(PANEL, c->h->w.outputs - panel * PANEL);
+    for (int n = columns; n < PANEL; n++) y[n] = -INFINITY;
+    F top = f_load(y);
+    for (int v = 16; v < PANEL; v += 16) top = f_max(top, f_load(y + v));
+    const float high = f_top(top);
+    if (high > *most) {
+        *sum *= *most == -INFINITY ? 0 : expf(*most - high);
+        *most = high;
+    }
+    F e = f_set(0);
+    for (int v = 0; v < PANEL; v += 16) e = f_add(e, f_exp(f_add(f_load(y + v), f_set(-*most))));
+    *sum += f_sum(e);
+    if (high < pool->least) return;
+    for (int v = 0; v < columns; v += 16)
+        for (unsigned hits = f_reaches(f_load(y + v), pool->least); hits; hits &= hits - 1) {
+            const int n = v + __builtin_ctz(hits);
+            if (n >= columns) break;
+            const Candidate found = {y[n], token_of(c->h, panel * PANEL + n)};
+            if (is_banned(c->banned, found.token)) continue;
+            pool->best[pool->count++] = found;
+            if (pool->count == 3 * c->wide) settle(pool, c->wide);
+        }
+}
+
+static void screening_task(void *work, int block, int thread) {
+    const Choice *c = work;
+    const Product product = plain(&c->h->w, &c->acts, NULL, 0, c->rows);
+    float tile[ROWS_AT_ONCE * PANEL] __attribute__((aligned(64)));
+    float *most = c->most + (int64_t)block * c->rows, *sums = c->sums + (int64_t)block * c->rows;
+    Pool *pools = c->pools + (int64_t)thread * c->rows;
+    for (int r = 0; r < c->rows; r++) most[r] = -INFINITY, sums[r] = 0;
+    for (int panel = block * BLOCK; panel < MIN(panels(&c->h->w), (block + 1) * BLOCK); panel++)
+        for (int first = 0; first < c->rows; first += ROWS_AT_ONCE) {
+            const int these = MIN(ROWS_AT_ONCE, c->rows - first);
+            panel_sums(&product, panel, first, these, tile);
+            for (int i = 0; i < these; i++) {
+                const int r = first + i;
+                consider(c, panel, tile + i * PANEL, most + r, sums + r, pools + r);
+            }
+        }
+}
+
+/* What no error of a row's rough scores exceeds, by Cauchy and Schwarz: with x' and w' as the rough pass has
+ * them, x w - x' w' = x' (w - w') + (x - x') w. And what is rounded on the way is added. */
+static float most_error(const Choice *c, int r) {
+    const Head *h = c->h;
+    const float *x = c->x + (int64_t)r * h->w.inputs;
+    const int8_t *q = c->acts.q + (int64_t)r * c->acts.padded;
+    double given = 0, used = 0, apart = 0;
+    for (int k = 0; k < h->w.inputs; k++) {
+        const double rough = h->w.kind >= BYTE ? (double)q[k] * c->acts.scale[r] : x[k];
+        given += (double)x[k] * x[k];
+        used += rough * rough;
+        apart += (x[k] - rough) * (x[k] - rough);
+    }
+    const double rounded = 1.2e-7 * (h->w.inputs / (h->w.kind >= BYTE ? 16 : 1) + 64);
+    const double bound = sqrt(used) * h->gap + sqrt(apart) * h->norm + rounded * sqrt(MAX(given, used)) * (h->norm + h->gap);
+    return (float)(bound * 1.000001);
+}
+
+/* Put the threads' candidates of a row together. */
+static Pool gather(const Choice *c, int r) {
+    Pool all = c->pools[r];
+    for (int t = 1; t < c->threads; t++) {
+        const Pool *other = c->pools + (int64_t)t * c->rows + r;
+        for (int i = 0; i < other->count; i++) {
+            if (all.count == 3 * c->wide) settle(&all, c->wide);
+            all.best[all.count++] = other->best[i];
+        }
+    }
+    settle(&all, c->wide);
+    return all;
+}
+
+static void ranking_task(void *work, int r, int thread) {
+    const Choice *c = work;
+    const Head *h = c->h;
+    const float *x = c->x + (int64_t)r * h->w.inputs;
+    Pool all = gather(c, r);
+    float top = -INFINITY, rough = -INFINITY;
+    double sum = 0;
+    int sound = 1;
+    (void)thread;
+    for (int block = 0; block < c->blocks; block++) top = MAX(top, c->most[(int64_t)block * c->rows + r]);
+    for (int block = 0; block < c->blocks; block++)
+        sum += c->sums[(int64_t)block * c->rows + r] * exp((double)c->most[(int64_t)block * c->rows + r] - top);
+    if (h->exact_kind) {
+        /* Exact scores for the candidates, also within the sum; in an order that threads don't decide. */
+        qsort(all.best, all.count, sizeof(Candidate), compare);
+        if (all.count == c->wide) rough = all.best[all.count - 1].score; /* or else none was left out */
+        for (int i = 0; i < all.count; i++) {
+            Candidate *one = all.best + i;
+            const float before = one->score;
+            one->score = exact_score(h, x, one->token, h->w.inputs);
+            sum += exp((double)one->score - top) - exp((double)before - top);
+            if (!(one->score > -INFINITY)) one->score = -INFINITY, sound = 0; /* no NaN among what is sorted */
+        }
+    }
+    if (c->extra)
+        for (int i = c->start[r]; i < c->start[r + 1]; i++) {
+            const Candidate more = {exact_score(h, x, c->extra[i], h->w.inputs), c->extra[i]};
+            sum += exp((double)more.score - top);
+            if (!(more.score > -INFINITY)) sound = 0;
+            else if (!is_banned(c->banned, more.token)) {
+                if (all.count == 3 * c->wide) settle(&all, c->wide);
+                all.best[all.count++] = more;
+            }
+        }
+    qsort(all.best, all.count, sizeof(Candidate), compare);
+    const float total = top + (float)log(sum);
+    for (int i = 0; i < c->keep; i++) {
+        const int real = i < all.count;
+        c->scores[(int64_t)r * c->keep + i] = real ? all.best[i].score - total : -INFINITY;
+        c->tokens[(int64_t)r * c->keep + i] = real ? all.best[i].token : 0;
+    }
+    c->spread[2 * r] = rough - total;
+    c->spread[2 * r + 1] = sound && isfinite(total) ? (h->exact_kind ? most_error(c, r) : 0) : NAN;
+}
+
+static void lay_out_choice(Arena *a, Choice *c, int threads) {
+    Candidate *room;
+    take_acts(a, &c->acts, c->rows, c->h->w.inputs);
+    c->most = take(a, (size_t)c->blocks * c->rows * 4);
+    c->sums = take(a, (size_t)c->blocks * c->rows * 4);
+    c->pools = take(a, (size_t)threads * c->rows * sizeof(Pool));
+    room = take(a, (size_t)threads * c->rows * c->wide * 3 * sizeof(Candidate));
+    if (!a->at) return;
+    for (int64_t i = 0; i < (int64_t)threads * c->rows; i++) {
+        Pool p = {room + i * c->wide * 3, 0, -INFINITY};
+        c->pools[i] = p;
+    }
+}
+
+typedef struct {
+    const Head *h;
+    const float *x;
+    const int32_t *tokens;
+    int rows, count, apart, grain;
+    float *out;
+} Exactly;
+
+static void exact_task(void *work, int number, int thread) {
+    const Exactly *e = work;
+    const int width = e->h->w.inputs;
+    (void)thread;
+    for (int i = number * e->grain; i < MIN(e->count, (number + 1) * e->grain); i++)
+        for (int r = 0; r < e->rows; r++) {
+            const int32_t token = !e->tokens ? i : e->tokens[e->apart ? (int64_t)r * e->count + i : i];
+            e->out[(int64_t)r * e->count + i] = exact_score(e->h, e->x + (int64_t)r * width, token, width);
+        }
+}
+
+/* One packed weight as the rough pass has it. */
+static float packed_weight(const Linear *w, int column, int input) {
+    const uint8_t *panel = w->data + column / PANEL * panel_bytes(w);
+    const int n = column % PANEL;
+    if (w->kind == FLOAT) return ((const float *)panel)[(int64_t)input * PANEL + n];
+    if (w->kind == HALF) return from_half(((const uint16_t *)panel)[(int64_t)input * PANEL + n]);
+    return (panel[((int64_t)(input / 4) * PANEL + n) * 4 + input % 4] - 128) * w->scale[column];
+}
+
+typedef struct {
+    const Head *h;
+    float *gaps, *norms; /* of each panel the largest */
+} Measuring;
+
+static void measuring_task(void *work, int panel, int thread) {
+    const Measuring *m = work;
+    const Head *h = m->h;
+    const int inputs = h->w.inputs;
+    double gap = 0, norm = 0;
+    (void)thread;
+    for (int column = panel * PANEL; column < MIN(h->w.outputs, (panel + 1) * PANEL); column++) {
+        const int64_t first = (int64_t)token_of(h, column) * inputs;
+        double apart = 0, all = 0;
+        for (int k = 0; k < inputs; k++) {
+            const double exact = h->exact_kind == FLOAT ? ((const float *)h->exact)[first + k]
+                                                        : from_half(((const uint16_t *)h->exact)[first + k]);
+            const double d = exact - packed_weight(&h->w, column, k);
+            apart += d * d;
+            all += exact * exact;
+        }
+        gap = MAX(gap, apart);
+        norm = MAX(norm, all);
+    }
+    m->gaps[panel] = (float)(sqrt(gap) * 1.000001);
+    m->norms[panel] = (float)(sqrt(norm) * 1.000001);
+}
+
+#endif

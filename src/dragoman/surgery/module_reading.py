@@ -1,0 +1,171 @@
+"""Reading a language module for a model that may be at work meanwhile: nothing of the model changes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from dragoman.checkpoints.module_folders import (
+    ADAPTER_CONFIG,
+    Module,
+    Reader,
+    has_weights,
+    open_adapter,
+    open_model,
+)
+from dragoman.checkpoints.module_layout import (
+    PARTS,
+    Layout,
+    LoraName,
+    lora_shapes,
+    parse_adapter,
+    parse_combined,
+)
+from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
+from dragoman.kernels.linear import PackedLinear
+from dragoman.layers.low_rank import linear_of
+from dragoman.models.llama import LlamaStack
+
+Source = str | Path | Mapping[str, Tensor]
+"""A combined checkpoint's folder, a PEFT adapter's folder, or tensors named as in either."""
+
+
+@dataclass(frozen=True)
+class ReadModule:
+    """A module in memory that fits a model, in the form in which it will be attached."""
+
+    scale: float
+    pairs: Mapping[tuple[int, str], tuple[nn.Module, nn.Module]]
+    """By layer and projection: A and B."""
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        sides = (side for pair in self.pairs.values() for side in pair)
+        return sum(t.nbytes for side in sides for t in (*side.parameters(), *side.buffers()))
+
+
+def read_module(
+    model: nn.Module, group: int, source: Source | None = None, scale: float | None = None
+) -> ReadModule:
+    """The module of `group`, ready to be attached; `attach_` explains the arguments and the errors.
+
+    It is in the dtype and place of the model's norms, or packed where the projections it belongs to are.
+    """
+    stack = stack_of(model)
+    if isinstance(group, bool) or not isinstance(group, int) or group < 1:
+        raise InvalidOption(f"group is {group!r}; language groups are numbers, from 1 on")
+    refuse_attached(stack, group)
+    if source is None:
+        source = stack.language.source
+        if source is None:
+            raise LanguageModuleError(
+                f"the model did not come from a combined checkpoint; say where the module of group {group} is"
+            )
+    if isinstance(source, (str, Path)):
+        module, read = find_module(source, group), Reader()
+        _check_fit(stack, {name: place.shape for name, place in module.tensors.items()}, str(source))
+        pairs = _pairs(stack, {name: partial(read, place) for name, place in module.tensors.items()})
+        scale = module.scale if scale is None else scale
+    else:
+        found = _named(source, group)
+        _check_fit(stack, {name: tuple(tensor.shape) for name, tensor in found.items()}, "the tensors given")
+        pairs = _pairs(stack, {name: partial(_given, tensor) for name, tensor in found.items()})
+    return ReadModule(float(stack.shape.lora_alpha if scale is None else scale), pairs)
+
+
+def stack_of(model: nn.Module) -> LlamaStack:
+    """The part of a model that has the language modules; InvalidOption if it has no such part."""
+    prefix = getattr(model, "base_model_prefix", "model")
+    for candidate in (model, getattr(model, prefix, None)):
+        if hasattr(candidate, "language") and hasattr(candidate, "layers"):
+            return candidate  # type: ignore[return-value]
+    raise InvalidOption(f"{type(model).__name__} is no Llama or X-ALMA model, so it has no language modules")
+
+
+def refuse_attached(stack: LlamaStack, group: int) -> None:
+    """LanguageModuleError if the group has its module."""
+    if group in stack.language.scales:
+        raise LanguageModuleError(f"group {group} is attached already; detach_ it to replace it")
+
+
+def find_module(folder: str | Path, group: int) -> Module:
+    """The module of `group` in a combined checkpoint or an adapter's folder, none of it read yet."""
+    folder = Path(folder).expanduser()
+    if (folder / ADAPTER_CONFIG).is_file():
+        module = open_adapter(folder)
+        if module.group not in (None, group):
+            raise CheckpointError(
+                f"{folder} says it is the module of group {module.group}, not of group {group}"
+            )
+        return module
+    if not has_weights(folder):
+        raise CheckpointError(f"{folder} holds neither a combined checkpoint nor a PEFT adapter")
+    model = open_model(folder)
+    if group not in model.modules:
+        there = ", ".join(map(str, sorted(model.modules))) or "none"
+        raise CheckpointError(f"{folder} holds no module of group {group}; groups there: {there}")
+    return model.modules[group]
+
+
+def _given(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _pairs(
+    stack: LlamaStack, tensors: Mapping[LoraName, Callable[[], Tensor]]
+) -> dict[tuple[int, str], tuple[nn.Module, nn.Module]]:
+    """A and B of each layer and projection, read one after the other."""
+    return {
+        (name.layer, name.projection): (
+            _side(stack, name, read()),
+            _side(stack, name, tensors[LoraName(name.layer, name.projection, "B")]()),
+        )
+        for name, read in tensors.items()
+        if name.side == "A"
+    }
+
+
+def _side(stack: LlamaStack, name: LoraName, weight: Tensor) -> nn.Module:
+    layer = stack.layers[name.layer]
+    like: Tensor = layer.input_layernorm.weight  # type: ignore[union-attr,assignment]
+    linear = linear_of(weight.detach().to(like.device, like.dtype))  # base weights may be quantised
+    base = getattr(getattr(layer, PARTS[name.projection]), name.projection)
+    return PackedLinear.of(linear, base.precision) if isinstance(base, PackedLinear) else linear
+
+
+def _named(tensors: Mapping[str, Tensor], group: int) -> dict[LoraName, Tensor]:
+    """The tensors of `group`; those of other groups are left alone, strange names are an error."""
+    found: dict[LoraName, Tensor] = {}
+    strange = []
+    for key, tensor in tensors.items():
+        combined = parse_combined(key)
+        name = parse_adapter(key) if combined is None else combined[0]
+        if name is None:
+            strange.append(key)
+        elif combined is None or combined[1] == group:
+            found[name] = tensor
+    if strange or not found:
+        missing = [] if found else [LoraName(0, "q_proj", "A").combined(group)]
+        raise KeyMismatch.in_folder("the tensors given", missing, strange, {}, "a language module")
+    return found
+
+
+def _check_fit(stack: LlamaStack, found: Mapping[LoraName, tuple[int, ...]], where: str) -> None:
+    """A module may leave projections out, but then in all layers; all else must be there."""
+    layout = Layout.from_config(stack.shape.to_dict())
+    present = {name.projection for name in found}
+    rank = next((shape[0] for name, shape in found.items() if name.side == "A"), 0)
+    sizes = {name: size for name, size in layout.sizes.items() if name in present}
+    expected = lora_shapes(layout.layers, sizes, rank)
+    missing = [name.adapter for name in expected if name not in found]
+    unexpected = [name.adapter for name in found if name not in expected]
+    misshapen = {
+        name.adapter: (shape, expected[name])
+        for name, shape in found.items()
+        if name in expected and shape != expected[name]
+    }
+    if missing or unexpected or misshapen:
+        raise KeyMismatch.in_folder(where, missing, unexpected, misshapen, "the model")
