@@ -77,6 +77,16 @@ def test_card_of_a_folder_is_read(tmp_path):
     (tmp_path / "dragoman.json").write_text(json.dumps(data))
     card = ModelCard.from_folder(tmp_path, 1024)
     assert (card.languages, card.max_source_tokens, card.pivot) == (("eng_Latn", "fra_Latn"), 40, "eng_Latn")
+    assert card.generation == {}
+
+
+def test_a_card_may_say_how_its_model_generates(tmp_path):
+    data = {"name": "x", "languages": ["eng_Latn"], "max_source_tokens": 40, "generation": {"beams": 5}}
+    (tmp_path / "dragoman.json").write_text(json.dumps(data))
+    assert ModelCard.from_folder(tmp_path, 1024).generation == {"beams": 5}
+    (tmp_path / "dragoman.json").write_text(json.dumps({**data, "generation": 3}))
+    with pytest.raises(ConfigError, match="options by name"):
+        ModelCard.from_folder(tmp_path, 1024)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 1}'])

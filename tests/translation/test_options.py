@@ -76,3 +76,11 @@ def test_bad_options_are_refused_with_what_is_possible(given: dict[str, Any], sa
 def test_a_text_for_a_vocabulary_needs_one() -> None:
     with pytest.raises(InvalidOption, match="goes with a vocabulary"):
         LoadOptions(vocabulary_text={"fr": []})
+
+
+def test_a_models_defaults_hold_where_the_caller_says_nothing_and_must_be_options() -> None:
+    defaults = {"no_repeat_ngram": 3, "beams": 2}
+    _, generation = translation_options(None, None, {"beams": 5}, defaults)
+    assert (generation.beams, generation.no_repeat_ngram) == (5, 3)
+    with pytest.raises(InvalidOption, match="no_repeat_ngram"):
+        translation_options(None, None, {}, {"no_repeat_ngrams": 3})

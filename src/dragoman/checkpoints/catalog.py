@@ -1,9 +1,11 @@
 """Which models there are, and where a name or folder leads."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from dragoman.checkpoints.weight_files import find_shards
 from dragoman.errors import CheckpointError, ConfigError
@@ -60,6 +62,8 @@ class ModelCard:
     pivot: str | None = None
     """Between two other languages it translates by way of this one."""
     licence: str = ""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """What generation does unless it is told otherwise: fields of `GenerationOptions`."""
 
     @classmethod
     def from_folder(cls, folder: Path, max_positions: int) -> "ModelCard":
@@ -72,6 +76,8 @@ class ModelCard:
             data = read_json(path, ConfigError)
             known = {field.name for field in fields(cls)}
             card = cls(**{name: value for name, value in data.items() if name in known})
+            if not isinstance(card.generation, dict):
+                raise TypeError(f"generation is {card.generation!r}; it must hold options by name")
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is no model card: {error}") from None
         return cls(
@@ -80,6 +86,7 @@ class ModelCard:
             int(card.max_source_tokens),
             card.pivot,
             card.licence,
+            dict(card.generation),
         )
 
 

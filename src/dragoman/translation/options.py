@@ -116,6 +116,7 @@ def translation_options(
     """
     generation, text = names(GenerationOptions), names(TextOptions)
     refuse_unknown(given, [*generation, *text])
+    refuse_unknown(defaults, generation)
     chosen = {name: given[name] for name in generation if name in given}
     return (
         TextOptions(source, target, **{name: given[name] for name in text if name in given}),

@@ -180,7 +180,7 @@ class Translator:
         refuse_unknown(options, list(AnswerKeywords.__annotations__))
         if not hasattr(system, "question"):
             raise InvalidOption(f"{self.card.name} only translates; questions need X-ALMA (--model)")
-        text, generation = translation_options(None, None, options, {})
+        text, generation = translation_options(None, None, options, self.card.generation)
         job = system.question(question, find(language, self.languages).nllb, generation)
         return answer(system, job, text.timeout)
 
@@ -193,7 +193,7 @@ class Translator:
         listens: bool = False,
     ) -> Run:
         """What translates the texts of one call; raises what is wrong with its options."""
-        text, generation = translation_options(source, target, given, {})
+        text, generation = translation_options(source, target, given, self.card.generation)
         preparing = Preparing(self.system, self.languages, text)
         pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens)
         return Run(preparing, pipeline, self._alphabet)
