@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from dragoman.checkpoints.loading import Reader
 from dragoman.checkpoints.module_files import extract_base, extract_module, merge
-from dragoman.checkpoints.module_folders import Reader
 from dragoman.checkpoints.weight_files import write_shards
 from dragoman.errors import InvalidOption, LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
@@ -185,3 +185,39 @@ def test_rows_beyond_the_tokenizer_are_never_generated(combined, tmp_path):
     (result,) = translator.stream(["Hello."], "en", "de", beams=2, max_new_tokens=8)
     assert result.error is None
     assert result.sentences[0].candidates[0].tokens
+
+
+def test_extracted_module_translates_from_its_folder(combined, tmp_path):
+    """Its base is found beside it, and so is the tokenizer; its mark tells that it reads X-ALMA's prompts."""
+    extract_base(combined, tmp_path / "base")
+    extract_module(combined, 6, tmp_path / "zh", base_name="../base")
+    translator = Translator.load(tmp_path / "zh", device="cpu")
+    whole = Translator.load(combined, device="cpu")
+    assert translator.system.style == "chat"
+    assert {"zho_Hans", "jpn_Jpan", "eng_Latn"} <= set(translator.card.languages)
+    assert len(translator.card.languages) == 7
+    options = {"beams": 2, "max_new_tokens": 8}
+    assert translator.translate("Hello.", "en", "zh", **options) == whole.translate(
+        "Hello.", "en", "zh", **options
+    )
+    with pytest.raises(UnknownLanguage):
+        translator.translate("Hello.", "en", "de")
+
+
+def test_adapter_of_one_layer_runs_as_if_merged(combined, tmp_path):
+    extract_base(combined, tmp_path / "base")
+    extract_module(combined, 6, tmp_path / "Group6", base_name="../base")
+    file = tmp_path / "Group6" / "adapter_model.safetensors"
+    few = {name: tensor for name, tensor in load_file(file).items() if ".layers.1." in name}
+    save_file(few, file, {"format": "pt", "xalma_group": "6"})
+    config = json.loads((tmp_path / "Group6" / "adapter_config.json").read_text()) | {
+        "layers_to_transform": [1]
+    }
+    (tmp_path / "Group6" / "adapter_config.json").write_text(json.dumps(config))
+    merge(tmp_path / "base", tmp_path / "merged", adapter=tmp_path / "Group6")
+    options = {"beams": 2, "max_new_tokens": 8}
+    results = {
+        Translator.load(tmp_path / name, device="cpu").translate("Hello.", "en", "zh", **options)
+        for name in ("Group6", "merged")
+    }
+    assert len(results) == 1

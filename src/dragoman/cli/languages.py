@@ -17,10 +17,9 @@ def list_languages(
     """List languages: codes, names, script, X-ALMA group. In pipes the columns are parted by tabs."""
     rows = table.all_languages()
     if model is not None:
-        from dragoman.checkpoints.catalog import ModelCard, locate
+        from dragoman.checkpoints.catalog import find_card
 
-        card = ModelCard.from_folder(locate(model), 1024)
-        rows = tuple(row for row in rows if row.nllb in card.languages)
+        rows = tuple(table.of_code(code) for code in find_card(model).languages)
     if not json:
         heads = ("code", "short", "name", "own name", "script", "X-ALMA group")
         cells = [(r.nllb, r.short_code, r.name, r.own_name, r.script_name, str(r.group or "")) for r in rows]

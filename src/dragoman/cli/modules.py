@@ -24,7 +24,9 @@ app = typer.Typer(
     help="Take X-ALMA checkpoints apart and put them together, without loading them.",
 )
 
-Folder = Annotated[Path, typer.Argument(help="The folder of a checkpoint.")]
+Folder = Annotated[
+    Path, typer.Argument(help="The folder of a checkpoint, or a name or hub owner/name in the local cache.")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
 Group = Annotated[int | None, typer.Option("--group", "-g", help="The module's group, 1 to 8.")]
 Lang = Annotated[str | None, typer.Option("--lang", "-l", help="A language that the module speaks.")]
@@ -42,7 +44,7 @@ def list_modules(folder: Folder, as_json: AsJson = False) -> None:
     """Say what a folder holds: base, modules, groups, languages, sizes."""
     from dragoman.checkpoints.module_files import describe
 
-    listing = describe(folder)
+    listing = describe(_located(folder))
     put(json.dumps(asdict(listing), ensure_ascii=False) if as_json else "\n".join(_lines(listing)))
 
 
@@ -67,14 +69,14 @@ def extract(
         if group is not None or lang is not None or base_name is not None:
             raise InvalidOption("--base takes the base alone; leave out --group, --lang and --base-name")
         with _saving(output, dtype, max_shard_gb, force) as saving:
-            module_files.extract_base(folder, output, saving)
+            module_files.extract_base(_located(folder), output, saving)
         return
     number = _group(group, lang)
     if number is None:
         raise InvalidOption("say what to extract: --group 6, --lang zh or --base")
     with _saving(output, dtype, max_shard_gb, force) as saving:
         name = base_name or module_files.PRETRAINED
-        module_files.extract_module(folder, number, output, name, saving)
+        module_files.extract_module(_located(folder), number, output, name, saving)
 
 
 @app.command(cls=Command)
@@ -98,7 +100,7 @@ def merge(
             "or --adapter FOLDER for a base"
         )
     with _saving(output, dtype, max_shard_gb, force) as saving:
-        module_files.merge(folder, output, number, adapter, saving)
+        module_files.merge(_located(folder), output, number, adapter, saving)
 
 
 @app.command(cls=Command)
@@ -132,6 +134,12 @@ def combine(
             f"it has no module for group {', '.join(absent)}; other programs may expect all eight "
             "and make up what is missing"
         )
+
+
+def _located(name: Path) -> Path:
+    from dragoman.checkpoints.catalog import locate
+
+    return locate(name, download=False)
 
 
 def _group(group: int | None, lang: str | None) -> int | None:

@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-from dragoman.errors import ConfigError
-from dragoman.models.config import DENSE, MOE, read_config
+from dragoman.checkpoints.families import family_of
 from dragoman.systems.base import Request, System
 from dragoman.systems.devices import usable_device
 from dragoman.systems.precision import AUTO
-
-LLAMAS = ("llama", "xalma")
 
 __all__ = ["Request", "System", "load_system"]
 
@@ -20,18 +17,10 @@ def load_system(folder: Path, device: str, name: str | None = None, precision: s
     `dragoman.kernels.packing.PRECISIONS`.
     """
     device = usable_device(device)
-    model_type = "llama" if _is_adapter(folder) else read_config(folder).get("model_type")
-    if model_type in (DENSE, MOE):
+    if family_of(folder).name == "NLLB":
         from dragoman.systems.nllb import NllbSystem
 
         return NllbSystem.load(folder, device, precision)
-    if model_type in LLAMAS:
-        from dragoman.systems.xalma import XalmaSystem
+    from dragoman.systems.xalma import XalmaSystem
 
-        return XalmaSystem.load(folder, device, name, precision)
-    known = ", ".join(map(repr, (DENSE, MOE, *LLAMAS)))
-    raise ConfigError(f"{folder}: model_type is {model_type!r}; models of these types are known: {known}")
-
-
-def _is_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    return XalmaSystem.load(folder, device, name, precision)
