@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 DATA = Path(__file__).parent / "data"
 

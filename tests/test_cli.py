@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from dragoman import cli
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 
 class Result:
@@ -26,7 +26,7 @@ class Result:
 @pytest.fixture
 def run(translator, monkeypatch, capsysbinary):
     """Run `dragoman ARGS` with `stdin`; the embedded model is loaded once for all tests."""
-    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args: translator))
+    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args, **options: translator))
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -275,7 +275,7 @@ def test_answer_is_printed_as_it_comes_only_on_a_terminal(run, monkeypatch, term
                 yield word if len(written) == 1 else f" {word}"
 
     written = []
-    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args: Answering()))
+    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args, **options: Answering()))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     result = run("ask", "--model", "X-ALMA", "--lang", "de", "Wie geht es dir?")
     assert result.out == "de: Wie geht es dir? 5\n"
@@ -286,11 +286,17 @@ def test_precision_and_vocabulary_reach_the_model(run, monkeypatch, translator, 
     words = tmp_path / "words.txt"
     words.write_text("Où est la gare ?\nMerci.\n", encoding="utf-8")
     given = []
-    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args: given.append(args) or translator))
+
+    def load(cls, model, **options):
+        given.append((model, options))
+        return translator
+
+    monkeypatch.setattr(Translator, "load", classmethod(load))
     extra = ["--precision", "int8", "--vocabulary", "3000", "--vocabulary-text", str(words)]
     assert run("translate", "--from", "en", "--to", "fr", *extra, "Thank you.").code == 0
     assert run("translate", "--from", "en", "--to", "fr", "Thank you.").code == 0
-    assert given == [
+    names = ("device", "precision", "vocabulary", "vocabulary_text")
+    assert [(model, *map(options.get, names)) for model, options in given] == [
         ("mini", "auto", "int8", 3000, {"fr": ["Où est la gare ?", "Merci."]}),
         ("mini", "auto", "auto", None, None),
     ]

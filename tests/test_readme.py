@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dragoman import cli
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -29,7 +29,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("command", "output"), commands())
 def test_command_prints_what_the_readme_shows(translator, monkeypatch, capsysbinary, command, output):
-    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args: translator))
+    monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args, **options: translator))
     monkeypatch.setattr(sys, "argv", shlex.split(command))
     with pytest.raises(SystemExit) as stop:
         cli.main()

@@ -62,9 +62,9 @@ class Given:
 
 def load_translator(folder: Path, precision: str) -> Any:
     """What a user of the library has, for texts."""
-    from dragoman.translator import Translator  # the rest of the product, which ids don't need
+    from dragoman.translation.translator import Translator  # the rest of the product, which ids don't need
 
-    return Translator.load(folder, "cpu", precision)
+    return Translator.load(folder, device="cpu", precision=precision)
 
 
 class Dragoman:

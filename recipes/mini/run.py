@@ -138,12 +138,13 @@ class Evaluation:
 
 
 def export(config: TrainingConfig, out: Path) -> None:
-    """Write `out`/model: config.json, model.safetensors in half precision, tokenizer, dragoman.json."""
+    """Write `out`/model: the weights in half precision, tokenizer, dragoman.json, and transformers' files."""
     tokenizer = NllbTokenizer.from_folder(out / "tokenizer")
     model = Nllb(config.model_config(tokenizer.vocabulary + 206))
     state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     save_nllb(model, out / "model", dtype=torch.float16)
+    write_for_transformers(out / "model")
     tokenizer.save(out / "model")
     card = {
         "name": "mini",
@@ -153,6 +154,18 @@ def export(config: TrainingConfig, out: Path) -> None:
         "licence": "trained on CC-BY-2.0-FR, CC0 and CDLA-Sharing-1.0 data",
     }
     (out / "model" / "dragoman.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+def write_for_transformers(folder: Path) -> None:
+    """What only transformers reads: load as float32, which trains, and search as Dragoman does."""
+    config = json.loads((folder / "config.json").read_text())
+    search = {name: config[f"{name}_token_id"] for name in ("bos", "eos", "pad", "decoder_start")}
+    options = {f"{name}_token_id": token for name, token in search.items()} | {
+        "max_length": 200,
+        "num_beams": 4,
+    }
+    for name, content in (("config", {**config, "dtype": "float32"}), ("generation_config", options)):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def plot(out: Path) -> None:

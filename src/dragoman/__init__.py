@@ -16,6 +16,11 @@ from dragoman.errors import (
     KeyMismatch,
     LanguageModuleError,
     LanguageNotDetected,
+    NoNumbers,
+    Overloaded,
+    TranslationFailed,
+    TranslationTimeout,
+    TranslationWarning,
     UnknownLanguage,
 )
 
@@ -23,7 +28,8 @@ if TYPE_CHECKING:
     from dragoman.generation.options import GenerationOptions
     from dragoman.languages import Language, find
     from dragoman.text.tokenizers import NllbTokenizer
-    from dragoman.translator import Candidate, Sentence, Translation, Translator
+    from dragoman.translation.results import Candidate, Sentence, Text, Translation
+    from dragoman.translation.translator import Translator
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,8 +45,14 @@ __all__ = [
     "LanguageModuleError",
     "LanguageNotDetected",
     "NllbTokenizer",
+    "NoNumbers",
+    "Overloaded",
     "Sentence",
+    "Text",
     "Translation",
+    "TranslationFailed",
+    "TranslationTimeout",
+    "TranslationWarning",
     "Translator",
     "UnknownLanguage",
     "find",
@@ -48,13 +60,14 @@ __all__ = [
 
 # Loaded when first asked for, so that `import dragoman` takes milliseconds and never loads torch.
 _HOMES = {
-    "Candidate": "dragoman.translator",
+    "Candidate": "dragoman.translation.results",
     "GenerationOptions": "dragoman.generation.options",
     "Language": "dragoman.languages",
     "NllbTokenizer": "dragoman.text.tokenizers",
-    "Sentence": "dragoman.translator",
-    "Translation": "dragoman.translator",
-    "Translator": "dragoman.translator",
+    "Sentence": "dragoman.translation.results",
+    "Text": "dragoman.translation.results",
+    "Translation": "dragoman.translation.results",
+    "Translator": "dragoman.translation.translator",
     "find": "dragoman.languages",
 }
 

@@ -19,7 +19,7 @@ from dragoman.files import OutputFile, StandardOutput
 from dragoman.streams import available_lines, decode_line
 
 if TYPE_CHECKING:
-    from dragoman.translator import Translation, Translator
+    from dragoman.translation.translator import Translation, Translator
 
 app = typer.Typer(
     add_completion=False,
@@ -135,10 +135,12 @@ def translate(
     for spelling, read in ((source, table.find_source), (target, table.find)):
         if spelling is not None and not table.is_code(spelling):  # a code may be of this model alone
             read(spelling)
-    from dragoman.translator import Translator
+    from dragoman.translation.translator import Translator
 
     words = None if vocabulary_text is None else _vocabulary_text(vocabulary_text, vocabulary, target)
-    translator = Translator.load(model, device, precision, vocabulary, words)
+    translator = Translator.load(
+        model, device=device, precision=precision, vocabulary=vocabulary, vocabulary_text=words
+    )
     _say_precision(precision, translator)
     session = _Session(translator, source, target, as_json, options)
     with contextlib.ExitStack() as stack:
@@ -161,11 +163,11 @@ def ask(
 ) -> None:
     """Ask a chat-tuned model (X-ALMA) an open question."""
     table.find(lang)
-    from dragoman.translator import Translator
+    from dragoman.translation.translator import Translator
 
-    translator = Translator.load(model, device, precision)
+    translator = Translator.load(model, device=device, precision=precision)
     _say_precision(precision, translator)
-    options = {"beams": beams, "max_new_tokens": max_new_tokens}
+    options: dict[str, Any] = {"beams": beams, "max_new_tokens": max_new_tokens}
     if sys.stdout.isatty():
         for piece in translator.ask_live(question, lang, **options):
             print(piece, end="", flush=True)
@@ -334,7 +336,10 @@ def _as_dict(text: str, result: "Translation") -> dict[str, Any]:
             }
             for sentence in result.sentences
         ],
-        "warnings": result.warnings,
+        "warnings": [
+            {"kind": warning.kind, "sentence": warning.sentence, "message": str(warning)}
+            for warning in result.warnings
+        ],
     }
 
 

@@ -5,12 +5,16 @@ DragomanError
 ├── LanguageNotDetected (also ValueError) --from was left out and the text gives no clear answer
 ├── InvalidText (also ValueError)         text that can't be encoded (lone surrogates, wrong type)
 ├── InvalidOption (also ValueError)       an option out of range, or two that exclude each other
+├── TranslationFailed                     the model or its code failed on a text
+├── TranslationTimeout (also TimeoutError)  the caller's time is over
 ├── Overloaded                            more work at once than is taken on
 ├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
 ├── ConfigError (also ValueError)         a config.json that describes no model we know
 ├── NoNumbers (also ArithmeticError)      the model computed NaN or infinite scores
 └── CheckpointError (also ValueError)     a folder or file that holds no usable weights
     └── KeyMismatch                       missing, unexpected or mis-shaped tensors, all of them listed
+
+TranslationWarning (a UserWarning)        a translation that the user should look at
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,6 +49,14 @@ class InvalidOption(DragomanError, ValueError):
     """An option out of its range, or two options that exclude each other."""
 
 
+class TranslationFailed(DragomanError):
+    """The model, or the code that runs it, failed on a text; `__cause__` is what was raised there."""
+
+
+class TranslationTimeout(DragomanError, TimeoutError):
+    """The time that the caller gave was over before the translation was done."""
+
+
 class Overloaded(DragomanError):
     """More work is waiting than is taken on, and it didn't grow less in time."""
 
@@ -59,6 +71,21 @@ class ConfigError(DragomanError, ValueError):
 
 class CheckpointError(DragomanError, ValueError):
     """A folder or file that holds no usable weights."""
+
+
+class TranslationWarning(UserWarning):
+    """A translation that the user should look at; it is there all the same.
+
+    kind: a short name of what is the matter: "language", "limit", "repetition", "markup", ...;
+    sentence: which sentence of the text it is about, from 1 on; None if it is about all of it.
+    """
+
+    def __init__(self, message: str, kind: str, sentence: int | None = None) -> None:
+        super().__init__(message, kind, sentence)
+        self.kind, self.sentence = kind, sentence
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class NoNumbers(DragomanError, ArithmeticError):

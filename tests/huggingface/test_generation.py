@@ -235,8 +235,11 @@ def test_decoder_runs_without_a_source(model: NllbMoeForConditionalGeneration) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"attention_mask": torch.ones(3, 5)}, "attention_mask .* must be .*batch, 11"),
-        ({"decoder_attention_mask": torch.ones(3, 7)}, "decoder_attention_mask .* must be .*batch, 2"),
+        ({"attention_mask": torch.ones(3, 5)}, r"attention_mask .* must be \[batch, keys\] = \[3, 11\]"),
+        (
+            {"decoder_attention_mask": torch.ones(3, 7)},
+            r"decoder_attention_mask .* must be \[batch, keys\] = \[3, 2\]",
+        ),
         ({"inputs_embeds": torch.zeros(3, 11, 64)}, "either input_ids or inputs_embeds"),
         ({"decoder_input_ids": None}, "either decoder_input_ids or decoder_inputs_embeds"),
     ],

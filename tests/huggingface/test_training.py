@@ -240,3 +240,28 @@ def test_trainer_trains(load: Load, batch: dict[str, Tensor], tmp_path: Path, sp
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert len(losses) == 8
     assert losses[-1] < losses[0] - 0.5
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
+def test_trainer_evaluates_and_predicts(
+    load: Load, batch: dict[str, Tensor], tmp_path: Path, spm_folder: Path
+) -> None:
+    model = load()
+    rows = [{name: tensor[row].tolist() for name, tensor in batch.items()} for row in range(3)]
+    settings = Seq2SeqTrainingArguments(
+        output_dir=str(tmp_path),
+        per_device_eval_batch_size=3,
+        predict_with_generate=True,
+        generation_max_length=8,
+        generation_num_beams=2,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    collator = DataCollatorForSeq2Seq(NllbTokenizer.from_pretrained(spm_folder), model=model)
+    trainer = Seq2SeqTrainer(model, settings, data_collator=collator)
+    found = trainer.predict(rows)
+    assert found.metrics["test_loss"] == pytest.approx(model.eval()(**batch).loss.item(), abs=1e-4)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    wanted = model.generate(**inputs, max_length=8, num_beams=2)
+    assert found.predictions[:, : wanted.shape[1]].tolist() == wanted.tolist()

@@ -17,7 +17,7 @@ from dragoman.languages import find
 from dragoman.native.nllb import NativeNllb
 from dragoman.systems.base import Request
 from dragoman.systems.nllb import NllbSystem
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 pytestmark = pytest.mark.skipif(kernels() is None, reason="there are no native kernels here")
 Pairs = dict[str, list[tuple[str, str]]]

@@ -14,7 +14,7 @@ from dragoman.surgery.packing import precision_of
 from dragoman.systems import precision
 from dragoman.systems.nllb import NllbSystem
 from dragoman.systems.precision import fitting, plan, prepare
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 

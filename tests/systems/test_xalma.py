@@ -21,7 +21,7 @@ from dragoman.models.llama_config import LlamaConfig
 from dragoman.surgery.language_modules import groups
 from dragoman.surgery.module_reading import read_module
 from dragoman.systems import Request, load_system
-from dragoman.translator import Translator
+from dragoman.translation.translator import Translator
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -72,6 +72,7 @@ def xalma(combined) -> Translator:
 OPTIONS = {"max_new_tokens": 10, "beams": 2}
 
 
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
 def test_speaks_fifty_languages_and_reads_modules_when_needed(xalma):
     assert len(xalma.languages) == 50
     assert groups(xalma.system.model) == ()
@@ -166,6 +167,7 @@ def test_questions_need_a_chat_model(xalma, translator):
         translator.ask("Wie geht es dir?", "de")
 
 
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
 @pytest.mark.parametrize("beams", [1, 3])
 def test_pieces_of_a_live_translation_are_the_translation(xalma, beams):
     options = {"max_new_tokens": 24, "beams": beams}

@@ -10,6 +10,7 @@ import transformers
 from dragoman.huggingface.configuration import NllbMoeConfig
 from dragoman.huggingface.moe import NllbMoeSparseMLP, NllbMoeTop2Router
 from dragoman.huggingface.nllb_moe import NllbMoeForConditionalGeneration, NllbMoeModel
+from dragoman.huggingface.releases import warn_of_untried_release
 from dragoman.huggingface.stacks import NllbMoeDecoder, NllbMoeEncoder, NllbMoePreTrainedModel
 from dragoman.huggingface.tokenizer import NllbTokenizer, NllbTokenizerFast
 from dragoman.huggingface.xalma import XALMAForCausalLM, XALMAModel, XALMAPreTrainedModel
@@ -76,4 +77,5 @@ def _register_xalma() -> None:
     )
 
 
+warn_of_untried_release()
 register()

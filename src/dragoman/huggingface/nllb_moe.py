@@ -12,7 +12,8 @@ from transformers.utils import ModelOutput
 from dragoman.errors import ConfigError
 from dragoman.huggingface.calls import FaceGenerationMixin, cache_field, cache_of, checked
 from dragoman.huggingface.configuration import NllbMoeConfig, plain_config
-from dragoman.huggingface.outputs import RouterLosses, Wanted, encoder_output
+from dragoman.huggingface.inputs import seen_keys
+from dragoman.huggingface.outputs import RouterLosses, Wanted, encoder_output, warn_of_half_precision
 from dragoman.huggingface.stacks import NllbMoeDecoder, NllbMoeEncoder, NllbMoePreTrainedModel
 from dragoman.models.nllb import ScaledEmbedding, Trace
 
@@ -59,6 +60,8 @@ class NllbMoeModel(NllbMoePreTrainedModel):
     ) -> Seq2SeqMoEModelOutput | tuple:
         """Masks: 1 for tokens, 0 for padding, [batch, time]; the decoder's covers its cache too.
 
+        Or of four dimensions, for every pair of query and key, as `Sight` takes them.
+
         The router logits of the output are, for each sparse layer, the combining weights after
         dropping [tokens, experts] and the first choices [tokens].
         """
@@ -80,11 +83,14 @@ class NllbMoeModel(NllbMoePreTrainedModel):
                 **flags,
             )
         encoded = encoder_output(encoder_outputs)
+        # Which source token looks at which says nothing to the decoder, but what nobody sees is padding.
+        has_pairs = attention_mask is not None and attention_mask.dim() == 4
+        source_mask = seen_keys(attention_mask) if has_pairs else attention_mask  # type: ignore[arg-type]
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
             encoder_hidden_states=encoded.last_hidden_state,
-            encoder_attention_mask=attention_mask,
+            encoder_attention_mask=source_mask,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
@@ -184,6 +190,7 @@ class NllbMoeForConditionalGeneration(NllbMoePreTrainedModel, FaceGenerationMixi
         logits = self.lm_head(output.last_hidden_state)
         losses: dict[str, Any] = {}
         if labels is not None:
+            warn_of_half_precision(self, self.lm_head)
             traces = (encoder_trace, decoder_trace) if wanted.router_logits else None
             losses = self._losses(logits, labels, num_items_in_batch, traces)
         others: dict[str, Any] = {

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedConfig
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import MoEModelOutput
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from dragoman.huggingface.moe import weights_and_choices
 from dragoman.layers.moe import Routing
 from dragoman.models.nllb import Trace
+
+logger = logging.get_logger(__name__)
 
 Output = TypeVar("Output", bound=ModelOutput)
 
@@ -80,27 +82,6 @@ def encoder_output(given: ModelOutput | Sequence) -> MoEModelOutput:
     return MoEModelOutput(**{name: getattr(given, name, None) for name in names})
 
 
-def real_tokens(attention_mask: Tensor | None, name: str, length: int) -> Tensor | None:
-    """An attention mask [batch, `length`] of any type as booleans; ValueError if it has another shape."""
-    if attention_mask is None:
-        return None
-    if attention_mask.dim() != 2 or attention_mask.shape[1] != length:
-        raise ValueError(
-            f"{name} has the shape {list(attention_mask.shape)}; it must be [batch, {length}]: "
-            "1 for every token, those in the cache included, and 0 for padding"
-        )
-    return attention_mask.bool()
-
-
-def length_of(ids: Tensor | None, embeds: Tensor | None, prefix: str = "") -> int:
-    """The number of positions of the one input of the two that is there; ValueError unless it is one."""
-    if (ids is None) == (embeds is None):
-        raise ValueError(f"pass either {prefix}input_ids or {prefix}inputs_embeds, and not both")
-    given = ids if embeds is None else embeds
-    assert given is not None
-    return given.shape[1]
-
-
 @dataclass(frozen=True)
 class RouterLosses:
     """The auxiliary losses of a stack: each the sum over its sparse layers, without coefficient.
@@ -128,3 +109,13 @@ class RouterLosses:
     def weighted(self, config: PreTrainedConfig) -> Tensor:
         """What they add to the training loss."""
         return config.router_aux_loss_coef * self.balance + config.router_z_loss_coef * self.z
+
+
+def warn_of_half_precision(model: PreTrainedModel, head: nn.Linear) -> None:
+    """One line, once, if a loss is about to train float16 weights: the first step makes them NaN."""
+    weight = head.weight
+    if model.training and weight.requires_grad and weight.dtype == torch.float16:
+        logger.warning_once(
+            "the weights are float16, and an optimizer's step makes such weights NaN: load the model "
+            'with dtype="float32" (or "bfloat16") and let fp16 training cast while it computes'
+        )

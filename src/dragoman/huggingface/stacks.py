@@ -13,7 +13,8 @@ from transformers.modeling_outputs import MoEModelOutput, MoEModelOutputWithPast
 from dragoman.huggingface.cache import CacheAdapter, chosen_cache
 from dragoman.huggingface.calls import CACHE_NAMES, cache_field, checked
 from dragoman.huggingface.configuration import NllbMoeConfig, plain_config
-from dragoman.huggingface.outputs import Wanted, length_of, real_tokens
+from dragoman.huggingface.inputs import Sight, shape_of
+from dragoman.huggingface.outputs import Wanted
 from dragoman.models.nllb import Decoder, DecoderLayer, Encoder, EncoderLayer, ScaledEmbedding, Trace
 
 
@@ -70,13 +71,17 @@ class NllbMoeEncoder(NllbMoePreTrainedModel):
         return_dict: bool | None = None,
         trace: Trace | None = None,
     ) -> MoEModelOutput | tuple:
-        """input_ids: [batch, time], or inputs_embeds: [batch, time, hidden] from `get_input_embeddings()`."""
+        """input_ids: [batch, time], or inputs_embeds: [batch, time, hidden] from `get_input_embeddings()`.
+
+        attention_mask: [batch, time], or [batch, 1, time, time] as `Sight` takes it.
+        """
         wanted = Wanted.of(
             self.config, output_attentions, output_hidden_states, output_router_logits, return_dict
         )
         trace = wanted.new_trace() if trace is None else trace
-        keep = real_tokens(attention_mask, "attention_mask", length_of(input_ids, inputs_embeds))
-        hidden = Encoder.forward(self, input_ids, keep, trace, inputs_embeds)  # type: ignore[arg-type]
+        rows, time = shape_of(input_ids, inputs_embeds)
+        sight = Sight.of(attention_mask, "attention_mask", rows, time, time, self.dtype)
+        hidden = Encoder.forward(self, input_ids, sight.keep, trace, inputs_embeds, sight.mask)  # type: ignore[arg-type]
         output = MoEModelOutput(
             last_hidden_state=hidden,
             hidden_states=wanted.hidden(trace),
@@ -115,7 +120,9 @@ class NllbMoeDecoder(NllbMoePreTrainedModel):
     ) -> MoEModelOutputWithPastAndCrossAttentions | tuple:
         """input_ids: [batch, time], the positions that come after those in `past_key_values`.
 
-        attention_mask: [batch, past + time]; encoder_hidden_states: [batch, source, hidden].
+        attention_mask: [batch, past + time], or [batch, 1, time, past + time], which then says
+        where the order counts too; encoder_hidden_states: [batch, source, hidden], its mask
+        [batch, source] or [batch, 1, time, source].
         Unless told otherwise, a new cache is made when the model is not training.
         """
         wanted = Wanted.of(
@@ -125,21 +132,25 @@ class NllbMoeDecoder(NllbMoePreTrainedModel):
         past_key_values = self._cache(past_key_values, use_cache)
         cache = None if past_key_values is None else CacheAdapter(past_key_values)
         past = 0 if cache is None else cache.length
-        length = past + length_of(input_ids, inputs_embeds, "decoder_")
-        keep = real_tokens(attention_mask, "decoder_attention_mask", length)
-        source_keep = None
+        rows, time = shape_of(input_ids, inputs_embeds, "decoder_")
+        sight = Sight.of(attention_mask, "decoder_attention_mask", rows, time, past + time, self.dtype)
+        source = Sight()
         if encoder_hidden_states is not None:
-            source_length = encoder_hidden_states.shape[1]
-            source_keep = real_tokens(encoder_attention_mask, "encoder_attention_mask", source_length)
+            source_rows, source_time = encoder_hidden_states.shape[:2]
+            source = Sight.of(
+                encoder_attention_mask, "encoder_attention_mask", source_rows, time, source_time, self.dtype
+            )
         hidden = Decoder.forward(
             self,  # type: ignore[arg-type]
             input_ids,
             encoder_hidden_states,
-            source_keep,
-            keep,
+            source.keep,
+            sight.keep,
             cache,
             trace,
             inputs_embeds,
+            sight.mask,
+            source.mask,
         )
         output = MoEModelOutputWithPastAndCrossAttentions(
             last_hidden_state=hidden,

@@ -18,12 +18,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from dragoman.errors import LanguageModuleError
 from dragoman.huggingface.cache import CacheAdapter, chosen_cache
 from dragoman.huggingface.calls import CACHE_NAMES, cache_field, checked
-from dragoman.huggingface.outputs import Wanted, length_of, real_tokens
+from dragoman.huggingface.inputs import Sight, shape_of
+from dragoman.huggingface.outputs import Wanted, warn_of_half_precision
 from dragoman.huggingface.xalma_configuration import XALMAConfig, plain_llama_config
 from dragoman.huggingface.xalma_generation import XALMAGenerationMixin
 from dragoman.layers.llama import Pass
 from dragoman.models.llama import LlamaLayer, LlamaStack, recomputes
-from dragoman.models.xalma import row_groups
+from dragoman.models.xalma import check_rows, group_of
 from dragoman.surgery.language_modules import stack_of
 
 Lang = str | Sequence[str] | None
@@ -44,6 +45,18 @@ def _moved(step: Pass, device: torch.device) -> Pass:
     mask = None if step.mask is None else step.mask.to(device)
     routes = step.routes and replace(step.routes, order=step.routes.order.to(device))
     return replace(step, rotation=(cos, sin), mask=mask, routes=routes)
+
+
+# Looking a language up is no part of a compiled graph.
+_group_of = torch.compiler.assume_constant_result(group_of)
+
+
+def _groups(lang: Lang, rows: int) -> list[int]:
+    """The group of each row, as `row_groups` finds it."""
+    if lang is None or isinstance(lang, str):
+        return [_group_of(lang)] * rows
+    check_rows(lang, rows)
+    return [_group_of(each) for each in lang]
 
 
 class XALMAPreTrainedModel(PreTrainedModel):
@@ -133,29 +146,30 @@ class XALMAModel(XALMAPreTrainedModel):
     ) -> BaseModelOutputWithPast | tuple:
         """input_ids: [batch, time], the positions that come after those in `past_key_values`.
 
-        attention_mask: [batch, past + time], 1 for tokens, 0 for padding on either side. lang: the
-        language other than English, one for all rows or one for each. Without position_ids the
-        positions are counted, padding left out. Raises UnknownLanguage, with the choices, if
+        attention_mask: [batch, past + time], 1 for tokens, 0 for padding on either side, or
+        [batch, 1, time, past + time], as `Sight` takes it. lang: the language other than English,
+        one for all rows or one for each. Without position_ids the positions are counted, padding
+        left out. Raises UnknownLanguage, with the choices, if
         lang has no module or is missing; LanguageModuleError if its module is not loaded.
         """
         wanted = Wanted.of(self.config, output_attentions, output_hidden_states, False, return_dict)
         trace = wanted.new_trace()
-        time = length_of(input_ids, inputs_embeds)
-        rows = len(input_ids if inputs_embeds is None else inputs_embeds)  # type: ignore[arg-type]
-        groups = row_groups(lang, rows)
+        rows, time = shape_of(input_ids, inputs_embeds)
+        groups = _groups(lang, rows)
         past_key_values = self._cache(past_key_values, use_cache)
         cache = None if past_key_values is None else CacheAdapter(past_key_values)
         past = 0 if cache is None else cache.length
-        keep = real_tokens(attention_mask, "attention_mask", past + time)
+        sight = Sight.of(attention_mask, "attention_mask", rows, time, past + time, self.dtype)
         hidden = LlamaStack.forward(
             self,  # type: ignore[arg-type]
             input_ids,
-            keep,
+            sight.keep,
             groups,
             position_ids,
             cache,
             trace,
             inputs_embeds,
+            sight.mask,
         )
         output = BaseModelOutputWithPast(
             last_hidden_state=hidden,
@@ -226,6 +240,7 @@ class XALMAForCausalLM(XALMAPreTrainedModel, XALMAGenerationMixin):
         logits = self.lm_head(output.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
+            warn_of_half_precision(self, self.lm_head)
             loss = self.loss_function(
                 logits, labels, vocab_size=self.config.vocab_size, num_items_in_batch=num_items_in_batch
             )

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import (
 
 from dragoman.errors import ConfigError
 from dragoman.huggingface.calls import cache_field, cache_of, checked
+from dragoman.huggingface.inputs import seen_keys
 from dragoman.huggingface.xalma import Lang, XALMAModel, XALMAPreTrainedModel
 from dragoman.huggingface.xalma_configuration import XALMAConfig
 
@@ -61,7 +62,7 @@ class XALMAForSequenceClassification(XALMAPreTrainedModel):
         )
         states = output.last_hidden_state
         last = self._last_tokens(states, input_ids, attention_mask)
-        logits = self.score(states[torch.arange(len(states), device=states.device), last])
+        logits = self.score(states[torch.arange(states.shape[0], device=states.device), last])
         loss = None
         if labels is not None:
             loss = self.loss_function(
@@ -85,7 +86,7 @@ class XALMAForSequenceClassification(XALMAPreTrainedModel):
         rows, time = states.shape[:2]
         padding = self.config.pad_token_id
         if mask is not None:
-            real = mask[:, -time:].bool()
+            real = (seen_keys(mask).expand(rows, -1) if mask.dim() == 4 else mask.bool())[:, -time:]
         elif ids is not None and padding is not None:
             real = ids != padding
         elif rows == 1 or ids is None:

@@ -5,6 +5,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def unless_all_real(keep: Tensor | None) -> Tensor | None:
+    """`keep`, boolean and False on padding, or None if there is no padding.
+
+    Without a mask the fastest attention kernels run. In a traced graph nobody can look, so there
+    it is always a mask.
+    """
+    if keep is None or torch.compiler.is_compiling():
+        return keep
+    return None if bool(keep.all()) else keep
+
+
 class Attention(nn.Module):
     """Multi-head attention with a bias on each projection, as in M2M100 and NLLB-MoE.
 

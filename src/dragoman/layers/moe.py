@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dragoman.errors import ConfigError
+
 SecondExpertPolicy = Literal["all", "sampling", "random"]
 
 
@@ -128,7 +130,7 @@ class Top2Router(nn.Module):
             kept = torch.stack([kept[:, 0], kept[:, 1] & chance], 1)
         if options.normalize_before_dropping:
             gates = gates / _denominator(gates)
-        capacity = self.capacity(len(logits))
+        capacity = self.capacity(logits.shape[0])
         if capacity is not None:
             kept = kept & (self._places(experts, kept, probabilities) < capacity)
         gates = gates * kept
@@ -202,6 +204,8 @@ class SparseMLP(nn.Module):
 
         Padding and dropped tokens come out as zero, so only the residual carries them on.
         """
+        if self.training and torch.compiler.is_exporting():
+            raise ConfigError("a model with experts can only be exported for inference; call eval() before")
         tokens = x.reshape(-1, x.shape[-1])
         routing = self.router(tokens, None if keep is None else keep.reshape(-1))
         mixed = self.mix(tokens, routing)
@@ -212,11 +216,14 @@ class SparseMLP(nn.Module):
 
         tokens: [tokens, hidden] -> the same.
         """
+        if torch.compiler.is_exporting():
+            return self._mix_all(tokens, routing)
         # Weight zero = dropped or padding: such a row need not be computed at all.
         token, slot = routing.weights.nonzero(as_tuple=True)
         expert = routing.experts[token, slot]
         order = expert.argsort(stable=True)
         token, slot = token[order], slot[order]
+        # A compiled graph breaks here: which experts run depends on the tokens.
         counts = torch.bincount(expert, minlength=self.options.num_experts).tolist()
         parts = tokens[token].split(counts)
         outputs = [self.experts[f"expert_{index}"](part) for index, part in enumerate(parts) if len(part)]
@@ -230,6 +237,17 @@ class SparseMLP(nn.Module):
         if self.options.final_output_masking:
             mixed = mixed * self._mask(mixed, self.options.final_output_masking)
         return mixed
+
+    def _mix_all(self, tokens: Tensor, routing: Routing) -> Tensor:
+        """The same for an exported graph, which can't depend on where tokens go: all experts, all tokens."""
+        weights = routing.combine_weights()
+        parts = [
+            expert(tokens).to(tokens.dtype) * weights[:, place : place + 1]
+            for place, expert in enumerate(self.experts.values())
+        ]
+        options = self.options
+        scale = (1 - options.expert_output_masking) * (1 - options.final_output_masking)
+        return torch.stack(parts).sum(0) * scale
 
     def _mask(self, rows: Tensor, share: float) -> Tensor | float:
         """Whole rows vanish in training, without rescaling the others; inference scales all instead."""

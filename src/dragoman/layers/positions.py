@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class SinusoidalPositions(nn.Module):
@@ -31,6 +32,8 @@ class SinusoidalPositions(nn.Module):
         """
         before = past if padded is None else past - padded
         rows = (keep.cumsum(1) + before) * keep + self.PADDING_ROW
+        if torch.compiler.is_compiling():  # a graph has no table that grows
+            return self._vectors(rows)
         return self.table(keep.shape[1] + past, keep.device)[rows]
 
     def table(self, positions: int, device: torch.device) -> Tensor:
@@ -38,15 +41,15 @@ class SinusoidalPositions(nn.Module):
         count = positions + self.OFFSET
         table = self._table
         if table is None or len(table) < count or table.device != device:
-            half = self.hidden // 2
-            steps = torch.arange(half, dtype=torch.float32, device=device)
-            frequency = torch.exp(steps * -(math.log(10000) / (half - 1)))
             # With room to spare: a decoder comes back for one more row at every step.
-            row = torch.arange(max(2 * count, 256), dtype=torch.float32, device=device)
-            angle = row[:, None] * frequency
-            table = torch.cat([angle.sin(), angle.cos()], dim=1)
-            if self.hidden % 2:
-                table = torch.cat([table, table.new_zeros(len(table), 1)], dim=1)
-            table[self.PADDING_ROW] = 0
-            self._table = table
+            table = self._table = self._vectors(torch.arange(max(2 * count, 256), device=device))
         return table  # and not self._table, which another thread may have replaced meanwhile
+
+    def _vectors(self, rows: Tensor) -> Tensor:
+        """The vectors of `rows` [...], as numbers of the table; [..., hidden] in float32."""
+        half = self.hidden // 2
+        steps = torch.arange(half, dtype=torch.float32, device=rows.device)
+        frequency = torch.exp(steps * -(math.log(10000) / (half - 1)))
+        angle = rows[..., None].float() * frequency
+        vectors = F.pad(torch.cat([angle.sin(), angle.cos()], -1), (0, self.hidden % 2))
+        return vectors.masked_fill(rows[..., None] == self.PADDING_ROW, 0)

@@ -120,6 +120,8 @@ class Rotary:
         if self.options.rope_type == "dynamic":
             length = (positions.amax(1) + 1).clamp(min=self.max_positions).float()
             return self._dynamic(length)[:, None]
+        if torch.compiler.is_compiling():  # kept, it would be a tensor of that graph
+            return self._static().to(device)
         if device not in self._frequencies:
             with torch.inference_mode(False):  # what is kept may be needed in training later
                 self._frequencies[device] = self._static().to(device)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.errors import LanguageModuleError
+from dragoman.layers.attention import unless_all_real
 from dragoman.layers.cache import Slots
 from dragoman.layers.llama import LlamaAttention, LlamaMLP, Pass, SelfCache, count_positions, self_mask
 from dragoman.layers.low_rank import Routes
@@ -142,26 +143,29 @@ class LlamaStack(nn.Module):
         cache: SelfCache | None = None,
         trace: Trace | None = None,
         embedded: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """The hidden states [rows, time, hidden] of `input_ids` [rows, time], after the last norm.
 
         keep: boolean [rows, past + time], False on padding, on whichever side. groups: the
         language group of each row, 0 for none. positions: [rows, time] or [1, time]; without
         them they are counted, padding left out. `embedded` [rows, time, hidden] may stand in
-        for `input_ids`. Raises LanguageModuleError.
+        for `input_ids`. mask [rows, heads, time, past + time], each of the first three perhaps 1:
+        what a query may look at, instead of what `keep` and the order say; boolean, or numbers to
+        add to the scores. Raises LanguageModuleError.
         """
         trace = Trace() if trace is None else trace
         if embedded is None:
             assert input_ids is not None
             embedded = self.embed_tokens(input_ids)
         past = 0 if cache is None else cache.length
-        keep = None if keep is None or bool(keep.all()) else keep
+        keep = unless_all_real(keep)
         time, device = embedded.shape[1], embedded.device
         if positions is None:
             positions = count_positions(keep, past, time, device)
         step = Pass(
             self.rotary(positions, embedded.dtype),
-            *self_mask(keep, past, time, embedded.dtype, device),
+            *((mask, False) if mask is not None else self_mask(keep, past, time, embedded.dtype, device)),
             cache=cache,
             routes=self.language.routes(groups, device),
             need_weights=trace.wants_attention,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dragoman.layers.attention import Attention
+from dragoman.layers.attention import Attention, unless_all_real
 from dragoman.layers.cache import Cache, NoCache, Slots, causal_mask
 from dragoman.layers.moe import DenseMLP, Routing, SparseMLP
 from dragoman.layers.positions import SinusoidalPositions
@@ -121,16 +121,19 @@ class Encoder(nn.Module):
         keep: Tensor | None,
         trace: Trace | None = None,
         embedded: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """input_ids: [batch, time]; keep: boolean [batch, time], False on padding -> [batch, time, hidden].
 
-        `embedded` [batch, time, hidden], already scaled, may stand in for `input_ids`.
+        `embedded` [batch, time, hidden], already scaled, may stand in for `input_ids`. mask
+        [batch, heads, queries, keys], each of the first three perhaps 1: what a query may look at,
+        if `keep` doesn't say it all; boolean, or numbers to add to the scores.
         """
         trace = Trace() if trace is None else trace
-        # All real tokens: no mask, and so the fastest attention kernel.
-        keep = None if keep is None or bool(keep.all()) else keep
+        keep = unless_all_real(keep)
         x = _embed(self, input_ids, embedded, keep)
-        mask = None if keep is None else keep[:, None, None, :]
+        if mask is None and keep is not None:
+            mask = keep[:, None, None, :]
         for layer in self.layers:
             trace.keep_hidden(x)
             if _is_dropped(self, self.shape.encoder_layerdrop):
@@ -167,26 +170,26 @@ class Decoder(nn.Module):
         cache: Cache | None = None,
         trace: Trace | None = None,
         embedded: Tensor | None = None,
+        mask: Tensor | None = None,
+        source_mask: Tensor | None = None,
     ) -> Tensor:
         """The hidden states [batch, time, hidden] of the target positions `input_ids` [batch, time].
 
         encoded: [sentences, source, hidden] (None once the cache has it); source_keep:
-        boolean [sentences, source]; keep: boolean [batch, past + time], False on padding.
+        boolean [sentences, source]; keep: boolean [batch, past + time], False on padding. mask and
+        source_mask, as the encoder takes them: what a query may look at, instead of what `keep` and
+        the order, or `source_keep`, say.
         """
         trace = Trace() if trace is None else trace
         cache = NoCache() if cache is None else cache
         past = cache.length
-        keep = None if keep is None or bool(keep.all()) else keep
+        keep = unless_all_real(keep)
         x = _embed(self, input_ids, embedded, keep, past)
-        time = x.shape[1]
-        mask = causal_mask(time, past, x.device) if time > 1 else None
-        if keep is not None:
-            visible = keep[:, None, None, :]
-            mask = visible if mask is None else visible & mask
-            # A padded query may see no key at all; let it see itself, or softmax gives NaN.
-            mask = mask | torch.eye(past + time, dtype=torch.bool, device=x.device)[past:]
+        if mask is None:
+            mask = _own_mask(keep, past, x)
         routed = None if keep is None else keep[:, past:]
-        source_mask = None if source_keep is None else source_keep[:, None, None, :]
+        if source_mask is None and source_keep is not None:
+            source_mask = source_keep[:, None, None, :]
         return run_decoder(self, x, encoded, mask, source_mask, routed, cache, trace)
 
 
@@ -350,6 +353,18 @@ def _feed_forward_block(
         limit = torch.finfo(x.dtype).max - 1000
         x = x.clamp(-limit, limit)  # fp16 overflows in the deep layers of the large models
     return x, routing
+
+
+def _own_mask(keep: Tensor | None, past: int, x: Tensor) -> Tensor | None:
+    """Where the positions of `x` [batch, time, hidden] may look: at those before them that are real."""
+    time = x.shape[1]
+    mask = causal_mask(time, past, x.device) if time > 1 else None
+    if keep is None:
+        return mask
+    visible = keep[:, None, None, :]
+    mask = visible if mask is None else visible & mask
+    # A padded query may see no key at all; let it see itself, or softmax gives NaN.
+    return mask | torch.eye(past + time, dtype=torch.bool, device=x.device)[past:]
 
 
 def _is_dropped(stack: Encoder | Decoder, layerdrop: float) -> bool:

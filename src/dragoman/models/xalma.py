@@ -62,6 +62,13 @@ def row_groups(
     """
     if language is None or isinstance(language, str):
         return torch.full((rows,), group_of(language), device=device)
-    if len(language) != rows:
-        raise UnknownLanguage(f"{len(language)} languages for {rows} rows; give one for all, or one for each")
+    check_rows(language, rows)
     return torch.tensor([group_of(each) for each in language], dtype=torch.long, device=device)
+
+
+def check_rows(languages: Sequence[str], rows: int) -> None:
+    """UnknownLanguage if there are not as many languages as rows."""
+    if len(languages) != rows:
+        raise UnknownLanguage(
+            f"{len(languages)} languages for {rows} rows; give one for all, or one for each"
+        )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from dragoman.checkpoints.catalog import ModelCard
 from dragoman.errors import DragomanError
@@ -32,6 +32,7 @@ class System(Protocol):
     """A loaded model with its tokenizer, and the engine that runs it."""
 
     card: ModelCard
+    tokenizer: Any
     engine: Engine
     precision: str
     """Of the weights: fp32, fp16, int8 or int4."""

@@ -9,9 +9,10 @@ Splitting loses nothing: the segments are spans of the text, and all that lies b
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import regex
 
 from dragoman.errors import InvalidOption
 from dragoman.languages import Language, of_code
@@ -41,12 +42,11 @@ _PHRASE_LEVELS = (_SENTENCE_END, _PHRASE_END, _WORD_END)
 
 Levels = tuple[re.Pattern[str], ...]
 
-# Joiners, half-width voicing marks, Thai and Lao AM, Hangul vowels and finals, skin tones, emoji tags.
-_EXTENDS = re.compile(
-    "[\u200c\u200d\uff9e\uff9f\u0e33\u0eb3\u1160-\u11ff\ud7b0-\ud7ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"
+# Unicode's grapheme clusters (UAX 29), joined where they are written in one: behind a joiner, a virama or
+# half a surrogate pair, and Thai and Lao vowels that stand before their consonant.
+_SIGN = regex.compile(
+    r"(?:\X(?<=[\u200d\u0e40-\u0e44\u0ec0-\u0ec4\ud800-\udbff]|\p{ccc=9}))*+(?:\X[\uff9e\uff9f\udc00-\udfff]*)?+"
 )
-_WRITTEN_FIRST = re.compile("[\u0e40-\u0e44\u0ec0-\u0ec4]")
-_FLAG = re.compile("[\U0001f1e6-\U0001f1ff]")
 
 # sentencex knows no Khmer or Tibetan. A single Tibetan shad ends clauses too, so it takes two.
 _MORE_ENDS = re.compile(f"(?:[។៕༎]|།[{BLANKS}]*།){_CLOSERS}[{BLANKS}]*")
@@ -247,30 +247,13 @@ def _cut(text: str, start: int, size: int, end: int, levels: Levels) -> int:
 
 def _sign_boundary(text: str, start: int, at: int, end: int) -> int:
     """The place nearest before `at`, or else behind it, that lies between two written signs."""
-    for place in range(at, max(start, at - GRAPHEME), -1):
-        if not _is_inside_sign(text, start, place):
-            return place
-    for place in range(at + 1, min(start + GRAPHEME, end)):
-        if not _is_inside_sign(text, start, place):
-            return place
-    return max(at, min(start + GRAPHEME, end))
-
-
-def _is_inside_sign(text: str, start: int, at: int) -> bool:
-    """Whether text[at] is written in one sign with what stands before it.
-
-    Near to Unicode's grapheme clusters (UAX 29), and Thai vowels stay with their consonant.
-    """
-    before, after = text[at - 1], text[at]
-    if unicodedata.category(after) in ("Mn", "Mc", "Me") or _EXTENDS.match(after):
-        return True
-    if before == "\u200d" or unicodedata.combining(before) == 9 or _WRITTEN_FIRST.match(before):
-        return True  # joiners, viramas, vowels that stand before their consonant
-    if "\ud800" <= before <= "\udbff" and "\udc00" <= after <= "\udfff":
-        return True
-    if not (_FLAG.match(before) and _FLAG.match(after)):
-        return False
-    flags = at
-    while flags > start and _FLAG.match(text[flags - 1]):
-        flags -= 1
-    return (at - flags) % 2 == 1
+    behind = start
+    for sign in _SIGN.finditer(text, start, min(at + 2 * GRAPHEME, end)):
+        before, behind = behind, sign.end()
+        if behind == at:
+            return at
+        if behind > at:
+            if before > max(start, at - GRAPHEME):
+                return before
+            return behind if behind < start + GRAPHEME else max(at, min(start + GRAPHEME, end))
+    return at

@@ -251,7 +251,7 @@ def test_padding_token_at_the_end_is_a_token_if_the_mask_says_so() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"attention_mask": torch.ones(3, 5)}, "attention_mask .* must be .*batch, 10"),
+        ({"attention_mask": torch.ones(3, 5)}, r"attention_mask .* must be \[batch, keys\] = \[3, 10\]"),
         ({"inputs_embeds": torch.zeros(3, 10, 64)}, "either input_ids or inputs_embeds"),
         ({"input_ids": None}, "either input_ids or inputs_embeds"),
     ],

@@ -1,28 +1,46 @@
 """From text to text with the embedded model."""
 
+import asyncio
+import copy
+import pickle
 import random
+import signal
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
+from dragoman.checkpoints.catalog import embedded_folder
 from dragoman.errors import (
     CheckpointError,
     ConfigError,
     InvalidOption,
     InvalidText,
-    LanguageNotDetected,
+    TranslationTimeout,
+    TranslationWarning,
     UnknownLanguage,
 )
-from dragoman.generation.engine import Engine
+from dragoman.generation.engine import Engine, Ticket
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
 from dragoman.systems import Request
 from dragoman.systems.base import length_cap
-from dragoman.translator import Translator
+from dragoman.translation.results import Text
+from dragoman.translation.translator import Translator
 
 EN = find("en")
+
+
+class Instant:
+    """An engine that finishes everything at once, with nothing."""
+
+    def submit_all(self, jobs, timeout=None):
+        tickets = [Ticket(job, number) for number, job in enumerate(jobs)]
+        for ticket in tickets:
+            ticket.finish([Hypothesis((2,), 0.0)])
+        return tickets
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +201,7 @@ def test_live_translation_that_nobody_reads_stops(translator):
 
 @pytest.mark.parametrize(
     ("text", "source", "error"),
-    [("Ok", None, LanguageNotDetected), (None, "en", InvalidText), ("Hello.", "xx", UnknownLanguage)],
+    [(None, None, InvalidText), (["Hello."], "en", InvalidText), ("Hello.", "xx", UnknownLanguage)],
 )
 def test_live_translation_of_what_cannot_be_translated_is_an_error_at_once(translator, text, source, error):
     with pytest.raises(error):
@@ -198,29 +216,39 @@ def test_language_is_detected_per_text(translator):
     assert results[2].text == "12"
 
 
-def test_text_without_a_clear_language_is_an_error_that_says_what_to_do(translator):
-    with pytest.raises(LanguageNotDetected, match="--from"):
-        translator.translate("Ok", target="fr")
+def test_text_without_a_clear_language_is_translated_with_a_warning(translator):
+    with pytest.warns(TranslationWarning, match="It was taken to be") as warned:
+        assert translator.translate("Ok", target="fr")
+    assert warned[0].filename == __file__
     assert translator.translate("12 345", target="fr") == "12 345"
 
 
-def test_unclear_text_follows_its_neighbours_and_says_so(translator):
-    texts = ["Je ne sais pas où il habite.", "Elle est très gentille.", "Ok"]
+def test_unclear_text_follows_the_texts_before_it_and_says_so(translator):
+    texts = ["Je ne sais pas où il habite.", "Elle est très gentille.", "Menu"]
     results = list(translator.stream(texts, target="en"))
     assert [result.source for result in results] == ["fra_Latn"] * 3
-    assert [bool(result.warnings) for result in results] == [False, False, True]
-    assert "taken to be French" in results[2].warnings[0]
+    assert [[warning.kind for warning in result.warnings] for result in results] == [[], [], ["language"]]
+    with pytest.warns(TranslationWarning, match="text 3: The text was taken to be French"):
+        translator.translate(texts, target="en")
 
 
-def test_unclear_text_never_follows_neighbours_of_a_language_it_is_not_in(translator):
-    texts = [
-        "Je ne sais pas où il habite.",
-        "Elle est très gentille.",
-        "Dzień dobry, nie mówię po angielsku.",
-    ]
-    polish = list(translator.stream(texts, target="en"))[2]
-    assert isinstance(polish.error, LanguageNotDetected)
-    assert polish.text == ""
+def test_a_text_in_a_language_that_the_model_does_not_speak_is_not_lost(translator):
+    polish = next(translator.stream(["Dzień dobry, nie mówię po angielsku."], target="fr"))
+    assert polish.error is None
+    assert polish.text
+    assert "looks like Polish" in str(polish.warnings[0])
+    greek = next(translator.stream(["Γειά σου Κόσμε"], target="fr"))
+    assert greek.text == "Γειά σου Κόσμε"
+    assert "Greek" in str(greek.warnings[0])
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_what_an_unsure_text_becomes_does_not_depend_on_how_texts_arrive(translator, kind, batch_size):
+    texts = ["Menu", "Je ne sais pas.", "Menu", "Ich weiß es nicht.", "Wo bist du?", "Anna", "Menu"]
+    expected = [(r.source, r.text) for r in translator.stream(texts, target="es", beams=1)]
+    stream = translator.stream(kind(texts), target="es", beams=1, batch_size=batch_size)
+    assert [(result.source, result.text) for result in stream] == expected
 
 
 def test_likely_source_helps_short_texts(translator):
@@ -263,9 +291,7 @@ def test_a_megabyte_without_a_space_is_split_and_comes_back_whole(translator, mo
     """Only the model is replaced, by one that returns its source; all else is the real path."""
     system = translator.system
     monkeypatch.setattr(system, "decode", lambda hypothesis, request: request.text)
-    monkeypatch.setattr(
-        system, "run", lambda rows, *_: ((index, [Hypothesis((2,), 0.0)]) for index in range(len(rows)))
-    )
+    monkeypatch.setattr(system, "engine", Instant())
     text = "abcdefghij" * 100_000
     result = next(translator.stream([text], "en", "fr"))
     assert result.text == text
@@ -301,26 +327,26 @@ def test_n_best_are_ranked_and_different(translator):
 
 
 def test_sampling_repeats_with_its_seed_whatever_the_batch(translator):
-    options = {"sample": True, "beams": 1, "temperature": 1.5, "seed": 7}
-    alone = translator.translate("It is raining today.", "en", "fr", **options)
-    among = translator.translate(["Good night.", "It is raining today.", "Yes."], "en", "fr", **options)
-    assert among[1] == alone
-    others = {
-        translator.translate("It is raining today.", "en", "fr", **{**options, "seed": s}) for s in range(9)
-    }
-    assert len(others) > 1
+    def samples(texts, seed):
+        options = {"sample": True, "beams": 1, "temperature": 1.5, "seed": seed}
+        return [result.text for result in translator.stream(texts, "en", "fr", **options)]
+
+    (alone,) = samples(["It is raining today."], 7)
+    assert samples(["Good night.", "It is raining today.", "Yes."], 7)[1] == alone
+    assert len({samples(["It is raining today."], seed)[0] for seed in range(9)}) > 1
 
 
 def test_one_bad_text_does_not_harm_its_neighbours(translator):
     texts = ["Good night.", "bad \ud800", None, "I am tired."]
     results = list(translator.stream(texts, "en", "fr"))  # type: ignore[arg-type]
     assert [type(r.error) for r in results] == [type(None), InvalidText, InvalidText, type(None)]
+    assert [r.text for r in results[1:3]] == ["bad \ud800", ""]
     assert results[3].text == translator.translate("I am tired.", "en", "fr")
     with pytest.raises(InvalidText, match="D800"):
         translator.translate(texts, "en", "fr")
 
 
-@pytest.mark.parametrize("text", [None, 5, b"Good night."])
+@pytest.mark.parametrize("text", [None, 5, b"Good night.", {"Good night.": 1}])
 def test_what_is_no_text_is_an_error(translator, text):
     with pytest.raises(InvalidText, match="must be a str"):
         translator.translate(text, "en", "fr")
@@ -336,13 +362,185 @@ def test_bans_that_leave_nothing_to_say_give_an_empty_unfinished_sentence(transl
 def test_unfinished_sentence_is_reported(translator):
     result = next(translator.stream(["I would like to have a very big house."], "en", "fr", max_new_tokens=3))
     assert not result.sentences[0].candidates[0].complete
-    assert "reached the limit of 3 tokens" in result.warnings[0]
+    (warning,) = result.warnings
+    assert (warning.kind, warning.sentence) == ("limit", 1)
+    assert "reached the limit of 3 tokens" in str(warning)
+    with pytest.warns(TranslationWarning, match="reached the limit of 3 tokens"):
+        translator.translate("I would like to have a very big house.", "en", "fr", max_new_tokens=3)
 
 
 @pytest.mark.parametrize(("source", "target"), [("xx", "fr"), ("en", "klingon"), ("it", "en"), ("en", "it")])
 def test_unknown_or_unspoken_language_is_an_error(translator, source, target):
     with pytest.raises(UnknownLanguage):
         translator.translate("Hello.", source, target)
+
+
+@pytest.mark.parametrize("texts", ["Hello", b"Hello", {"Hello": 1}, None])
+def test_a_stream_of_what_is_not_several_texts_is_refused_at_the_call(translator, texts):
+    with pytest.raises(InvalidText):
+        translator.stream(texts, "en", "fr")
+
+
+@pytest.mark.parametrize("options", [{"target": "klingon"}, {"source": "xx"}, {"likely_source": "xx"}])
+def test_a_stream_with_a_bad_language_is_refused_at_the_call(translator, options):
+    with pytest.raises(UnknownLanguage):
+        translator.stream(["Hello."], **options)
+
+
+def test_a_stream_with_a_bad_option_is_refused_at_the_call(translator):
+    with pytest.raises(InvalidOption, match="do you mean 'beams'"):
+        translator.stream(["Hello."], "en", "fr", beam=2)
+
+
+def test_each_text_of_a_stream_may_have_its_own_languages(translator):
+    texts = [
+        Text("Guten Morgen.", "de", "en"),
+        "Good night.",
+        Text("Good night.", target="es"),
+        Text("Hello.", "xx"),
+    ]
+    results = list(translator.stream(texts, "en", "fr"))
+    assert [(r.source, r.target) for r in results[:3]] == [
+        ("deu_Latn", "eng_Latn"),
+        ("eng_Latn", "fra_Latn"),
+        ("eng_Latn", "spa_Latn"),
+    ]
+    assert [r.text for r in results[:3]] == [
+        translator.translate("Guten Morgen.", "de", "en"),
+        translator.translate("Good night.", "en", "fr"),
+        translator.translate("Good night.", "en", "es"),
+    ]
+    assert isinstance(results[3].error, UnknownLanguage)
+    assert results[3].text == "Hello."
+
+
+def test_results_come_while_the_iterator_waits_for_its_next_text(translator):
+    goes_on = threading.Event()
+
+    def slow():
+        yield "Good night."
+        assert goes_on.wait(60)
+        yield "I am tired."
+        raise OSError("the line is cut")
+
+    stream = translator.stream(slow(), "en", "fr")
+    assert next(stream).text == translator.translate("Good night.", "en", "fr")
+    goes_on.set()
+    assert next(stream).text == translator.translate("I am tired.", "en", "fr")
+    with pytest.raises(OSError, match="the line is cut"):
+        next(stream)
+
+
+def test_texts_that_cannot_be_read_back_harm_no_neighbours(translator, monkeypatch):
+    def decode(hypothesis, request):
+        if "tired" in request.text:
+            raise InvalidText("token 7 has no text")
+        return original(hypothesis, request)
+
+    original = translator.system.decode
+    monkeypatch.setattr(translator.system, "decode", decode)
+    good, bad, better = translator.stream(["Good night.", "I am tired.", "Where is he?"], "en", "fr")
+    assert isinstance(bad.error, InvalidText)
+    assert (bad.text, bad.source_text) == ("I am tired.", "I am tired.")
+    assert good.error is better.error is None
+
+
+LONG = [f"I would like to have {number} very big houses in the south of France." for number in range(80)]
+
+
+def test_a_timeout_ends_a_translation_and_frees_the_engine(translator):
+    with pytest.raises(TranslationTimeout):
+        translator.translate(LONG, "en", "fr", timeout=0.01)
+    assert not translator.system.engine.busy
+
+
+def test_what_a_signal_handler_raises_comes_through_at_once(translator):
+    class Stop(Exception):
+        pass
+
+    def handler(*_):
+        raise Stop
+
+    def alarm():
+        while not translator.system.engine.busy:
+            threading.Event().wait(0.01)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    watcher = threading.Thread(target=alarm)
+    watcher.start()
+    try:
+        with pytest.raises(Stop):
+            translator.translate(LONG, "en", "fr")
+    finally:
+        watcher.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert not translator.system.engine.busy
+
+
+def test_asyncio_translates_beside_other_tasks(translator):
+    async def work():
+        return await asyncio.gather(
+            translator.translate_async("Good night.", "en", "fr"),
+            translator.translate_async(["Good night.", "I am tired."], "en", "de"),
+        )
+
+    assert asyncio.run(work()) == [
+        translator.translate("Good night.", "en", "fr"),
+        translator.translate(["Good night.", "I am tired."], "en", "de"),
+    ]
+
+
+def test_cancelling_an_asyncio_translation_frees_the_engine(translator):
+    engine = translator.system.engine
+
+    async def work():
+        task = asyncio.create_task(translator.translate_async(LONG, "en", "fr"))
+        while not engine.busy:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(work())  # waits for the thread
+    assert not engine.busy
+
+
+def test_a_pickle_or_copy_is_loaded_as_the_original_was():
+    translator = Translator.load(device="cpu", precision="int8")
+    for copied in (pickle.loads(pickle.dumps(translator)), copy.deepcopy(translator)):
+        assert copied.system is not translator.system
+        assert copied.system.precision == "int8"
+        assert copied.translate("Good night.", "en", "fr") == translator.translate("Good night.", "en", "fr")
+
+
+def test_a_pickle_of_a_relative_folder_can_be_read_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(embedded_folder().parent)
+    pickled = pickle.dumps(Translator.load("mini", device="cpu"))
+    again = pickle.dumps(Translator.load(Path("./mini"), device="cpu"))
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(pickled).card == pickle.loads(again).card
+
+
+def test_a_translator_of_a_system_that_was_made_by_hand_is_not_pickled(translator):
+    with pytest.raises(TypeError, match="how it was loaded"):
+        pickle.dumps(Translator(translator.system))
+
+
+def test_a_translator_says_what_it_is(translator):
+    assert repr(translator) == f"<Translator: mini, 5 languages, {translator.system.precision}>"
+
+
+def test_a_closed_translator_translates_no_more():
+    with Translator.load(device="cpu") as translator:
+        translator.translate("Good night.", "en", "fr")
+    with pytest.raises(RuntimeError, match="closed"):
+        translator.translate("Good night.", "en", "fr")
+
+
+def test_loading_refuses_options_that_it_does_not_know():
+    with pytest.raises(InvalidOption, match="do you mean 'precision'"):
+        Translator.load(precison="int8")
 
 
 def test_target_is_english_unless_said_otherwise(translator):

@@ -1,0 +1,66 @@
+"""A text's translation, put together from its sentences' and looked over."""
+
+from collections.abc import Iterator, Sequence
+
+from dragoman.errors import DragomanError, TranslationWarning
+from dragoman.systems import Request
+from dragoman.text.checks import Alphabet, check
+from dragoman.text.sentences import Segment, SplitText, join
+from dragoman.translation.legs import Journey
+from dragoman.translation.preparing import TextJob
+from dragoman.translation.results import Sentence, Translation
+
+
+def assemble(job: TextJob, journeys: Sequence[Journey], alphabet: Alphabet | None = None) -> Translation:
+    """What became of a text whose sentences have all arrived.
+
+    alphabet: the characters that the model knows, to warn of those that it doesn't.
+    """
+    codes = job.source.nllb, job.target.nllb
+    sentences = []
+    for segment, journey in zip(job.parts.segments, journeys, strict=True):
+        outcome = journey.outcome
+        if isinstance(outcome, DragomanError):
+            return Translation(
+                job.text,
+                *codes,
+                detected=job.detected,
+                warnings=job.warnings,
+                error=outcome,
+                source_text=job.text,
+            )
+        assert outcome is not None
+        sentences.append(Sentence(segment.text, outcome))
+    text = join(job.parts, [sentence.candidates[0].text for sentence in sentences], *codes)
+    warnings = [*job.warnings]
+    for number, sentence in enumerate(sentences, 1):
+        warnings += _look_over(job, sentence, number, alphabet)
+    pivot = job.pivot.nllb if job.pivot else None
+    return Translation(
+        text, *codes, tuple(sentences), job.detected, pivot, tuple(warnings), source_text=job.text
+    )
+
+
+def before(job: TextJob, place: int) -> str:
+    """What stands before a sentence in the translated text."""
+    segment = job.parts.segments[place]
+    if place == 0:
+        return segment.before
+    two = SplitText((Segment("", ""), segment), "")
+    return join(two, ("", ""), job.source.nllb, job.target.nllb)
+
+
+def _look_over(
+    job: TextJob, sentence: Sentence, number: int, alphabet: Alphabet | None
+) -> Iterator[TranslationWarning]:
+    """What the user should know of a sentence, the text's with this number."""
+    if Request(sentence.source, job.source, job.target).stays:
+        return
+    best = sentence.candidates[0]
+    if not best.complete:
+        said = f"sentence {number} reached the limit of {len(best.tokens)} tokens before its end"
+        yield TranslationWarning(said, "limit", number)
+    lacking = alphabet.check(sentence.source) if alphabet else None
+    findings = check(sentence.source, best.text, job.source, job.target)
+    for finding in (*([lacking] if lacking else []), *findings):
+        yield TranslationWarning(f"sentence {number}: {finding.message}", finding.kind, number)

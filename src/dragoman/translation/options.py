@@ -1,0 +1,137 @@
+"""What a caller may ask for: of the model when it is loaded, and of each translation.
+
+The dataclasses are the one description of the options: their fields, defaults and docstrings make the
+command line. The TypedDicts beside them say the same to type checkers and editors.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from dragoman.errors import InvalidOption
+from dragoman.generation.options import GenerationOptions
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """Which model, and how it runs."""
+
+    model: str | Path = "mini"
+    """A name that `dragoman models` lists, a folder, or a repository of the hub as owner/name."""
+    device: str = "auto"
+    """A PyTorch device such as "cpu" or "cuda:1"; "auto" is the accelerator if there is one."""
+    precision: str = "auto"
+    """fp32 (exact), fp16, int8 or int4; "auto" is the most exact one that fits half of the computer's
+    memory, and fp16 on an accelerator."""
+    vocabulary: int | None = None
+    """Choose from so many tokens of the target language and those of the source, instead of from all: much
+    faster for NLLB."""
+    vocabulary_text: Mapping[str, Sequence[str]] | None = None
+    """Lines in a target language, by its name, like the translations to come: their tokens are in the
+    vocabulary."""
+
+    def __post_init__(self) -> None:
+        if self.vocabulary is None and self.vocabulary_text is not None:
+            raise InvalidOption("vocabulary_text goes with a vocabulary; say how many tokens it may have")
+
+
+class LoadKeywords(TypedDict, total=False):
+    """The fields of `LoadOptions` behind the model."""
+
+    device: str
+    precision: str
+    vocabulary: int | None
+    vocabulary_text: Mapping[str, Sequence[str]] | None
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What becomes of texts, whatever model translates them."""
+
+    source: str | None = None
+    """The language of the texts, in any spelling; each text's is detected if it is left out or "auto"."""
+    target: str | None = None
+    """The language to translate to; English if left out."""
+    direct: bool = False
+    """Don't go by way of English between two other languages, even if the model learned no other way."""
+    likely_source: str | None = None
+    """The language of texts that don't show theirs; without it, that of most texts before them."""
+    batch_size: int = 64
+    """Most sentences that are translated side by side."""
+    timeout: float | None = None
+    """Seconds that the whole call may take; None is no limit."""
+
+    def __post_init__(self) -> None:
+        size, timeout = self.batch_size, self.timeout
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096:
+            raise InvalidOption(f"batch_size is {size!r}; it must be a whole number from 1 to 4096")
+        if not isinstance(self.direct, bool):
+            raise InvalidOption(f"direct is {self.direct!r}; it must be True or False")
+        number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+        if timeout is not None and not (number and timeout > 0):
+            raise InvalidOption(f"timeout is {timeout!r}; it must be seconds, above 0, or None")
+
+
+class GenerationKeywords(TypedDict, total=False):
+    """The fields of `GenerationOptions`."""
+
+    beams: int
+    max_new_tokens: int
+    length_penalty: float
+    early_stopping: bool | Literal["never"]
+    n_best: int
+    no_repeat_ngram: int
+    repetition_penalty: float
+    sample: bool
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+    suppress: tuple[int, ...]
+
+
+class TranslateKeywords(GenerationKeywords, total=False):
+    """All options of a translation but its languages."""
+
+    direct: bool
+    likely_source: str | None
+    batch_size: int
+    timeout: float | None
+
+
+class AnswerKeywords(GenerationKeywords, total=False):
+    """All options of an answer."""
+
+    timeout: float | None
+
+
+def translation_options(
+    source: str | None, target: str | None, given: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> tuple[TextOptions, GenerationOptions]:
+    """The options that a caller has `given` by name, with a model's `defaults` for generation behind them.
+
+    Raises InvalidOption, for a name that isn't one with the nearest that is.
+    """
+    generation, text = names(GenerationOptions), names(TextOptions)
+    refuse_unknown(given, [*generation, *text])
+    chosen = {name: given[name] for name in generation if name in given}
+    return (
+        TextOptions(source, target, **{name: given[name] for name in text if name in given}),
+        GenerationOptions(**{**defaults, **chosen}),
+    )
+
+
+def names(options: type) -> list[str]:
+    """The names of a dataclass's fields."""
+    return [field.name for field in fields(options)]
+
+
+def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
+    """Raise InvalidOption for the first name that is not among those known."""
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"do you mean {near[0]!r}?" if near else f"the options are {', '.join(known)}"
+            raise InvalidOption(f"{name!r} is no option here; {hint}")

@@ -1,0 +1,132 @@
+"""What reads a pipeline: translations in the order of their texts, or one text in pieces."""
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from dragoman.errors import DragomanError
+from dragoman.generation.engine import Job
+from dragoman.systems.base import ChatSystem, best_tokens
+from dragoman.text.checks import Alphabet
+from dragoman.translation.assembling import assemble, before
+from dragoman.translation.deadline import Deadline
+from dragoman.translation.feed import NOTHING, Feed
+from dragoman.translation.legs import Journey
+from dragoman.translation.pipeline import Pipeline
+from dragoman.translation.preparing import Preparing, TextJob
+from dragoman.translation.results import Translation
+
+
+class Passage:
+    """A text and its sentences on their way."""
+
+    def __init__(self, job: TextJob, pipeline: Pipeline) -> None:
+        self.job = job
+        self.journeys = [pipeline.add(segment.text, job.stops) for segment in job.parts.segments]
+        self._arrived = 0
+
+    @property
+    def is_done(self) -> bool:
+        while self._arrived < len(self.journeys) and self.journeys[self._arrived].outcome is not None:
+            self._arrived += 1
+        return self._arrived == len(self.journeys)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call on its way: how its texts are prepared, translated and looked over."""
+
+    preparing: Preparing
+    pipeline: Pipeline
+    alphabet: Alphabet | None = None
+    """The characters that the model knows."""
+
+    def translations(self, texts: Iterable[Any]) -> Generator[Translation, None, None]:
+        """What becomes of each text, in their order, as soon as it and those before are done.
+
+        What the iterable raises comes behind the results of the texts before.
+        """
+        pipeline = self.pipeline
+        feed = Feed(texts, pipeline.ahead, pipeline.wake)
+        waiting: deque[Passage | Translation] = deque()
+        try:
+            while True:
+                while pipeline.is_hungry and (text := feed.take()) is not NOTHING:
+                    prepared = self.preparing.prepare(text)
+                    waiting.append(Passage(prepared, pipeline) if isinstance(prepared, TextJob) else prepared)
+                if feed.is_exhausted:
+                    pipeline.no_more_texts()
+                while waiting and (isinstance(first := waiting[0], Translation) or first.is_done):
+                    waiting.popleft()
+                    feed.release()
+                    yield first if isinstance(first, Translation) else self._assemble(first)
+                if waiting or not feed.is_exhausted:
+                    pipeline.wait()
+                else:
+                    break
+        finally:
+            feed.close()
+            pipeline.close()
+        if feed.error is not None:
+            raise feed.error
+
+    def pieces(self, job: TextJob) -> Generator[str, None, Translation]:
+        """The translation of a text in pieces, each as soon as it is certain; returns all of it."""
+        try:
+            passage = Passage(job, self.pipeline)
+            for place, journey in enumerate(passage.journeys):
+                yield from _sentence(before(job, place), journey, self.pipeline)
+            if job.parts.after:
+                yield job.parts.after
+            return self._assemble(passage)
+        finally:
+            self.pipeline.close()
+
+    def _assemble(self, passage: Passage) -> Translation:
+        return assemble(passage.job, passage.journeys, self.alphabet)
+
+
+def _sentence(piece: str, journey: Journey, pipeline: Pipeline) -> Generator[str, None, None]:
+    """The translation of a sentence in pieces, the first of them behind `piece`."""
+    shown = 0
+    while True:
+        if isinstance(journey.outcome, DragomanError):
+            raise journey.outcome
+        is_done = journey.outcome is not None
+        certain = pipeline.certain(journey)
+        piece, shown = piece + certain[shown:], len(certain)
+        if piece:
+            yield piece
+        if is_done:
+            return
+        piece = ""
+        pipeline.wait()
+
+
+def answer(system: ChatSystem, job: Job, timeout: float | None) -> Generator[str, None, None]:
+    """The answer to a question in pieces, each as soon as it is certain."""
+    deadline = Deadline(timeout)
+    tokens: list[int] = []
+    events: SimpleQueue[None] = SimpleQueue()
+
+    def on_tokens(new: list[int]) -> None:
+        tokens.extend(new)
+        events.put(None)
+
+    shown = 0
+    ticket = system.engine.submit(job, on_tokens)
+    ticket.add_done_callback(lambda _: events.put(None))
+    try:
+        while not ticket.done():
+            deadline.next_of(events)
+            text = system.answer(list(tokens), partial=True)
+            if len(text) > shown:
+                yield text[shown:]
+                shown = len(text)
+        text = system.answer(best_tokens(ticket.result()))
+    finally:
+        ticket.cancel()
+    if len(text) > shown:
+        yield text[shown:]

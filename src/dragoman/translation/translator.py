@@ -1,0 +1,267 @@
+"""Text in, text out: what users of the library hold."""
+
+import asyncio
+import contextlib
+import warnings
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, Unpack, overload
+
+from dragoman.checkpoints.catalog import EMBEDDED, locate
+from dragoman.errors import InvalidOption, TranslationWarning
+from dragoman.languages import Language, find, of_code
+from dragoman.systems import System, load_system
+from dragoman.text.checks import Alphabet
+from dragoman.translation.feed import several
+from dragoman.translation.options import (
+    AnswerKeywords,
+    LoadKeywords,
+    LoadOptions,
+    TranslateKeywords,
+    names,
+    refuse_unknown,
+    translation_options,
+)
+from dragoman.translation.pipeline import Pipeline, Progress
+from dragoman.translation.preparing import Preparing, TextJob
+from dragoman.translation.results import Candidate, Sentence, Text, Translation
+from dragoman.translation.running import Run, answer
+
+__all__ = ["Candidate", "Sentence", "Text", "Translation", "Translator"]
+
+
+class Translator:
+    """A loaded model that translates strings.
+
+    >>> with Translator.load() as translator:
+    ...     translator.translate("Good morning!", source="en", target="fr")
+
+    Any number of threads may use one. Pickled or copied, it is loaded again as it was loaded.
+    """
+
+    def __init__(self, system: System, loaded: LoadOptions | None = None) -> None:
+        """loaded: how `system` was loaded, which is what a pickle of the translator holds."""
+        self.system, self.card = system, system.card
+        self.languages: tuple[Language, ...] = tuple(of_code(code) for code in self.card.languages)
+        self._alphabet = Alphabet(system.tokenizer)
+        self._loaded = loaded
+
+    @classmethod
+    def load(cls, model: str | Path = EMBEDDED, **options: Unpack[LoadKeywords]) -> Self:
+        """Load a model by name, folder or hub repository; `dragoman models` lists the names.
+
+        options: the fields of `LoadOptions`. Raises CheckpointError, ConfigError or KeyMismatch
+        if there is no usable model, and InvalidOption.
+        """
+        refuse_unknown(options, names(LoadOptions)[1:])
+        return cls._from(LoadOptions(model, **options))
+
+    @classmethod
+    def _from(cls, options: LoadOptions) -> Self:
+        folder = locate(options.model)
+        device = _device(options.device)
+        system = load_system(folder, device, str(options.model), options.precision)
+        if options.vocabulary is not None:
+            system.restrict(options.vocabulary, options.vocabulary_text)
+        if Path(options.model).expanduser() == folder:  # for pickles that are read somewhere else
+            options = replace(options, model=folder.resolve())
+        return cls(system, options)
+
+    # Texts
+
+    @overload
+    def translate(  # type: ignore[overload-overlap]  # a str is an iterable of str too
+        self,
+        text: str | Text,
+        source: str | None = ...,
+        target: str | None = ...,
+        **options: Unpack[TranslateKeywords],
+    ) -> str: ...
+    @overload
+    def translate(
+        self,
+        text: Iterable[str | Text],
+        source: str | None = ...,
+        target: str | None = ...,
+        **options: Unpack[TranslateKeywords],
+    ) -> list[str]: ...
+    def translate(
+        self,
+        text: str | Text | Iterable[str | Text],
+        source: str | None = None,
+        target: str | None = None,
+        **options: Unpack[TranslateKeywords],
+    ) -> str | list[str]:
+        """Translate a text, or each text of a list; nothing is ever cut off.
+
+        source, target: any spelling of a language ("fr", "French", "fra_Latn"); without
+        `source`, or with "auto", each text's language is detected, without `target` it is English. options:
+        the fields of `TextOptions` and `GenerationOptions`, such as `beams=4` or `timeout=10`.
+
+        What should be looked at is a TranslationWarning (`warnings`). Raises the error of the first text
+        that can't be translated (`stream` gives an error for each instead), and TranslationTimeout. Whatever
+        ends it, also an exception from a signal handler, what is under way is cancelled.
+        """
+        results = _all(text, self._run(source, target, options))
+        return _texts(text, results)
+
+    async def translate_async(
+        self,
+        text: str | Text | Iterable[str | Text],
+        source: str | None = None,
+        target: str | None = None,
+        **options: Unpack[TranslateKeywords],
+    ) -> str | list[str]:
+        """As `translate`, for asyncio: other tasks run meanwhile, and cancelling it frees the engine at once.
+
+        (`asyncio.to_thread(translator.translate, ...)` would work on after it has been cancelled.)
+        """
+        run = self._run(source, target, options)
+        try:
+            results = await asyncio.to_thread(_all, text, run)
+        finally:
+            run.pipeline.stop()
+        return _texts(text, results)
+
+    def stream(
+        self,
+        texts: Iterable[str | Text],
+        source: str | None = None,
+        target: str | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[TranslateKeywords],
+    ) -> Generator[Translation, None, None]:
+        """Translate texts in their order, each as soon as it and those before are done.
+
+        texts: any iterable of str, or of `Text` with languages of its own. What isn't a list or tuple is read
+        by a thread, some texts ahead, so results come even while it waits for its next text; what it raises
+        comes after the results of the texts before.
+
+        A text that can't be translated gives a Translation with an `error`; its neighbours
+        don't notice. progress: called with (sentences done, sentences known so far), where one
+        that goes by way of English counts twice. options: as for `translate`. Closing the generator
+        cancels what is under way.
+        """
+        texts = several(texts)
+        return self._run(source, target, options, progress).translations(texts)
+
+    def live(
+        self,
+        text: str,
+        source: str | None = None,
+        target: str | None = None,
+        **options: Unpack[TranslateKeywords],
+    ) -> Generator[str, None, None]:
+        """Translate a text in pieces, each as soon as no better hypothesis can change it.
+
+        Joined they are what `translate` gives, which explains the arguments, errors and warnings.
+        """
+        run = self._run(source, target, options, listens=True)
+        job = run.preparing.prepare(text)
+        if isinstance(job, TextJob):
+            return _live(job, run)
+        assert job.error is not None
+        raise job.error
+
+    def ask(self, question: str, language: str, **options: Unpack[AnswerKeywords]) -> str:
+        """The answer of a chat-tuned model (X-ALMA) to an open question in `language`.
+
+        options: the fields of `GenerationOptions`, and `timeout`. InvalidOption if the model only translates.
+        """
+        return "".join(self.ask_live(question, language, **options))
+
+    def ask_live(
+        self, question: str, language: str, **options: Unpack[AnswerKeywords]
+    ) -> Generator[str, None, None]:
+        """As `ask`, in pieces, each as soon as no better answer can change it."""
+        system: Any = self.system
+        refuse_unknown(options, list(AnswerKeywords.__annotations__))
+        if not hasattr(system, "question"):
+            raise InvalidOption(f"{self.card.name} only translates; questions need X-ALMA (--model)")
+        text, generation = translation_options(None, None, options, {})
+        job = system.question(question, find(language, self.languages).nllb, generation)
+        return answer(system, job, text.timeout)
+
+    def _run(
+        self,
+        source: str | None,
+        target: str | None,
+        given: Mapping[str, Any],
+        progress: Progress | None = None,
+        listens: bool = False,
+    ) -> Run:
+        """What translates the texts of one call; raises what is wrong with its options."""
+        text, generation = translation_options(source, target, given, {})
+        preparing = Preparing(self.system, self.languages, text)
+        pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens)
+        return Run(preparing, pipeline, self._alphabet)
+
+    # Life
+
+    def close(self) -> None:
+        """Cancel what is under way, and let the engine's thread go. There is no translating afterwards."""
+        self.system.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        count = len(self.languages)
+        return f"<Translator: {self.card.name}, {count} languages, {self.system.precision}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._loaded is None:
+            raise TypeError(
+                "only a Translator that Translator.load has made can be pickled or copied: "
+                "what is pickled is how it was loaded"
+            )
+        return type(self)._from, (self._loaded,)
+
+
+def _all(text: object, run: Run) -> list[Translation]:
+    """The translations of a text or of several, if none has an error."""
+    texts = [text] if isinstance(text, (str, Text)) else several(text)
+    results = []
+    with contextlib.closing(run.translations(texts)) as found:
+        for result in found:
+            if result.error is not None:
+                raise result.error
+            results.append(result)
+    return results
+
+
+def _live(job: TextJob, run: Run) -> Generator[str, None, None]:
+    result = yield from run.pieces(job)
+    for warning in result.warnings:
+        warnings.warn(warning, stacklevel=2)
+
+
+def _texts(text: object, results: list[Translation]) -> str | list[str]:
+    """What `translate` returns, after the results' warnings; several texts are told apart by number."""
+    if isinstance(text, (str, Text)):
+        for warning in results[0].warnings:
+            warnings.warn(warning, stacklevel=3)
+        return results[0].text
+    for number, result in enumerate(results, 1):
+        for warning in result.warnings:
+            told = TranslationWarning(f"text {number}: {warning}", warning.kind, warning.sentence)
+            warnings.warn(told, stacklevel=3)
+    return [result.text for result in results]
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
