@@ -82,6 +82,7 @@ def test_speaks_fifty_languages_and_reads_modules_when_needed(xalma):
     assert groups(xalma.system.model) == (1, 6)
 
 
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
 def test_others_make_steps_while_a_module_is_read(xalma, monkeypatch):
     engine = xalma.system.engine
     reading, go_on = threading.Event(), threading.Event()
