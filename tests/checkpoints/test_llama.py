@@ -325,7 +325,7 @@ def test_adapter_may_change_one_projection_with_a_rank_of_its_own(tmp_path: Path
         ({"use_dora": True}, "use_dora"),
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
+        ({"rank_pattern": {"q_proj": 4}}, "6 of another shape"),
     ],
 )
 def test_adapters_that_do_more_are_errors(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
@@ -333,7 +333,8 @@ def test_adapters_that_do_more_are_errors(tmp_path: Path, settings: dict[str, An
         load_xalma(BASE, [6], adapter_with(tmp_path, **settings))
 
 
-def test_adapter_without_its_base_says_what_to_give(tmp_path: Path) -> None:
+def test_adapter_without_its_base_says_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     folder = adapter_with(tmp_path, base_model_name_or_path="haoranxu/XALMA-13B-Pretrain")
     with pytest.raises(CheckpointError, match=r"'haoranxu/XALMA-13B-Pretrain'.*Give the base's folder"):
         load_xalma(folder)

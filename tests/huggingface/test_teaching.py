@@ -160,3 +160,26 @@ def test_embedding_without_a_row_for_each_language_is_refused(tmp_path: Path) ->
     copyfile(embedded_folder() / SPM, tmp_path / SPM)
     with pytest.raises(CheckpointError, match="8204 tokens and the model's embedding only 8202 rows"):
         Translator.load(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_lora_translates_from_its_folder(tmp_path: Path) -> None:
+    """Its base is found by its name; tokenizer, card and config are the base's."""
+    peft = pytest.importorskip("peft")
+    model = NllbMoeForConditionalGeneration.from_pretrained(embedded_folder())
+    config = peft.LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, target_modules=["q_proj", "fc1"])
+    adapted = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.05)
+    adapted.save_pretrained(tmp_path / "lora")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    for name in ("dragoman.json", SPM):
+        copyfile(embedded_folder() / name, tmp_path / "merged" / name)
+    path = tmp_path / "lora" / "adapter_config.json"
+    path.write_text(path.read_text().replace(str(embedded_folder()), "mini"))
+    lora, merged = (Translator.load(tmp_path / name) for name in ("lora", "merged"))
+    text = "Where is the station?"
+    assert lora.languages == Translator.load().languages
+    assert lora.translate(text, "en", "fr") == merged.translate(text, "en", "fr")

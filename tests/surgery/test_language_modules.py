@@ -278,10 +278,10 @@ def test_copies_have_modules_of_their_own(model: Llama, prompts: tuple[Tensor, T
 @pytest.fixture
 def keys_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of all tensors read from files since."""
-    from dragoman.checkpoints import module_folders
+    from dragoman.checkpoints import loading
 
     seen: list[str] = []
-    open_shard = module_folders.open_shard
+    open_shard = loading.open_shard
 
     def watched(path: Path) -> dict[str, Stored]:
         def note(key: str, stored: Stored) -> Stored:
@@ -293,7 +293,7 @@ def keys_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return {key: note(key, stored) for key, stored in open_shard(path).items()}
 
-    monkeypatch.setattr(module_folders, "open_shard", watched)
+    monkeypatch.setattr(loading, "open_shard", watched)
     return seen
 
 

@@ -6,62 +6,21 @@ import threading
 from pathlib import Path
 
 import pytest
-import sentencepiece
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from dragoman.checkpoints.loading import Reader
 from dragoman.checkpoints.module_files import extract_base, extract_module, merge
-from dragoman.checkpoints.module_folders import Reader
 from dragoman.checkpoints.weight_files import write_shards
 from dragoman.errors import InvalidOption, LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
-from dragoman.models.llama import Llama
-from dragoman.models.llama_config import LlamaConfig
 from dragoman.surgery.language_modules import groups
 from dragoman.surgery.module_reading import read_module
 from dragoman.systems import Request, load_system
 from dragoman.translation.translator import Translator
 
 DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def combined(tmp_path_factory) -> Path:
-    """A random combined checkpoint with a Llama-2-like tokenizer of 900 pieces."""
-    folder = tmp_path_factory.mktemp("hub") / "X-ALMA"
-    folder.mkdir()
-    lines = (DATA / "multilingual.txt").read_text(encoding="utf-8").splitlines()
-    for path in sorted((DATA / "tatoeba").glob("*.tsv")):
-        lines += [line.split("\t")[1] for line in path.read_text(encoding="utf-8").splitlines()]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=900,
-        model_type="bpe",
-        byte_fallback=True,
-        unk_id=0,
-        bos_id=1,
-        eos_id=2,
-        pad_id=-1,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        split_digits=True,
-        allow_whitespace_only_pieces=True,
-        character_coverage=0.98,
-        minloglevel=2,
-    )
-    config = json.loads((DATA / "golden" / "xalma" / "config.json").read_text())
-    config |= {"vocab_size": 900, "max_position_embeddings": 1024}
-    (folder / "config.json").write_text(json.dumps(config))
-    model = Llama(LlamaConfig.from_dict(config), groups=range(1, 9))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.normal_(0, 0.05, generator=generator)
-    write_shards(folder, model.state_dict(), None, 10**9)
-    return folder
 
 
 @pytest.fixture
@@ -226,3 +185,41 @@ def test_rows_beyond_the_tokenizer_are_never_generated(combined, tmp_path):
     (result,) = translator.stream(["Hello."], "en", "de", beams=2, max_new_tokens=8)
     assert result.error is None
     assert result.sentences[0].candidates[0].tokens
+
+
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
+def test_extracted_module_translates_from_its_folder(combined, tmp_path):
+    """Its base is found beside it, and so is the tokenizer; its mark tells that it reads X-ALMA's prompts."""
+    extract_base(combined, tmp_path / "base")
+    extract_module(combined, 6, tmp_path / "zh", base_name="../base")
+    translator = Translator.load(tmp_path / "zh", device="cpu")
+    whole = Translator.load(combined, device="cpu")
+    assert translator.system.style == "chat"
+    assert {"zho_Hans", "jpn_Jpan", "eng_Latn"} <= set(translator.card.languages)
+    assert len(translator.card.languages) == 7
+    options = {"beams": 2, "max_new_tokens": 8}
+    assert translator.translate("Hello.", "en", "zh", **options) == whole.translate(
+        "Hello.", "en", "zh", **options
+    )
+    with pytest.raises(UnknownLanguage):
+        translator.translate("Hello.", "en", "de")
+
+
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
+def test_adapter_of_one_layer_runs_as_if_merged(combined, tmp_path):
+    extract_base(combined, tmp_path / "base")
+    extract_module(combined, 6, tmp_path / "Group6", base_name="../base")
+    file = tmp_path / "Group6" / "adapter_model.safetensors"
+    few = {name: tensor for name, tensor in load_file(file).items() if ".layers.1." in name}
+    save_file(few, file, {"format": "pt", "xalma_group": "6"})
+    config = json.loads((tmp_path / "Group6" / "adapter_config.json").read_text()) | {
+        "layers_to_transform": [1]
+    }
+    (tmp_path / "Group6" / "adapter_config.json").write_text(json.dumps(config))
+    merge(tmp_path / "base", tmp_path / "merged", adapter=tmp_path / "Group6")
+    options = {"beams": 2, "max_new_tokens": 8}
+    results = {
+        Translator.load(tmp_path / name, device="cpu").translate("Hello.", "en", "zh", **options)
+        for name in ("Group6", "merged")
+    }
+    assert len(results) == 1

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.errors import LanguageNotDetected, UnknownLanguage
+from dragoman.errors import UnknownLanguage
 from dragoman.languages import nllb_codes
-from dragoman.text.detect import Detection, detect, detect_or_raise, detectable, explain
+from dragoman.text.detect import Detection, detect, detectable, explain
 
 DATA = Path(__file__).parent.parent / "data"
 FIVE = ["eng_Latn", "deu_Latn", "spa_Latn", "fra_Latn", "nld_Latn"]
@@ -320,24 +320,18 @@ def test_upper_case_a_lone_surrogate_and_white_space_do_not_matter() -> None:
 @pytest.mark.parametrize(
     ("text", "among", "message"),
     [
-        ("123", FIVE, r"no letters.*--from fr"),
-        ("123", ["swe_Latn", "dan_Latn"], r"no letters.*--from da"),
-        ("Gdzie położyłeś kluczyki?", FIVE, r"looks like Polish.*--from (en|de|nl|es|fr)"),
-        ("hotel", FIVE, r"clearly enough. It might be \w+ or \w+\. .*--from (en|de|nl|es|fr)"),
-        ("Ναι", FIVE, r"in Greek script, and this model speaks no language written in it"),
-        ("བཀྲ་ཤིས།", ["bod_Tibt", "dzo_Tibt"], r"might be Standard Tibetan or Dzongkha.*--from bo"),
-        ("Ovo je veoma lep dan za šetnju", ["srp_Cyrl", "eng_Latn"], r"looks like .*--from en"),
+        ("123", FIVE, "no letters"),
+        ("Gdzie położyłeś kluczyki?", FIVE, "looks like Polish; the nearest that this model speaks is "),
+        ("hotel", FIVE, "clearly enough. It might be "),
+        ("Ναι", FIVE, "in Greek script, and this model speaks no language written in it"),
+        ("བཀྲ་ཤིས།", ["bod_Tibt", "dzo_Tibt"], "might be Standard Tibetan or Dzongkha"),
+        ("Ovo je veoma lep dan za šetnju", ["srp_Cyrl", "eng_Latn"], "looks like "),
     ],
 )
-def test_the_error_says_why_and_what_to_do(text: str, among: list[str], message: str) -> None:
-    with pytest.raises(LanguageNotDetected, match=message) as raised:
-        detect_or_raise(text, among)
-    assert explain(text, among) in str(raised.value)
-
-
-def test_detect_or_raise_gives_what_detect_finds() -> None:
-    text = SENTENCES["nld_Latn"][0]
-    assert detect_or_raise(text, FIVE) == detect(text, FIVE)
+def test_the_explanation_says_why_a_text_does_not_tell(text: str, among: list[str], message: str) -> None:
+    guess = detect(text, among)
+    assert guess is None or not guess.sure
+    assert message in explain(text, among)
 
 
 def test_confidence_is_the_share_among_the_languages_given() -> None:

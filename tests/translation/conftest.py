@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dragoman.checkpoints.catalog import ModelCard
+from dragoman.checkpoints.cards import ModelCard
 from dragoman.errors import DragomanError, InvalidText
 from dragoman.generation.engine import Job, Ticket
 from dragoman.generation.hypotheses import Hypothesis

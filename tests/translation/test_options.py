@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from dragoman.checkpoints.catalog import EMBEDDED
-from dragoman.errors import InvalidOption
+from dragoman.checkpoints.catalog import EMBEDDED, ModelCard
+from dragoman.errors import ConfigError, InvalidOption
 from dragoman.generation.options import GenerationOptions
 from dragoman.translation.options import (
     AnswerKeywords,
@@ -15,6 +15,7 @@ from dragoman.translation.options import (
     LoadOptions,
     TextOptions,
     TranslateKeywords,
+    card_defaults,
     names,
     translation_options,
 )
@@ -76,3 +77,20 @@ def test_bad_options_are_refused_with_what_is_possible(given: dict[str, Any], sa
 def test_a_text_for_a_vocabulary_needs_one() -> None:
     with pytest.raises(InvalidOption, match="goes with a vocabulary"):
         LoadOptions(vocabulary_text={"fr": []})
+
+
+def test_a_models_card_gives_defaults_of_generation() -> None:
+    card = ModelCard("m", ("eng_Latn",), 10, generation={"no_repeat_ngram": 3, "suppress": [1, 2]})
+    assert card_defaults(card) == {"no_repeat_ngram": 3, "suppress": (1, 2)}
+
+
+@pytest.mark.parametrize("generation", [{"beam": 3}, {"beams": 0}, {"temperature": 2.0}])
+def test_a_card_with_options_that_cannot_be_is_an_error(generation: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="the card of m"):
+        card_defaults(ModelCard("m", ("eng_Latn",), 10, generation=generation))
+
+
+def test_a_models_defaults_hold_where_the_caller_says_nothing() -> None:
+    defaults = {"no_repeat_ngram": 3, "beams": 2}
+    _, generation = translation_options(None, None, {"beams": 5}, defaults)
+    assert (generation.beams, generation.no_repeat_ngram) == (5, 3)

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import json
 import pickle
 import random
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dragoman.checkpoints.catalog import embedded_folder
+from dragoman.checkpoints.catalog import CARD, embedded_folder
 from dragoman.errors import (
     CheckpointError,
     ConfigError,
@@ -24,6 +25,7 @@ from dragoman.errors import (
 from dragoman.generation.engine import Engine, Ticket
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
+from dragoman.kernels.threads import set_threads, threads
 from dragoman.languages import find
 from dragoman.systems import Request
 from dragoman.systems.base import length_cap
@@ -576,3 +578,30 @@ def test_folder_that_is_no_model_is_an_error(tmp_path):
     file.write_text("x")
     with pytest.raises(CheckpointError, match="is a file"):
         Translator.load(file)
+
+
+def test_threads_are_those_of_kernels_and_pytorch():
+    try:
+        Translator.load(device="cpu", threads=1)
+        assert (threads(), torch.get_num_threads()) == (1, 1)
+        Translator.load(device="cpu", threads=3)
+        assert (threads(), torch.get_num_threads()) == (3, 3)
+        with pytest.raises(InvalidOption, match="threads is 0"):
+            Translator.load(device="cpu", threads=0)
+    finally:
+        set_threads(None)
+
+
+def test_what_the_models_card_says_of_generation_holds_where_the_caller_says_nothing(tmp_path):
+    for file in embedded_folder().iterdir():
+        if file.name != CARD:
+            (tmp_path / file.name).symlink_to(file)
+    card = json.loads((embedded_folder() / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps({**card, "generation": {"beams": 2, "n_best": 2}}))
+    translator = Translator.load(tmp_path, device="cpu")
+    (two,) = translator.stream(["Good night."], "en", "fr")
+    (one,) = translator.stream(["Good night."], "en", "fr", n_best=1)
+    assert [len(result.sentences[0].candidates) for result in (two, one)] == [2, 1]
+    (tmp_path / CARD).write_text(json.dumps({**card, "generation": {"beam": 2}}))
+    with pytest.raises(ConfigError, match="do you mean 'beams'"):
+        Translator.load(tmp_path, device="cpu")

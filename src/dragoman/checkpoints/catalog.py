@@ -1,18 +1,19 @@
 """Which models there are, and where a name or folder leads."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from dragoman.checkpoints.weight_files import find_shards
-from dragoman.errors import CheckpointError, ConfigError
+from dragoman.checkpoints.cards import CARD, NLLB_LICENCE, ModelCard
+from dragoman.checkpoints.families import ADAPTER_CONFIG, card_of, is_whole
+from dragoman.errors import CheckpointError
 from dragoman.files import read_json
-from dragoman.languages import nllb_codes, of_code
-from dragoman.models.config import NllbConfig
 
 EMBEDDED = "mini"
-CARD = "dragoman.json"
+DESCRIPTIONS = ("config.json", ADAPTER_CONFIG, CARD, "tokenizer_config.json", "added_tokens.json")
+"""The small files that say what a model is and speaks."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,6 @@ class KnownModel:
     summary: str
 
 
-NLLB_LICENCE = "CC-BY-NC-4.0 (non-commercial)"
 _NLLB = "dense; 202 languages"
 _MOE = "128 experts; 202 languages; needs 218 GB of memory in fp32"
 KNOWN = (
@@ -48,46 +48,63 @@ KNOWN = (
 )
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model folder's `dragoman.json` says; published NLLB folders have none and need none."""
-
-    name: str
-    languages: tuple[str, ...]
-    """NLLB codes of the languages the model was trained on."""
-    max_source_tokens: int
-    """Longest sentence it should be given, language code and </s> not counted."""
-    pivot: str | None = None
-    """Between two other languages it translates by way of this one."""
-    licence: str = ""
-
-    @classmethod
-    def from_folder(cls, folder: Path, max_positions: int) -> "ModelCard":
-        """Read the card in `folder`; without one, all of NLLB's languages at the length it was trained on."""
-        path = folder / CARD
-        if not path.exists():
-            # NLLB-200 has 1,024 positions but was trained at 512.
-            return cls(folder.name, nllb_codes(), min(512, max_positions) - 2, licence=NLLB_LICENCE)
-        try:
-            data = read_json(path, ConfigError)
-            known = {field.name for field in fields(cls)}
-            card = cls(**{name: value for name, value in data.items() if name in known})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path} is no model card: {error}") from None
-        return cls(
-            card.name,
-            tuple(of_code(code).nllb for code in card.languages),
-            int(card.max_source_tokens),
-            card.pivot,
-            card.licence,
-        )
-
-
-def locate(name: str | Path) -> Path:
+def locate(name: str | Path, download: bool = True) -> Path:
     """The folder of a model: the embedded one, a folder, or one from the hub (or its local cache).
 
-    CheckpointError says what was tried.
+    download: whether the hub may be asked for what isn't in the cache. CheckpointError says what was tried.
     """
+    place = _place(name)
+    if isinstance(place, Path):
+        return place
+    cached = _from_cache(place)
+    if cached is not None:
+        return cached
+    if not download:
+        raise CheckpointError(
+            f"{place} is not in the local cache; download it (hf download {place}), or give a folder"
+        )
+    return _from_hub(place)
+
+
+def find_card(name: str | Path) -> ModelCard:
+    """The card of a model by any name that `locate` takes. Of one on the hub no weights are fetched."""
+    folder = _described(name)
+    has_config = (folder / "config.json").is_file()
+    return card_of(folder, folder if has_config else base_of(folder, _described))
+
+
+def base_of(adapter: Path, find: Callable[[str], Path] | None = None) -> Path:
+    """The folder of the base that a PEFT adapter's config names.
+
+    It names it by a path, perhaps relative to the adapter, or in a way that `find` knows (None: `locate`).
+    """
+    try:
+        name = read_json(adapter / ADAPTER_CONFIG, CheckpointError).get("base_model_name_or_path")
+    except FileNotFoundError:
+        name = None
+    problem = ""
+    if isinstance(name, str) and name:
+        for folder in (adapter / name, Path(name).expanduser()):
+            if folder.is_dir():
+                return folder
+        try:
+            return (find or locate)(name)
+        except CheckpointError as error:
+            problem = f" ({error})"
+    raise CheckpointError(
+        f"{adapter} holds an adapter without its base, which it calls {name!r} and which is no folder here"
+        f"{problem}. Give the base's folder, and this one as the adapter"
+    )
+
+
+def _described(name: str | Path) -> Path:
+    """A folder with the files at least that say what a model is."""
+    place = _place(name)
+    return place if isinstance(place, Path) else _from_cache(place) or _from_hub(place, DESCRIPTIONS)
+
+
+def _place(name: str | Path) -> Path | str:
+    """A folder, or the name of a repository on the hub."""
     if name == EMBEDDED:
         return embedded_folder()
     folder = Path(name).expanduser()
@@ -103,7 +120,7 @@ def locate(name: str | Path) -> Path:
             f"{str(name)!r} is no folder and no model I know ({names}); "
             "give one of these, a folder, or a hub repository as owner/name"
         )
-    return _from_hub(repository)
+    return repository
 
 
 @cache
@@ -112,19 +129,17 @@ def embedded_folder() -> Path:
     return Path(str(files("dragoman") / "data" / EMBEDDED))
 
 
-def _from_hub(repository: str) -> Path:
-    """The repository's folder in the local cache, downloaded if it isn't there whole."""
+def _from_hub(repository: str, patterns: tuple[str, ...] | None = None) -> Path:
+    """The repository's folder in the local cache, downloaded: all that a model needs, or these files."""
     from huggingface_hub import HfApi, snapshot_download
 
-    cached = _from_cache(repository)
-    if cached is not None:
-        return cached
     try:
-        siblings = HfApi().model_info(repository, timeout=20).siblings or []
-        safe = any(sibling.rfilename.endswith(".safetensors") for sibling in siblings)
-        # Weights in one format only: NLLB's repositories hold up to three.
-        patterns = ["*.json", "*.model", "*.safetensors" if safe else "*.bin"]
-        return Path(snapshot_download(repository, allow_patterns=patterns))
+        if patterns is None:
+            siblings = HfApi().model_info(repository, timeout=20).siblings or []
+            safe = any(sibling.rfilename.endswith(".safetensors") for sibling in siblings)
+            # Weights in one format only: NLLB's repositories hold up to three.
+            patterns = ("*.json", "*.model", "*.safetensors" if safe else "*.bin")
+        return Path(snapshot_download(repository, allow_patterns=list(patterns)))
     except Exception as error:  # whatever the hub's client and its HTTP library raise
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
@@ -139,8 +154,6 @@ def _from_cache(repository: str) -> Path | None:
 
     try:
         folder = Path(snapshot_download(repository, local_files_only=True))
-        NllbConfig.from_folder(folder)
-        find_shards(folder)
-    except (LocalEntryNotFoundError, HFValidationError, CheckpointError, ConfigError):
+    except (LocalEntryNotFoundError, HFValidationError):
         return None
-    return folder
+    return folder if is_whole(folder) else None

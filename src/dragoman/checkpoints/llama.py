@@ -1,30 +1,20 @@
 """Loading X-ALMA, ALMA and ALMA-R: combined, merged, or a base with adapters."""
 
-import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dragoman.checkpoints.loading import assign, check_dtype
-from dragoman.checkpoints.module_folders import (
-    ADAPTER_CONFIG,
-    ModelFolder,
-    Module,
-    Place,
-    Reader,
-    has_weights,
-    open_adapter,
-    open_model,
-)
+from dragoman.checkpoints.catalog import base_of
+from dragoman.checkpoints.families import guess_group, is_adapter
+from dragoman.checkpoints.loading import Reader, check_dtype, fill, skeleton
+from dragoman.checkpoints.module_folders import ModelFolder, Module, open_adapter, open_model
 from dragoman.checkpoints.module_layout import PARTS, LoraName
-from dragoman.errors import CheckpointError, ConfigError, InvalidOption
-from dragoman.files import read_json
-from dragoman.layers.creation import unfilled
+from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.layers.low_rank import AdaptedProjections
 from dragoman.models.llama import ANY, Llama, LlamaLayer, LlamaStack
-from dragoman.models.llama_config import LlamaConfig
 
 Adapters = str | Path | Mapping[int, str | Path]
 
@@ -45,7 +35,7 @@ def load_xalma(
     - a base, with `adapter`: a PEFT adapter, or one for each group. The group of a single one
       is `groups`, or what its file or name (`…Group6`) says. An adapter whose group nobody
       knows, as ALMA's, is merged into the weights;
-    - a PEFT adapter alone, whose config names a base that is a folder here;
+    - a PEFT adapter alone, whose config names its base;
     - merged weights, whose group is `merged_group`, or what the file or name says. If that is
       unknown, rows of every group are let through: their language is not checked. An adapter
       beside merged weights is in them already and not applied again.
@@ -55,33 +45,20 @@ def load_xalma(
     """
     check_dtype(dtype)
     folder = Path(folder).expanduser()
-    if adapter is None and (folder / ADAPTER_CONFIG).is_file() and not has_weights(folder):
-        folder, adapter = _base_of(folder), folder
+    if adapter is None and is_adapter(folder):
+        folder, adapter = base_of(folder), folder
     found = open_model(folder)
     asked = None if groups is None else tuple(dict.fromkeys(groups))
     merged = _merged_group(found, merged_group, adapter is not None)
     modules, unknown = _modules(found, asked, adapter, merged)
 
-    read = Reader()
-
-    def load(place: Place) -> Tensor:
-        tensor = read(place)
-        return tensor.to(device=device, dtype=dtype or tensor.dtype)
-
-    with unfilled():
-        model = Llama(LlamaConfig.from_dict(found.config))
-    for name, place in found.base.items():
-        tensor = load(place)
-        if unknown is not None and name in unknown.pairs:
-            # Summed in float32 and rounded once; rows of every group are let through the sum.
-            a, b = (read(side).to(device).float() for side in unknown.pairs[name])
-            tensor = tensor.to(torch.float32, copy=True).addmm_(b, a, alpha=unknown.scale).to(tensor.dtype)
-        assign(model, name, tensor)
-    model.tie_weights()
-    language = model.model.language
+    model = skeleton(partial(Llama, found.shape))
+    fill(model, found.base, dtype, device, None if unknown is None else unknown.changes)
+    language, read = model.model.language, Reader()
     for group, module in modules.items():
         attach_from_files(model.model, group, module, read)
         language.scales[group] = float(module.scale)
+    # What a module without a group is merged into lets rows of every group through.
     language.merged = merged if unknown is None else ANY
     language.source = folder if found.is_combined else None
     return model.eval()
@@ -103,15 +80,6 @@ def attach_tensors(stack: LlamaStack, group: int, tensors: Mapping[LoraName, Ten
         part: AdaptedProjections = getattr(layer, PARTS[name.projection])
         pair = (side.detach().to(like.device, like.dtype) for side in (a, b))
         part.attach(name.projection.removesuffix("_proj"), group, *pair)
-
-
-def guess_group(folder: Path) -> int | None:
-    """The group that a folder's name ends in, as `X-ALMA-13B-Group6` does; also in the hub's cache."""
-    folder = folder.absolute()
-    # The cache keeps models--owner--name/snapshots/revision.
-    name = folder.parents[1].name if folder.parent.name == "snapshots" else folder.name
-    match = re.search(r"group[-_ ]?([1-8])$", name.removesuffix("-LoRA"), re.IGNORECASE)
-    return int(match[1]) if match else None
 
 
 def _merged_group(found: ModelFolder, given: int | None, has_adapter: bool) -> int | None:
@@ -192,19 +160,3 @@ def _open(found: ModelFolder, adapter: str | Path, group: int | None) -> Module:
             f"{adapter} says it is the module of group {module.group}, not of group {group}"
         )
     return module
-
-
-def _base_of(adapter: Path) -> Path:
-    """The base that an adapter's config names, if it is a folder."""
-    try:
-        name = read_json(adapter / ADAPTER_CONFIG, ConfigError)["base_model_name_or_path"]
-    except (FileNotFoundError, ConfigError, KeyError):
-        name = None
-    if isinstance(name, str) and name:
-        for folder in (adapter / name, Path(name).expanduser()):
-            if folder.is_dir():
-                return folder
-    raise CheckpointError(
-        f"{adapter} holds an adapter without its base, which it calls {name!r} and which is no folder here. "
-        "Give the base's folder, and this one as the adapter"
-    )

@@ -11,24 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from dragoman.checkpoints.families import ADAPTER_CONFIG, is_adapter
+from dragoman.checkpoints.loading import Change, Place, Reader
 from dragoman.checkpoints.module_folders import (
-    ADAPTER_CONFIG,
     ModelFolder,
     Module,
-    Place,
-    Reader,
-    has_weights,
     open_adapter,
     open_model,
 )
 from dragoman.checkpoints.module_layout import (
-    COMBINED,
     GROUPS,
-    LLAMA,
-    PARTS,
     adapter_config,
     languages_of,
     plain,
@@ -36,6 +30,7 @@ from dragoman.checkpoints.module_layout import (
 from dragoman.checkpoints.module_saving import Saving, free_output, save_adapter, save_model
 from dragoman.checkpoints.weight_files import Pending
 from dragoman.errors import CheckpointError, InvalidOption
+from dragoman.models.llama_config import LLAMA, XALMA
 
 PRETRAINED = "haoranxu/X-ALMA-13B-Pretrain"
 BASE, UNKNOWN = "base", "unknown"
@@ -70,8 +65,8 @@ class Listing:
 def describe(folder: str | Path) -> Listing:
     """What `folder` holds, from the headers of its files. Raises as `open_model` and `open_adapter` do."""
     folder = Path(folder).expanduser()
-    is_adapter = (folder / ADAPTER_CONFIG).is_file()
-    if is_adapter and not has_weights(folder):
+    beside = (folder / ADAPTER_CONFIG).is_file()
+    if is_adapter(folder):
         module = open_adapter(folder)
         layers = 1 + max(name.layer for name in module.tensors)
         return Listing(
@@ -83,7 +78,7 @@ def describe(folder: str | Path) -> Listing:
     group = int(model.mark) if model.mark and model.mark.isdecimal() else None
     base = Part(group, languages_of(group), *_size(model.base.values()))
     parts = tuple(map(_part, modules))
-    return Listing(str(folder), _kind(model), model.layout.layers, rank, scale, base, parts, is_adapter)
+    return Listing(str(folder), _kind(model), model.shape.num_hidden_layers, rank, scale, base, parts, beside)
 
 
 def extract_module(
@@ -150,11 +145,10 @@ def merge(
         module = _module(model, group)
     read = Reader()
     tensors = {}
-    pairs = module.pairs
     for name, place in model.base.items():
         tensors[name] = _copy(place, read, saving)
-        if name in pairs:
-            merged = partial(_merged, read, place, *pairs[name], module.scale)
+        if name in module.changes:
+            merged = partial(_merged, read, place, module.changes[name])
             tensors[name] = Pending(place.shape, tensors[name].dtype, merged)
     mark = str(module.group or UNKNOWN)
     save_model(output, model.path, _llama_config(model), tensors, mark, saving)
@@ -178,7 +172,7 @@ def combine(
     model = open_model(base)
     _check_bare(model)
     opened = {group: open_adapter(modules[group], model) for group in sorted(modules)}
-    _check_alike(opened)
+    _check_alike(opened, model.shape.num_hidden_layers)
 
     read = Reader()
     tensors = {name: _copy(place, read, saving) for name, place in model.base.items()}
@@ -188,7 +182,7 @@ def combine(
         }
     first = next(iter(opened.values()))
     config = model.config | {
-        "model_type": COMBINED,
+        "model_type": XALMA,
         "architectures": ["XALMAForCausalLM"],
         "lora_size": first.rank,
         "lora_alpha": plain(first.scale),
@@ -236,15 +230,20 @@ def _check_bare(model: ModelFolder) -> None:
         )
 
 
-def _check_alike(modules: Mapping[int, Module]) -> None:
+def _check_alike(modules: Mapping[int, Module], layers: int) -> None:
     """A combined checkpoint has one rank, one scale, and all projections."""
     (first, model), *others = modules.items()
     for group, module in modules.items():
-        absent = [name for name in PARTS if name not in module.projections]
+        absent = module.lacks(layers)
         if absent:
             raise CheckpointError(
                 f"the adapter for group {group} in {module.source} leaves out {', '.join(absent)}; a "
-                "combined checkpoint needs all seven projections. It can be merged instead."
+                "combined checkpoint needs all seven projections of all layers. It can be merged instead."
+            )
+        if not module.has_one_rank:
+            raise CheckpointError(
+                f"the adapter for group {group} in {module.source} has several ranks or scales; a combined "
+                "checkpoint has one. It can be merged instead."
             )
         if module.group not in (None, group):
             raise CheckpointError(
@@ -267,9 +266,8 @@ def _copy(place: Place, read: Reader, saving: Saving) -> Pending:
     return Pending(place.shape, saving.dtype or place.dtype, partial(read, place))
 
 
-def _merged(read: Reader, weight: Place, a: Place, b: Place, scale: float) -> Tensor:
-    total = read(weight).to(torch.float32, copy=True)
-    return total.addmm_(read(b).float(), read(a).float(), alpha=scale)
+def _merged(read: Reader, weight: Place, change: Change) -> Tensor:
+    return change.applied(read(weight).float(), read)
 
 
 def _llama_config(model: ModelFolder) -> dict[str, Any]:

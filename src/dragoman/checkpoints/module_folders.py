@@ -1,50 +1,28 @@
 """Opening folders with an X-ALMA base, modules or both: all names and shapes compared, no tensor read."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
-from torch import Tensor
-
+from dragoman.checkpoints.adapters import AdapterConfig, adapter_file
+from dragoman.checkpoints.families import ADAPTER_CONFIG, GROUP_MARK
+from dragoman.checkpoints.loading import Change, Place, compare, find_tensors
 from dragoman.checkpoints.module_layout import (
-    COMBINED,
+    OUTPUT,
     PARTS,
-    AdapterConfig,
-    Layout,
     LoraName,
-    lora_settings,
+    base_shapes,
     lora_shapes,
     parse_adapter,
     parse_combined,
+    projection_sizes,
 )
-from dragoman.checkpoints.weight_files import Stored, find_shards, open_shard, read_metadata
-from dragoman.errors import CheckpointError, ConfigError, KeyMismatch, Shape
+from dragoman.checkpoints.weight_files import find_shards, read_metadata
+from dragoman.errors import CheckpointError, ConfigError, Shape
 from dragoman.files import read_json
-
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER, ADAPTER_PICKLE = "adapter_model.safetensors", "adapter_model.bin"
-GROUP_MARK = "xalma_group"
-"""What a file's metadata say of its group: a number, "base", or "unknown" for a merged stranger."""
-
-Name = TypeVar("Name")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a tensor is stored, and what its header says."""
-
-    file: Path
-    key: str
-    shape: Shape
-    dtype: torch.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Its size in memory and in the file."""
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
+from dragoman.models.llama_config import XALMA, LlamaConfig
 
 
 @dataclass(frozen=True)
@@ -58,18 +36,24 @@ class Module:
     tensors: dict[LoraName, Place]
 
     @cached_property
-    def pairs(self) -> dict[str, tuple[Place, Place]]:
-        """A and B by the name of the weight that they belong to."""
+    def changes(self) -> dict[str, Change]:
+        """What it does to the weights of the base, by their names."""
         return {
-            name.weight: (a, self.tensors[LoraName(name.layer, name.projection, "B")])
+            name.weight: Change(a, self.tensors[LoraName(name.layer, name.projection, "B")], self.scale)
             for name, a in self.tensors.items()
             if name.side == "A"
         }
 
     @property
-    def projections(self) -> tuple[str, ...]:
-        """The projections it changes."""
-        return tuple(name for name in PARTS if LoraName(0, name, "A") in self.tensors)
+    def has_one_rank(self) -> bool:
+        """Whether all its changes have the same rank and scale."""
+        sides = self.tensors.items()
+        ranks = {place.shape[0] for name, place in sides if name.side == "A"}
+        return len(ranks) == 1 and all(place.factor == 1.0 for _, place in sides)
+
+    def lacks(self, layers: int) -> list[str]:
+        """The projections that it leaves as they are in some of a base's layers."""
+        return [p for p in PARTS if any(LoraName(i, p, "A") not in self.tensors for i in range(layers))]
 
 
 @dataclass(frozen=True)
@@ -78,7 +62,9 @@ class ModelFolder:
 
     path: Path
     config: dict[str, Any]
-    layout: Layout
+    shape: LlamaConfig
+    shapes: dict[str, Shape]
+    """Of every tensor of the base."""
     mark: str | None
     """What the metadata say of its group; published files have none."""
     base: dict[str, Place]
@@ -87,29 +73,7 @@ class ModelFolder:
     @property
     def is_combined(self) -> bool:
         """Whether it holds modules beside the base."""
-        return self.config["model_type"] == COMBINED or bool(self.modules)
-
-
-class Reader:
-    """Reads tensors from their places, a bounded part of the files in memory.
-
-    Pages of a mapped file count as memory once they were read, until the file is closed.
-    """
-
-    BUDGET = 256 * 2**20
-
-    def __init__(self) -> None:
-        self._open: dict[Path, dict[str, Stored]] = {}
-        self._read_bytes = 0
-
-    def __call__(self, place: Place) -> Tensor:
-        if self._read_bytes > self.BUDGET:
-            self._open.clear()
-            self._read_bytes = 0
-        if place.file not in self._open:
-            self._open[place.file] = open_shard(place.file)
-        self._read_bytes += place.nbytes
-        return self._open[place.file][place.key].read()
+        return self.config["model_type"] == XALMA or bool(self.modules)
 
 
 def open_model(folder: str | Path) -> ModelFolder:
@@ -118,63 +82,67 @@ def open_model(folder: str | Path) -> ModelFolder:
     Raises ConfigError, CheckpointError, or KeyMismatch with every tensor that doesn't fit.
     """
     folder = _existing(folder)
-    config = _read_json(folder / "config.json")
-    layout = Layout.from_config(config)
+    config = _read_config(folder)
+    shape = LlamaConfig.from_dict(config)
     shards = find_shards(folder)
-    places = {
-        key: place for key, place in _places(shards).items() if not key.endswith(".rotary_emb.inv_freq")
-    }
+    places = find_tensors(shards, lambda key: None if key.endswith(".rotary_emb.inv_freq") else key, folder)
     loras = {key: parsed for key in places if (parsed := parse_combined(key))}
 
-    shapes = layout.base_shapes()
+    base = base_shapes(shape)
     groups = sorted({group for _, group in loras.values()})
-    rank, scale = lora_settings(config) if groups else (0, 0.0)
-    for group in groups:
-        needed = lora_shapes(layout.layers, layout.sizes, rank)
-        shapes |= {name.combined(group): shape for name, shape in needed.items()}
-    optional = {"lm_head.weight"} if layout.tied else set()
-    _check(folder, places, shapes, optional, str)
+    pairs = [(layer, name) for layer in range(shape.num_hidden_layers) for name in PARTS]
+    module = lora_shapes(pairs, projection_sizes(base), lambda _: shape.lora_size) if groups else {}
+    loras_wanted = {name.combined(group): size for group in groups for name, size in module.items()}
+    compare(folder, places, base | loras_wanted, [OUTPUT] if shape.tie_word_embeddings else [])
 
-    modules = {group: Module(folder, rank, scale, group, {}) for group in groups}
+    modules = {group: Module(folder, shape.lora_size, shape.lora_alpha, group, {}) for group in groups}
     for key, (name, group) in loras.items():
         modules[group].tensors[name] = places.pop(key)
     mark = read_metadata(shards[0]).get(GROUP_MARK)
-    return ModelFolder(folder, config, layout, mark, places, modules)
+    return ModelFolder(folder, config, shape, base, mark, places, modules)
 
 
 def open_adapter(folder: str | Path, base: ModelFolder | None = None) -> Module:
     """The PEFT adapter in `folder`, compared with the shapes of `base` or, without one, in itself.
 
-    Raises ConfigError, CheckpointError, or KeyMismatch with every tensor that doesn't fit.
+    Where its config says that it leaves a layer or projection as it is, it has no tensors for it. Raises
+    ConfigError, CheckpointError, or KeyMismatch with every tensor that doesn't fit.
     """
     folder = _existing(folder)
-    config = AdapterConfig.from_dict(_read_json(folder / ADAPTER_CONFIG), folder)
-    file = next((folder / name for name in (ADAPTER, ADAPTER_PICKLE) if (folder / name).is_file()), None)
-    if file is None:
-        raise CheckpointError(f"{folder} holds no {ADAPTER} and no {ADAPTER_PICKLE}. Download it again.")
-    found: dict[LoraName, Place] = {}
-    strange: dict[str, Place] = {}
-    for key, place in _places([file]).items():
-        name = parse_adapter(key)
-        if name is None or name in found:
-            strange[key] = place
-        else:
-            found[name] = place
+    config = AdapterConfig.from_folder(folder)
+    file = adapter_file(folder)
+    places: dict[LoraName | str, Place] = find_tensors([file], lambda key: parse_adapter(key) or key, folder)
+    found = {name: place for name, place in places.items() if isinstance(name, LoraName)}
 
-    sizes = _sizes_seen(found) if base is None else base.layout.sizes
-    # An adapter may leave projections out, but then in all layers.
-    adapted = config.projections or tuple(p for p in PARTS if any(name.projection == p for name in found))
-    absent = [projection for projection in adapted if projection not in sizes]
-    if absent or not adapted:
+    sizes = _sizes_seen(found) if base is None else projection_sizes(base.shapes)
+    layers = base.shape.num_hidden_layers if base else 1 + max((name.layer for name in found), default=-1)
+    pairs = _changed(config, layers, found)
+    absent = [name for name in PARTS if name not in sizes and any(name == each for _, each in pairs)]
+    if absent or not pairs:
         raise CheckpointError(
             f"{file} lacks tensors for {', '.join(absent) or 'all projections'}. Download it again."
         )
-    layers = base.layout.layers if base else 1 + max(name.layer for name in found)
-    shapes = lora_shapes(layers, {projection: sizes[projection] for projection in adapted}, config.rank)
+    shapes: dict[LoraName | str, Shape] = dict(lora_shapes(pairs, sizes, config.rank).items())
+    spell: Callable[[LoraName | str], str] = _spell_adapter
     described_by = f"{folder / ADAPTER_CONFIG}" + (f" and the base in {base.path}" if base else "")
-    _check(folder, {**found, **strange}, dict(shapes), set(), _spell_adapter, described_by)
+    compare(folder, places, shapes, (), spell, described_by)
+
+    scale = config.scale(LoraName(*pairs[0], "A").module)
+    for name, place in found.items():
+        own = config.scale(name.module)
+        if name.side == "B" and own != scale:  # a module has one scale; what is beyond it goes into B
+            found[name] = replace(place, factor=own / scale)
+    rank = max(place.shape[0] for name, place in found.items() if name.side == "A")
     mark = read_metadata(file).get(GROUP_MARK, "")
-    return Module(folder, config.rank, config.scale, int(mark) if mark.isdecimal() else None, found)
+    return Module(folder, rank, scale, int(mark) if mark.isdecimal() else None, found)
+
+
+def _changed(config: AdapterConfig, layers: int, found: Iterable[LoraName]) -> list[tuple[int, str]]:
+    """The (layer, projection) that an adapter should hold tensors for."""
+    if config.data.get("target_modules") is None:
+        return sorted({(name.layer, name.projection) for name in found})
+    every = (LoraName(layer, projection, "A") for layer in range(layers) for projection in PARTS)
+    return [(name.layer, name.projection) for name in every if config.changes(name.module)]
 
 
 def has_weights(folder: Path) -> bool:
@@ -192,49 +160,11 @@ def _existing(folder: str | Path) -> Path:
     return folder
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        return read_json(path, ConfigError)
+        return read_json(folder / "config.json", ConfigError)
     except FileNotFoundError:
-        raise ConfigError(f"{path.parent} has no {path.name}. Download it beside the weights.") from None
-
-
-def _places(files: list[Path]) -> dict[str, Place]:
-    """All tensors in `files`, in their order."""
-    places: dict[str, Place] = {}
-    for file in files:
-        for key, stored in open_shard(file).items():
-            if key in places:
-                raise CheckpointError(
-                    f"{key} is both in {places[key].file} and {file.name}. "
-                    "Leave only the files of one model there."
-                )
-            if not stored.is_plain:
-                raise CheckpointError(
-                    f"{file} stores {key} as {stored.dtype}, so it is quantised. Get the model in float32, "
-                    "float16 or bfloat16; it can be quantised after loading."
-                )
-            places[key] = Place(file, key, stored.shape, stored.torch_dtype)
-    return places
-
-
-def _check(
-    folder: Path,
-    found: Mapping[Name, Place],
-    expected: Mapping[Name, Shape],
-    optional: set[Name],
-    spell: Callable[[Name], str],
-    described_by: str = "its config.json",
-) -> None:
-    missing = [spell(name) for name in expected if name not in found and name not in optional]
-    unexpected = [place.key for name, place in found.items() if name not in expected]
-    misshapen = {
-        place.key: (place.shape, expected[name])
-        for name, place in found.items()
-        if name in expected and place.shape != expected[name]
-    }
-    if missing or unexpected or misshapen:
-        raise KeyMismatch.in_folder(folder, missing, unexpected, misshapen, described_by)
+        raise ConfigError(f"{folder} has no config.json. Download it beside the weights.") from None
 
 
 def _spell_adapter(name: LoraName | str) -> str:

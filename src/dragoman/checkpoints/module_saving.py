@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from dragoman.checkpoints.module_folders import ADAPTER, ADAPTER_CONFIG, GROUP_MARK, has_weights
+from dragoman.checkpoints.families import ADAPTER_CONFIG, ADAPTERS, GROUP_MARK
+from dragoman.checkpoints.module_folders import has_weights
 from dragoman.checkpoints.weight_files import DTYPES, Pending, replacing, write_safetensors, write_shards
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.files import write_json
@@ -104,7 +105,7 @@ def save_adapter(
     advance = _counter(output, tensors, saving)
     with replacing(output) as scratch:
         write_json(scratch / ADAPTER_CONFIG, config)
-        write_safetensors(scratch / ADAPTER, tensors, {GROUP_MARK: mark}, advance)
+        write_safetensors(scratch / ADAPTERS[0], tensors, {GROUP_MARK: mark}, advance)
 
 
 def _counter(output: Path, tensors: Mapping[str, Pending], saving: Saving) -> Callable[[int], None] | None:

@@ -6,15 +6,28 @@ transformers adds, are understood in any file.
 """
 
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from dragoman.checkpoints.loading import assign, check_dtype
-from dragoman.checkpoints.weight_files import find_shards, open_shard, replacing, write_shards
-from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, Shape
+from dragoman.checkpoints.adapters import Adapter, changed_shape, open_lora
+from dragoman.checkpoints.catalog import base_of
+from dragoman.checkpoints.families import is_adapter
+from dragoman.checkpoints.loading import (
+    Place,
+    Reader,
+    check_dtype,
+    compare,
+    fill,
+    find_tensors,
+    shapes_of,
+    skeleton,
+)
+from dragoman.checkpoints.weight_files import find_shards, replacing, write_shards
+from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch
 from dragoman.files import write_json
-from dragoman.layers.creation import unfilled
 from dragoman.models.config import DENSE, NllbConfig
 from dragoman.models.nllb import Nllb
 
@@ -38,13 +51,14 @@ def load_nllb(
     """
     check_dtype(dtype)
     folder = Path(folder)
-    model = _skeleton(NllbConfig.from_folder(folder))
-    for path, wanted in _plan(folder, model).items():
-        stored = open_shard(path)
-        for key, name in wanted.items():
-            tensor = stored[key].read()
-            assign(model, name, tensor.to(device=device, dtype=dtype or tensor.dtype))
-    model.tie_weights()
+    adapter = open_lora(folder, _weight_of) if is_adapter(folder) else None
+    folder = folder if adapter is None else base_of(folder)
+    config = NllbConfig.from_folder(folder)
+    places = _plan(folder, skeleton(partial(Nllb, config)))
+    if adapter is not None:
+        places, config = _adapted(places, config, adapter)
+    model = skeleton(partial(Nllb, config))
+    fill(model, places, dtype, device, None if adapter is None else adapter.changes)
     return model.eval()
 
 
@@ -120,87 +134,74 @@ def _is_ignored(name: str) -> bool:
     return name == "final_logits_bias" or name.endswith(computed)
 
 
-def _skeleton(config: NllbConfig) -> Nllb:
-    """The model without memory for its weights, which would only be filled to be thrown away."""
-    with unfilled():
-        return Nllb(config)
+def _name_of(key: str) -> str | None:
+    name = moe_name(key)
+    return None if _is_ignored(name) else name
 
 
-def _plan(folder: Path, model: Nllb) -> dict[Path, dict[str, str]]:
-    """Which tensor becomes which parameter, {file: {stored key: parameter name}}; complete and checked."""
-    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
+def _plan(folder: Path, model: Nllb) -> dict[str, Place]:
+    """Where each parameter is stored; complete and checked."""
+    expected = shapes_of(model)
     copies = EMBEDDINGS if OUTPUT in expected else (*EMBEDDINGS, OUTPUT)
-    expected |= dict.fromkeys(copies, expected[SHARED])
-    found, unexpected, misshapen = _compare(folder, expected)
-
-    embeddings = [name for name in copies if name in found]
-    missing = [name for name in expected if name not in found and name not in copies]
-    if not embeddings:
-        missing.insert(0, SHARED)
-    if missing or unexpected or misshapen:
-        names = [published_name(name, model.config) for name in missing]
-        raise KeyMismatch.in_folder(folder, names, unexpected, misshapen)
-    _check_copies([found[name] for name in embeddings], model.config)
-
-    plan: dict[Path, dict[str, str]] = {}
-    for name, (path, key) in found.items():
-        if name not in embeddings[1:]:
-            plan.setdefault(path, {})[key] = SHARED if name in embeddings else name
-    return plan
+    found = find_tensors(find_shards(folder), _name_of, folder)
+    stored = [name for name in copies if name in found]
+    expected |= dict.fromkeys(stored, expected[SHARED])
+    optional = copies if stored else ()
+    compare(folder, found, expected, optional, lambda name: published_name(name, model.config))
+    _check_copies([found[name] for name in stored], model.config)
+    shared = found.pop(stored[0])
+    return {SHARED: shared} | {name: place for name, place in found.items() if name not in stored}
 
 
-Place = tuple[Path, str]
-"""Where a tensor is stored: the file and its key there."""
+def _weight_of(key: str) -> str | None:
+    """The parameter that an adapter's key in the base's spelling means; copies of the embedding are it."""
+    name = moe_name(key)
+    return SHARED if name in EMBEDDINGS else name
 
 
-def _compare(
-    folder: Path, expected: dict[str, Shape]
-) -> tuple[dict[str, Place], list[str], dict[str, tuple[Shape, Shape]]]:
-    """The places of all tensors we expect, the keys we don't, and those with (stored, expected) shapes."""
-    found: dict[str, Place] = {}
-    unexpected: list[str] = []
-    misshapen: dict[str, tuple[Shape, Shape]] = {}
-    for path in find_shards(folder):
-        for key, stored in open_shard(path).items():
-            name = moe_name(key)
-            if _is_ignored(name):
-                continue
-            if name not in expected:
-                unexpected.append(key)
-                continue
-            if name in found:
-                other, twin = found[name]
-                raise CheckpointError(
-                    f"{folder} holds {name} twice: as {twin} in {other.name} and as {key} in {path.name}. "
-                    "Leave only the files of one model there."
-                )
-            found[name] = path, key
-            if stored.shape != expected[name]:
-                misshapen[key] = stored.shape, expected[name]
-            elif not stored.is_plain:
-                raise CheckpointError(
-                    f"{path} stores {key} as {stored.dtype}, so it is quantised. Get the model in float32, "
-                    "float16 or bfloat16; it can be quantised after loading."
-                )
-    return found, unexpected, misshapen
+def _adapted(
+    places: dict[str, Place], config: NllbConfig, adapter: Adapter
+) -> tuple[dict[str, Place], NllbConfig]:
+    """Places and config of a base with an adapter's whole weights in the stead of its own.
+
+    KeyMismatch if the adapter belongs to another base.
+    """
+    whole = dict(adapter.whole)
+    if config.tie_word_embeddings:
+        whole.pop(OUTPUT, None)  # a copy of the embedding
+    given = {name: changed_shape(change) for name, change in adapter.changes.items()}
+    given |= {name: place.shape for name, place in whole.items()}
+    strange = [name for name in given if name not in places]
+    misshapen = {
+        name: (shape, places[name].shape)
+        for name, shape in given.items()
+        # New tokens bring new rows.
+        if name in places and shape != places[name].shape
+        if not (name in whole and name in (SHARED, OUTPUT) and shape[1:] == places[name].shape[1:])
+    }
+    if strange or misshapen:
+        raise KeyMismatch.in_folder(adapter.folder, [], strange, misshapen, "the base it names")
+    rows = whole[SHARED].shape[0] if SHARED in whole else config.vocab_size
+    return places | whole, replace(config, vocab_size=rows)
 
 
 def _check_copies(places: list[Place], config: NllbConfig) -> None:
     """An untied model may store embeddings that differ; here encoder and decoder share one."""
     if config.tie_word_embeddings:
         return
-    first, *others = (open_shard(path)[key].read() for path, key in places)
-    for (path, key), other in zip(places[1:], others, strict=True):
+    read = Reader()
+    first, *others = (read(place) for place in places)
+    for place, other in zip(places[1:], others, strict=True):
         if not torch.equal(first, other):
             raise CheckpointError(
-                f"{key} in {path} differs from {places[0][1]}. Only models whose encoder and decoder share "
-                "one embedding can be loaded."
+                f"{place.key} in {place.file} differs from {places[0].key}. Only models whose encoder and "
+                "decoder share one embedding can be loaded."
             )
 
 
 def _check_whole(model: Nllb) -> None:
     """Quantised, offloaded or cut models have no published form."""
-    published = {name: p.shape for name, p in _skeleton(model.config).named_parameters()}
+    published = {name: p.shape for name, p in skeleton(partial(Nllb, model.config)).named_parameters()}
     present = {name: p.shape for name, p in model.named_parameters() if not p.is_meta}
     odd = [name for name in published | present if published.get(name) != present.get(name)]
     if odd:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import transformers
 
-from dragoman.checkpoints.llama import guess_group
+from dragoman.checkpoints.families import guess_group
 from dragoman.errors import ConfigError
 from dragoman.models.llama import ANY
 from dragoman.models.llama_config import LlamaConfig

@@ -7,23 +7,19 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from dragoman.checkpoints.module_folders import (
-    ADAPTER_CONFIG,
-    Module,
-    Reader,
-    has_weights,
-    open_adapter,
-    open_model,
-)
+from dragoman.checkpoints.families import ADAPTER_CONFIG
+from dragoman.checkpoints.loading import Reader
+from dragoman.checkpoints.module_folders import Module, has_weights, open_adapter, open_model
 from dragoman.checkpoints.module_layout import (
     PARTS,
-    Layout,
     LoraName,
+    base_shapes,
     lora_shapes,
     parse_adapter,
     parse_combined,
+    projection_sizes,
 )
-from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
+from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError, Shape
 from dragoman.kernels.linear import PackedLinear
 from dragoman.layers.low_rank import linear_of
 from dragoman.models.llama import LlamaStack
@@ -66,12 +62,14 @@ def read_module(
             )
     if isinstance(source, (str, Path)):
         module, read = find_module(source, group), Reader()
-        _check_fit(stack, {name: place.shape for name, place in module.tensors.items()}, str(source))
+        shapes = {name: place.shape for name, place in module.tensors.items()}
+        _check_fit(stack, shapes, str(source), whole=False)
         pairs = _pairs(stack, {name: partial(read, place) for name, place in module.tensors.items()})
         scale = module.scale if scale is None else scale
     else:
         found = _named(source, group)
-        _check_fit(stack, {name: tuple(tensor.shape) for name, tensor in found.items()}, "the tensors given")
+        shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+        _check_fit(stack, shapes, "the tensors given", whole=True)
         pairs = _pairs(stack, {name: partial(_given, tensor) for name, tensor in found.items()})
     return ReadModule(float(stack.shape.lora_alpha if scale is None else scale), pairs)
 
@@ -153,13 +151,20 @@ def _named(tensors: Mapping[str, Tensor], group: int) -> dict[LoraName, Tensor]:
     return found
 
 
-def _check_fit(stack: LlamaStack, found: Mapping[LoraName, tuple[int, ...]], where: str) -> None:
-    """A module may leave projections out, but then in all layers; all else must be there."""
-    layout = Layout.from_config(stack.shape.to_dict())
-    present = {name.projection for name in found}
-    rank = next((shape[0] for name, shape in found.items() if name.side == "A"), 0)
-    sizes = {name: size for name, size in layout.sizes.items() if name in present}
-    expected = lora_shapes(layout.layers, sizes, rank)
+def _check_fit(stack: LlamaStack, found: Mapping[LoraName, Shape], where: str, whole: bool) -> None:
+    """KeyMismatch unless the tensors of a module fit the model.
+
+    whole: whether a projection that is changed must be so in all layers, as nothing says otherwise.
+    """
+    layers = range(stack.shape.num_hidden_layers)
+    pairs = dict.fromkeys((name.layer, name.projection) for name in found if name.layer in layers)
+    if whole:
+        present = {name.projection for name in found}
+        pairs = dict.fromkeys((layer, name) for layer in layers for name in PARTS if name in present)
+    first = next((shape[0] for name, shape in found.items() if name.side == "A"), 0)
+    ranks = {name.module: shape[0] for name, shape in found.items() if name.side == "A" and not whole}
+    sizes = projection_sizes(base_shapes(stack.shape))
+    expected = lora_shapes(pairs, sizes, lambda module: ranks.get(module, first))
     missing = [name.adapter for name in expected if name not in found]
     unexpected = [name.adapter for name in found if name not in expected]
     misshapen = {

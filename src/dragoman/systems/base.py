@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from dragoman.checkpoints.catalog import ModelCard
+from dragoman.checkpoints.cards import ModelCard
 from dragoman.errors import DragomanError
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis

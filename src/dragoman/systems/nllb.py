@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dragoman.checkpoints.catalog import ModelCard
+from dragoman.checkpoints.cards import ModelCard
+from dragoman.checkpoints.catalog import base_of
+from dragoman.checkpoints.families import card_of, has_tokenizer, is_adapter, with_languages
 from dragoman.checkpoints.nllb import load_nllb
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.generation.engine import Engine, Job
@@ -53,16 +55,15 @@ class NllbSystem(System):
         """
         check(precision, memory)
         model = load_nllb(folder, dtype=None)
-        tokenizer = NllbTokenizer.from_folder(folder)
+        base = base_of(folder) if is_adapter(folder) else folder
+        tokenizer = NllbTokenizer.from_folder(folder if has_tokenizer(folder) else base)
         layout, rows = tokenizer.layout, model.config.vocab_size
         if layout.needed > rows:
             raise CheckpointError(
                 f"{folder}: its tokenizer has {layout.tokens} tokens and the model's embedding only {rows} "
                 "rows; take both from one release, or make room with resize_token_embeddings(len(tokenizer))"
             )
-        card = ModelCard.from_folder(folder, model.config.max_position_embeddings)
-        spoken = dict.fromkeys((*card.languages, *layout.taught))
-        card = replace(card, languages=tuple(spoken))
+        card = with_languages(card_of(folder, base), layout.taught)
         placement = place(model, device, precision, memory)
         runner = prepare(model, placement)
         return cls(model, tokenizer, card, runner, placement.precision, placement.budget.work)

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dragoman.checkpoints.catalog import CARD, ModelCard
+from dragoman.checkpoints.cards import ModelCard
+from dragoman.checkpoints.catalog import base_of
+from dragoman.checkpoints.families import ENGLISH, card_of, has_tokenizer, is_adapter, known_group
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
-from dragoman.languages import Language, find
+from dragoman.languages import Language
 from dragoman.models.llama import ANY, Llama
 from dragoman.models.xalma import group_of
 from dragoman.native.llama import NativeLlama
@@ -26,15 +28,10 @@ from dragoman.text.prompts import (
     encode,
     room,
     translation_prompt,
-    xalma_languages,
 )
 from dragoman.text.tokenizers.llama import LlamaTokenizer
 
-ENGLISH = "eng_Latn"
-# Prompts were trained at 256 tokens in all; longer sentences are cut at clauses.
-LONGEST = 200
 CUT_SIGN = "\ufffd"  # at the end of a text: a character of which not all bytes are there yet
-LICENCE = "MIT (on a Llama-2 base)"
 
 
 class XalmaSystem(ChatSystem):
@@ -83,13 +80,14 @@ class XalmaSystem(ChatSystem):
         check(precision, memory)
         groups = () if _is_combined(folder) else None
         model = load_xalma(folder, groups, dtype=None)
-        card = ModelCard.from_folder(folder, LONGEST) if (folder / CARD).exists() else _card(folder, model)
+        base = base_of(folder) if is_adapter(folder) else folder
+        card = card_of(folder, base)
         placement = place(model, device, precision, memory)
         runner = prepare(model, placement)
-        tokenizer = LlamaTokenizer.from_folder(folder)
-        return cls(
-            model, tokenizer, card, style_of(folder, name), runner, placement.precision, placement.budget
-        )
+        tokenizer = LlamaTokenizer.from_folder(folder if has_tokenizer(folder) else base)
+        # What has a group is X-ALMA's, whatever its folder is called.
+        style: Style = "chat" if known_group(folder) is not None else style_of(base, name)
+        return cls(model, tokenizer, card, style, runner, placement.precision, placement.budget)
 
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
         raise InvalidOption(
@@ -163,16 +161,3 @@ def _is_combined(folder: Path) -> bool:
     from dragoman.checkpoints.module_folders import has_weights, open_model
 
     return has_weights(folder) and open_model(folder).is_combined
-
-
-def _card(folder: Path, model: Llama) -> ModelCard:
-    """All of X-ALMA's languages, or English and those of the only group there is."""
-    language = model.model.language
-    spoken = xalma_languages()
-    only = language.merged if language.source is None and language.merged != ANY else None
-    attached = set(language.scales) if language.source is None else set()
-    allowed = {only} if only is not None else attached
-    if allowed:
-        spoken = tuple(row for row in spoken if row.group in allowed or row.nllb == ENGLISH)
-    codes = tuple(find(row.nllb).nllb for row in spoken)
-    return ModelCard(folder.name, codes, LONGEST, pivot=ENGLISH, licence=LICENCE)

@@ -15,9 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NoReturn
 
-from dragoman.errors import LanguageNotDetected
 from dragoman.languages import Language, all_languages, find, of_code
 from dragoman.text.langid import (
     NO_LANGUAGE,
@@ -44,7 +42,6 @@ SAMPLE = 10_000
 
 # A text is foreign if a language outside has 0.3 or more while all those inside have less than 0.1 together.
 _FOREIGN, _AT_HOME = 0.3, 0.1
-_POSSIBLE = 0.1
 
 # Above this n-grams alone are never wrong enough for words to mend it, so no list is read.
 _BEYOND_DOUBT = 0.99
@@ -199,27 +196,6 @@ def _fold_unclear_dialects(inside: dict[str, float], known: float) -> None:
 
 
 # ---- in words ----------------------------------------------------------------------------------------------
-
-
-def detect_or_raise(text: str, among: Collection[str]) -> Detection:
-    """As `detect`, but LanguageNotDetected says why the text doesn't tell, and what to do."""
-    judgement = _judge(text, frozenset(among))
-    found = _decide(text, judgement, frozenset())
-    if found is None or not found.sure:
-        _fail(judgement, text, among)
-    return found
-
-
-def _fail(judgement: _Judgement, text: str, among: Collection[str]) -> NoReturn:
-    """Raise the LanguageNotDetected that fits."""
-    candidates = [find(code) for code in sorted(judgement.candidates)]
-    others = ["fra_Latn"] if "fra_Latn" in among or not among else sorted(among)
-    example = [*_nearest(judgement, text), *candidates, find(others[0])][0].short_code
-    possible = tuple(guess.code for guess in judgement.guesses if guess.confidence >= _POSSIBLE)
-    raise LanguageNotDetected(
-        f"{_explanation(judgement, text, among)} Say which language it is, such as: --from {example}",
-        None if not judgement.scripts else () if judgement.foreign else possible,
-    )
 
 
 def _nearest(judgement: _Judgement, text: str) -> list[Language]:

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from dragoman.errors import InvalidOption
+from dragoman.errors import ConfigError, InvalidOption
 from dragoman.generation.options import GenerationOptions
+
+if TYPE_CHECKING:
+    from dragoman.checkpoints.catalog import ModelCard
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class LoadOptions:
     vocabulary_text: Mapping[str, Sequence[str]] | None = None
     """Lines in a target language, by its name, like the translations to come: their tokens are in the
     vocabulary."""
+    threads: int | None = None
+    """Threads that models of this process work in, on a CPU; as many as there are processors if left out."""
 
     def __post_init__(self) -> None:
         if self.vocabulary is None and self.vocabulary_text is not None:
@@ -48,6 +53,7 @@ class LoadKeywords(TypedDict, total=False):
     memory: str | int | None
     vocabulary: int | None
     vocabulary_text: Mapping[str, Sequence[str]] | None
+    threads: int | None
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,21 @@ def translation_options(
         TextOptions(source, target, **{name: given[name] for name in text if name in given}),
         GenerationOptions(**{**defaults, **chosen}),
     )
+
+
+def card_defaults(card: "ModelCard") -> dict[str, Any]:
+    """The options of generation that a model's card gives; ConfigError if they are none."""
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in card.generation.items()
+    }
+    try:
+        refuse_unknown(given, names(GenerationOptions))
+        GenerationOptions(**given)
+    except InvalidOption as error:
+        raise ConfigError(
+            f"the card of {card.name} gives options of generation that can't be: {error}"
+        ) from None
+    return given
 
 
 def names(options: type) -> list[str]:

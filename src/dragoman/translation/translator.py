@@ -20,6 +20,7 @@ from dragoman.translation.options import (
     LoadKeywords,
     LoadOptions,
     TranslateKeywords,
+    card_defaults,
     names,
     refuse_unknown,
     translation_options,
@@ -45,6 +46,7 @@ class Translator:
         """loaded: how `system` was loaded, which is what a pickle of the translator holds."""
         self.system, self.card = system, system.card
         self.languages: tuple[Language, ...] = tuple(of_code(code) for code in self.card.languages)
+        self._defaults = card_defaults(self.card)
         self._alphabet = Alphabet(system.tokenizer)
         self._loaded = loaded
 
@@ -60,6 +62,8 @@ class Translator:
 
     @classmethod
     def _from(cls, options: LoadOptions) -> Self:
+        if options.threads is not None:
+            _work_in(options.threads)
         folder = locate(options.model)
         device = _device(options.device)
         system = load_system(folder, device, str(options.model), options.precision, options.memory)
@@ -180,7 +184,7 @@ class Translator:
         refuse_unknown(options, list(AnswerKeywords.__annotations__))
         if not hasattr(system, "question"):
             raise InvalidOption(f"{self.card.name} only translates; questions need X-ALMA (--model)")
-        text, generation = translation_options(None, None, options, {})
+        text, generation = translation_options(None, None, options, self._defaults)
         job = system.question(question, find(language, self.languages).nllb, generation)
         return answer(system, job, text.timeout)
 
@@ -193,7 +197,7 @@ class Translator:
         listens: bool = False,
     ) -> Run:
         """What translates the texts of one call; raises what is wrong with its options."""
-        text, generation = translation_options(source, target, given, {})
+        text, generation = translation_options(source, target, given, self._defaults)
         preparing = Preparing(self.system, self.languages, text)
         pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens)
         return Run(preparing, pipeline, self._alphabet)
@@ -257,6 +261,16 @@ def _texts(text: object, results: list[Translation]) -> str | list[str]:
             told = TranslationWarning(f"text {number}: {warning}", warning.kind, warning.sentence)
             warnings.warn(told, stacklevel=3)
     return [result.text for result in results]
+
+
+def _work_in(count: int) -> None:
+    """Have the kernels and PyTorch work in so many threads; InvalidOption if that is no possible number."""
+    import torch
+
+    from dragoman.kernels.threads import set_threads
+
+    set_threads(count)
+    torch.set_num_threads(count)
 
 
 def _device(name: str) -> str:

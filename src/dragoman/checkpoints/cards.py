@@ -1,0 +1,47 @@
+"""What a model speaks, and how it wants to be used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from dragoman.errors import ConfigError
+from dragoman.files import read_json
+from dragoman.languages import of_code
+
+CARD = "dragoman.json"
+NLLB_LICENCE = "CC-BY-NC-4.0 (non-commercial)"
+XALMA_LICENCE = "MIT (on a Llama-2 base)"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model folder's `dragoman.json` says; published folders have none and need none."""
+
+    name: str
+    languages: tuple[str, ...]
+    """NLLB codes of the languages the model was trained on."""
+    max_source_tokens: int
+    """Longest sentence it should be given, language code and </s> not counted."""
+    pivot: str | None = None
+    """Between two other languages it translates by way of this one."""
+    licence: str = ""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """What generation does unless it is told otherwise: fields of `GenerationOptions`."""
+
+
+def read_card(folder: Path) -> ModelCard | None:
+    """The card in `folder`; None if there is none, ConfigError if it is broken."""
+    path = folder / CARD
+    try:
+        data = read_json(path, ConfigError)
+        known = {each.name for each in fields(ModelCard)}
+        card = ModelCard(**{name: value for name, value in data.items() if name in known})
+        if not isinstance(card.generation, dict):
+            raise TypeError(f"generation is {card.generation!r}; it must hold options by name")
+        codes = tuple(of_code(code).nllb for code in card.languages)
+        return replace(card, languages=codes, max_source_tokens=int(card.max_source_tokens))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is no model card: {error}") from None
