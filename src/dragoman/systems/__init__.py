@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dragoman.checkpoints.families import family_of
 from dragoman.systems.base import Request, System
+from dragoman.systems.devices import usable_device
 from dragoman.systems.precision import AUTO
 
 __all__ = ["Request", "System", "load_system"]
@@ -15,6 +16,7 @@ def load_system(folder: Path, device: str, name: str | None = None, precision: s
     name: what the user called the model, which tells an X-ALMA from an ALMA. precision: "auto", or one of
     `dragoman.kernels.packing.PRECISIONS`.
     """
+    device = usable_device(device)
     if family_of(folder).name == "NLLB":
         from dragoman.systems.nllb import NllbSystem
 
