@@ -1,6 +1,9 @@
 """What may be asked for on the command line, and what is said of mistakes."""
 
+from dataclasses import dataclass
+
 import pytest
+import typer
 
 from dragoman.cli.commands import field_docs, takes
 from dragoman.cli.messages import worded
@@ -98,6 +101,22 @@ def test_every_option_is_explained():
         docs = field_docs(options)
         assert list(docs) == list(options.__dataclass_fields__)
         assert all(docs.values()), options
+
+
+def test_what_may_be_text_is_read_as_text():
+    @dataclass(frozen=True)
+    class LoadOptions:
+        memory: int | str | None = None
+        """How much."""
+        threads: int | None = None
+        """How many."""
+
+    given = []
+    app = typer.Typer()
+    app.command()(takes(LoadOptions)(lambda chosen: given.append(chosen)))
+    for args in (["--memory", "12GB"], ["--memory", "12", "--threads", "12"], []):
+        app(args, standalone_mode=False)
+    assert given == [{"memory": "12GB"}, {"memory": "12", "threads": 12}, {}]
 
 
 def test_an_option_without_a_spelling_is_a_mistake_of_ours():

@@ -116,12 +116,12 @@ def _parameter(cls: type, field: "Field[Any]", instead: Mapping[str, object]) ->
 
 
 def _kind(hint: Any, name: str) -> Any:
-    """The type to read a value as: the first simple one of a union."""
+    """The type to read a value as: text if it may be text, or the first simple one of a union."""
     hints = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     found = [one for one in hints if one in _TYPES]
     if not found or not all(one in (*_TYPES, NoneType) or isinstance(one, type) for one in hints):
         raise TypeError(f"there is no option for {name}, whose type is {hint}")
-    return found[0]
+    return str if str in found else found[0]
 
 
 @cache
