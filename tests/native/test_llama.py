@@ -1,5 +1,8 @@
 """Llama and X-ALMA through the kernels give what the plain modules give."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,14 @@ def test_every_precision_equals_the_same_weights_in_pytorch(precision: str) -> N
         apart = (ours - reference).abs()
         assert float(apart.max()) < tolerance
         assert float(apart.mean()) < tolerance / 10
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_and_pickles_give_the_same(
+    fast: NativeLlama, twin: Callable[[NativeLlama], NativeLlama]
+) -> None:
+    for ours, theirs in zip(decode(fast, [6, 1, 8]), decode(twin(fast), [6, 1, 8]), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("kind", ["default", "linear", "llama3", "yarn"])

@@ -34,6 +34,10 @@ class NativeLlama:
         self.beginnings = Beginnings()
         self._build()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied or pickled it is made again from the model: what the kernels know are addresses."""
+        return NativeLlama, (self.model,)
+
     def _build(self) -> None:
         self.beginnings.clear()
         self._builder = Builder()

@@ -17,7 +17,7 @@ from dragoman.models.nllb import Nllb
 from dragoman.native.scores import Choice, NativeScores
 from dragoman.native.slots import Fixed, Sentence, Slots, fixed_spans
 from dragoman.native.stack import Builder, forward, nllb_stack
-from dragoman.native.vocabulary import Heads
+from dragoman.native.vocabulary import Heads, Vocabulary
 
 TOKENS = 2048  # encoded together: their vectors stay near the processor
 
@@ -39,6 +39,10 @@ class NativeNllb:
         self.heads = Heads(head)
         self.positions = model.decoder.positions
         self._builder = builder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied or pickled it is made again from the model: what the kernels know are addresses."""
+        return _again, (self.model, self.heads.vocabulary)
 
     @staticmethod
     def supports(model: Nllb) -> bool:
@@ -175,3 +179,9 @@ def _routes_simply(config: NllbConfig) -> bool:
         and options.eval_capacity_fraction >= 1
         and options.router_dtype == torch.float32
     )
+
+
+def _again(model: Nllb, vocabulary: Vocabulary | None) -> NativeNllb:
+    native = NativeNllb(model)
+    native.heads.restrict(vocabulary)
+    return native
