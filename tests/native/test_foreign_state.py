@@ -43,7 +43,6 @@ STATES = (torch.float64, torch.bfloat16, torch.float16, "meta")
 """
 NLLB = """
 from dragoman import Translator
-from dragoman.models.prompt import Prompt
 from dragoman.native.nllb import NativeNllb
 
 def load():
@@ -65,6 +64,7 @@ with toggled():
         assert say(usual) == expected
 """
 XALMA = """
+from dragoman.models.prompt import Prompt
 from dragoman.native.llama import NativeLlama
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.surgery.packing import pack_
