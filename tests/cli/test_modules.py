@@ -1,6 +1,7 @@
 """`dragoman modules`, in this process."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,16 @@ def test_language_without_a_module_is_an_error(run, tmp_path: Path) -> None:
 def test_error_is_the_only_line(run, tmp_path: Path) -> None:
     out, err = run("merge", tmp_path / "nothing", "--group", 6, "--output", tmp_path / "out", status=2)
     assert (out, err.count("\n")) == ("", 1)
+
+
+def test_model_in_the_local_cache_is_known_by_its_names(run, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    folder = tmp_path / "models--haoranxu--X-ALMA"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(XALMA, folder / "snapshots" / ("0" * 40))
+    (folder / "snapshots" / ("0" * 40) / "tokenizer.model").touch()
+    for name in ("X-ALMA", "haoranxu/X-ALMA"):
+        assert json.loads(run("list", name, "--json")[0])["kind"] == "combined"
+    assert "hf download haoranxu/X-ALMA-13B-Group1" in run("list", "haoranxu/X-ALMA-13B-Group1", status=2)[1]
