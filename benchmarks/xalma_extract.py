@@ -23,8 +23,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dragoman.checkpoints.module_layout import GROUPS, Layout, lora_shapes
+from dragoman.checkpoints.module_layout import GROUPS, PARTS, base_shapes, lora_shapes, projection_sizes
 from dragoman.checkpoints.weight_files import Pending, write_shards
+from dragoman.models.llama_config import LlamaConfig
 
 IMPORTS = "import sys; from dragoman.checkpoints.module_files import extract_module"
 EXTRACT = f"{IMPORTS}; extract_module(sys.argv[1], 6, sys.argv[2])"
@@ -90,10 +91,11 @@ def make_checkpoint(folder: Path, args: argparse.Namespace, hidden: int, ffn: in
     config |= {"lora_size": rank, "lora_alpha": 2, "torch_dtype": "bfloat16"}
 
     def shapes(layers: int) -> dict[str, tuple[int, ...]]:
-        layout = Layout.from_config(config | {"num_hidden_layers": layers})
-        module = lora_shapes(layers, layout.sizes, rank)
+        base = base_shapes(LlamaConfig.from_dict(config | {"num_hidden_layers": layers}))
+        pairs = [(layer, projection) for layer in range(layers) for projection in PARTS]
+        module = lora_shapes(pairs, projection_sizes(base), lambda _: rank)
         loras = {name.combined(group): shape for group in GROUPS for name, shape in module.items()}
-        return layout.base_shapes() | loras
+        return base | loras
 
     one, two = (sum(2 * torch.Size(shape).numel() for shape in shapes(n).values()) for n in (1, 2))
     layers = max(1, round((args.gigabytes * 1e9 - one) / (two - one)) + 1)

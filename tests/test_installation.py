@@ -69,7 +69,7 @@ class Checkout:
         "pyproject.toml",
         "constraints.txt",
         "hatch_build.py",
-        "src/dragoman/translator.py",
+        "src/dragoman/languages.py",
         "src/dragoman/kernels/build.py",
         "src/dragoman/kernels/csrc/native.c",
     )
@@ -110,7 +110,7 @@ def checkout(tmp_path: Path) -> Checkout:
 def test_what_is_up_to_date_is_not_installed_again(checkout: Checkout, name: str) -> None:
     assert checkout.set_up(name)
     checkout.write("src/dragoman/kernels/_native.so", "built")
-    checkout.write("src/dragoman/__pycache__/translator.pyc", "compiled")
+    checkout.write("src/dragoman/__pycache__/languages.pyc", "compiled")
     assert not checkout.set_up(name)
 
 
@@ -123,7 +123,7 @@ def test_a_runtime_is_installed_again_when_anything_changes(checkout: Checkout, 
 
 def test_a_runtime_is_installed_again_when_a_file_goes(checkout: Checkout) -> None:
     checkout.set_up("runtime")
-    (checkout.folder / "src/dragoman/translator.py").unlink()
+    (checkout.folder / "src/dragoman/languages.py").unlink()
     assert checkout.set_up("runtime")
 
 
@@ -131,7 +131,7 @@ def test_the_tests_set_up_is_installed_again_only_for_what_is_compiled_or_requir
     checkout: Checkout,
 ) -> None:
     checkout.set_up("dev")
-    checkout.write("src/dragoman/translator.py", "second")
+    checkout.write("src/dragoman/languages.py", "second")
     assert not checkout.set_up("dev")
     assert not checkout.set_up("runtime")  # it is the same, editable
     for name in ("src/dragoman/kernels/csrc/native.c", "pyproject.toml", "constraints.txt"):

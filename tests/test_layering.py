@@ -24,8 +24,8 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "checkpoints",
         "surgery native generation training evaluation",
         "systems",
-        "translation streams documents huggingface",
-        "server cli_modules",
+        "translation documents huggingface",
+        "server",
         "cli",
         "__main__",
     )
@@ -42,7 +42,6 @@ WITHOUT_TORCH = {
     "data",
     "text",
     "evaluation",
-    "streams",
     "cli",
 }
 

@@ -8,6 +8,7 @@ DragomanError
 ├── TranslationFailed                     the model or its code failed on a text
 ├── TranslationTimeout (also TimeoutError)  the caller's time is over
 ├── Overloaded                            more work at once than is taken on
+├── NotEnoughMemory (also MemoryError)    a model or a language module that doesn't fit
 ├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
 ├── ConfigError (also ValueError)         a config.json that describes no model we know
 ├── NoNumbers (also ArithmeticError)      the model computed NaN or infinite scores
@@ -55,6 +56,10 @@ class TranslationFailed(DragomanError):
 
 class TranslationTimeout(DragomanError, TimeoutError):
     """The time that the caller gave was over before the translation was done."""
+
+
+class NotEnoughMemory(DragomanError, MemoryError):
+    """A model or a language module doesn't fit into the memory that there is, or that was allowed for."""
 
 
 class Overloaded(DragomanError):

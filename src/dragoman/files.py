@@ -192,7 +192,11 @@ class OutputFile:
 
 
 class StandardOutput:
-    """Standard output as a file for results."""
+    """Standard output as a file for results. Raises InvalidOption if it is closed."""
+
+    def __init__(self) -> None:
+        if sys.stdout is None:
+            raise InvalidOption("standard output is closed; give a file to write to")
 
     def write(self, data: bytes) -> None:
         """Write so that a reader sees it at once; errors name it."""

@@ -5,7 +5,15 @@ import torch
 from torch import Tensor
 
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.scores import DenseScores, adjust, ban_repeated_ngrams, penalize_repetition, restrict
+from dragoman.generation.scores import (
+    ROWS,
+    DenseScores,
+    adjust,
+    ban_repeated_ngrams,
+    penalize_repetition,
+    restrict,
+)
+from dragoman.generation.search import new_search
 
 BANNED = -math.inf
 
@@ -161,3 +169,52 @@ def test_shorter_histories_change_scores_as_they_do_alone(options: dict) -> None
     for row, length in enumerate(lengths):
         alone = adjust(scores[row : row + 1], history[row : row + 1, 9 - length :], settings)
         assert torch.equal(found[row : row + 1], alone)
+
+
+class Watched(DenseScores):
+    """Notes for how many rows all scores are asked for at once."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(logits)
+        self.asked: list[int] = []
+
+    def logits(self, rows: Tensor | None = None) -> Tensor:
+        found = super().logits(rows)
+        self.asked.append(len(found))
+        return found
+
+
+SEARCHES = (
+    GenerationOptions(beams=1),
+    GenerationOptions(beams=4),
+    GenerationOptions(beams=4, no_repeat_ngram=2, repetition_penalty=1.5, suppress=(3,)),
+    GenerationOptions(beams=1, repetition_penalty=1.5),
+    sampling(n_best=3, top_p=0.8, temperature=0.7),
+)
+
+
+@pytest.mark.parametrize(
+    "options", SEARCHES, ids=["greedy", "beams", "penalties", "greedy penalties", "samples"]
+)
+def test_all_scores_are_looked_at_for_a_few_rows_at_a_time(options: GenerationOptions) -> None:
+    prompts = [[row % 5, 4] for row in range(90)]
+    searches = [
+        new_search(prompts[rows], prompts[rows], options, forced=0, eos=0)
+        for rows in (slice(90), *(slice(row, row + 1) for row in range(90)))
+    ]
+    whole, *single = searches
+    logits = random_scores(90, 40)
+    logits[:, 0] = -math.inf  # so that none ends
+    for _ in range(3):
+        scores = Watched(logits)
+        chosen = whole.advance(scores)
+        assert chosen is not None
+        assert max(scores.asked) <= ROWS
+        tokens = chosen[1]
+        width = len(tokens) // 90
+        for place, search in enumerate(single):
+            own = search.advance(logits[place * len(logits) // 90 : (place + 1) * len(logits) // 90])
+            assert own is not None
+            assert torch.equal(own[1][:, 0], tokens[place * width : (place + 1) * width, 0])
+        logits = random_scores(90 * width, 40, seed=width)
+        logits[:, 0] = -math.inf  # so that none ends

@@ -1,5 +1,8 @@
 """NLLB through the kernels gives what the plain modules give."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -162,3 +165,11 @@ def test_routing_that_depends_on_the_batch_stays_with_pytorch() -> None:
     dropping = load_nllb(GOLDEN / "nllb_moe_capacity")
     pack_(dropping, "fp32")
     assert not NativeNllb.supports(dropping)
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_and_pickles_give_the_same(twin: Callable[[NativeNllb], NativeNllb]) -> None:
+    model, _ = native(GOLDEN / "nllb_dense", "int8")
+    again = twin(model)
+    for ours, theirs in zip(decode(model, 100), decode(again, 100), strict=True):
+        assert torch.equal(ours, theirs)

@@ -144,7 +144,8 @@ def test_a_whole_sentence_is_detected_among_all_languages(code: str, sentence: s
 
 
 @pytest.mark.parametrize(
-    "text", ["", "   \n", "12.5 / 3", "?!…", "😀👍🏽", "ℹ️ №", "\x00", "https://example.com/the"]
+    "text",
+    ["", "   \n", "12.5 / 3", "?!…", "😀👍🏽", "ℹ️ №", "{name}", "\x00", "https://example.com/the", "API_KEY"],
 )
 def test_text_without_letters_is_left_open(text: str) -> None:
     assert detect(text, nllb_codes()) is None
@@ -320,7 +321,7 @@ def test_upper_case_a_lone_surrogate_and_white_space_do_not_matter() -> None:
 @pytest.mark.parametrize(
     ("text", "among", "message"),
     [
-        ("123", FIVE, "no letters"),
+        ("123", FIVE, "no words"),
         ("Gdzie położyłeś kluczyki?", FIVE, "looks like Polish; the nearest that this model speaks is "),
         ("hotel", FIVE, "clearly enough. It might be "),
         ("Ναι", FIVE, "in Greek script, and this model speaks no language written in it"),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dragoman.generation.hypotheses import Array, History, Hypothesis, common_prefix, stacked, wider
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.scores import Scores, adjust, as_scores, needs_all_scores
+from dragoman.generation.scores import Scores, adjust, as_scores, needs_all_scores, row_parts
 
 # Worse than any real score: those of long sentences under negative length penalties are astronomic.
 WORST = -np.inf
@@ -93,12 +93,18 @@ class BeamSearch:
         """Each row's best log-probabilities [rows, count] and their tokens, after penalties and bans."""
         count, options = 2 * self.options.beams, self.options
         if self._whole:
-            log_p = scores.logits().log_softmax(-1)
-            log_p = adjust(log_p, self._history.aligned().to(log_p.device), options)
-            values, tokens = log_p.topk(min(count, log_p.shape[1]))
+            history = self._history.aligned()
+            found = [self._adjusted(scores, rows, history, count) for rows in row_parts(scores.rows)]
+            values, tokens = (torch.cat(side) for side in zip(*found, strict=True))
         else:
             values, tokens = scores.top(count, options.suppress)
         return values.cpu().numpy(), tokens.cpu().numpy()
+
+    def _adjusted(self, scores: Scores, rows: Tensor, history: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        log_p = scores.logits(rows).log_softmax(-1)
+        log_p = adjust(log_p, history[rows].to(log_p.device), self.options)
+        values, tokens = log_p.topk(min(count, log_p.shape[1]))
+        return values, tokens
 
     def _finish(self, top: Array, origin: Array, token: Array, ends: Array, generated: Array) -> None:
         """Merge hypotheses that ended now into the finished ones, the best `beams` stay."""

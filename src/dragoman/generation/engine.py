@@ -127,6 +127,15 @@ class Engine:
             future.cancel()  # interrupted while it waits: then it need not happen
 
     @property
+    def memory(self) -> int:
+        """Bytes for the keys, values and scores of what is decoded together."""
+        return self._scheduler.memory
+
+    @memory.setter
+    def memory(self, count: int) -> None:
+        self._scheduler.memory = count
+
+    @property
     def busy(self) -> bool:
         """Whether jobs wait or are under way."""
         return bool(self._places.open())

@@ -30,6 +30,7 @@ class GenerationOptions:
     sample: bool = False
     """Draw tokens at random instead of taking the likeliest."""
     temperature: float = 1.0
+    """For sampling: below 1 the likely tokens are drawn more often, above 1 less."""
     top_k: int = 0
     """Sample from the k likeliest tokens only; 0 means all."""
     top_p: float = 1.0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dragoman.generation.hypotheses import Array, History, Hypothesis, common_prefix
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.scores import Scores, adjust, as_scores, needs_all_scores, restrict
+from dragoman.generation.scores import Scores, adjust, as_scores, needs_all_scores, restrict, row_parts
 
 
 class SampleSearch:
@@ -88,19 +88,22 @@ class SampleSearch:
         if not self._whole:
             values, best = scores.top(1, self.options.suppress)
             return best[:, 0].cpu().numpy(), values[:, 0].cpu().numpy()
-        logits = scores.logits()
-        if len(rows) != len(logits):
-            logits = logits[torch.from_numpy(rows).to(logits.device)]
-        adjusted = adjust(logits, self._history.aligned().to(logits.device), self.options)
-        tokens = self._draw(adjusted) if self.options.sample else adjusted.argmax(-1)
-        gains = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+        history, looked_at = self._history.aligned(), torch.from_numpy(rows)
+        found = [self._pick(scores.logits(looked_at[part]), history, part) for part in row_parts(len(rows))]
+        tokens, gains = (torch.cat(side) for side in zip(*found, strict=True))
         return tokens.cpu().numpy(), gains.cpu().numpy()
 
-    def _draw(self, scores: Tensor) -> Tensor:
+    def _pick(self, logits: Tensor, history: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+        """The next tokens of some rows, and their log-probabilities."""
+        adjusted = adjust(logits, history[part].to(logits.device), self.options)
+        tokens = self._draw(adjusted, part) if self.options.sample else adjusted.argmax(-1)
+        return tokens, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+
+    def _draw(self, scores: Tensor, part: Tensor) -> Tensor:
         probabilities = restrict(scores, self.options).softmax(-1).cpu()
         drawn = [
-            torch.multinomial(p, 1, generator=generator)
-            for p, generator in zip(probabilities, self._random, strict=True)
+            torch.multinomial(p, 1, generator=self._random[row])
+            for p, row in zip(probabilities, part.tolist(), strict=True)
         ]
         return torch.cat(drawn).to(scores.device)
 

@@ -22,8 +22,18 @@ class Scores(Protocol):
         candidates. Where fewer than `count` are left, there are fewer columns, or some of -inf.
         """
 
-    def logits(self) -> Tensor:
-        """The scores of all tokens [rows, vocabulary], float32."""
+    def logits(self, rows: Tensor | None = None) -> Tensor:
+        """The scores of all tokens [rows, vocabulary], float32; rows: of which, repeats allowed."""
+
+
+ROWS = 32
+"""Whoever looks at all tokens does so for this many rows at a time: a row of 256,000 scores takes a
+megabyte, penalties and sampling make several copies of it, and thousands of rows may be under way."""
+
+
+def row_parts(rows: int) -> list[Tensor]:
+    """The numbers of so many rows in parts of ROWS."""
+    return list(torch.arange(rows, device="cpu").split(ROWS))
 
 
 class DenseScores:
@@ -37,14 +47,20 @@ class DenseScores:
         return len(self._logits)
 
     def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-        log_p = self.logits().log_softmax(-1)
+        found = [self._top(part, count, banned) for part in row_parts(self.rows)]
+        values, tokens = (torch.cat(side) for side in zip(*found, strict=True))
+        return values, tokens
+
+    def _top(self, rows: Tensor, count: int, banned: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        log_p = self.logits(rows).log_softmax(-1)
         if banned:
             log_p[:, list(banned)] = -torch.inf
         values, tokens = log_p.topk(min(count, log_p.shape[-1]))
         return values, tokens
 
-    def logits(self) -> Tensor:
-        return self._logits.float()
+    def logits(self, rows: Tensor | None = None) -> Tensor:
+        found = self._logits if rows is None else self._logits[rows.to(self._logits.device)]
+        return found.float()
 
 
 def as_scores(found: Tensor | Scores) -> Scores:

@@ -219,10 +219,11 @@ class Llama(nn.Module):
         return self.lm_head(state.restore(hidden))
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
-        """The memory that one prompt's continuation takes: the prompt once, the new tokens for each beam."""
+        """The memory of a prompt's continuation: the prompt once, new tokens and scores for each beam."""
         positions = source_tokens + beams * (new_tokens + Slots.GROWTH)
         width = self.config.num_key_value_heads * self.config.head_dim
-        return 2 * len(self.model.layers) * positions * width * self.model.norm.weight.dtype.itemsize
+        keys = 2 * len(self.model.layers) * positions * width
+        return (keys + beams * self.config.vocab_size) * self.model.norm.weight.dtype.itemsize
 
 
 def recomputes(stack: LlamaStack) -> bool:

@@ -249,10 +249,11 @@ class Nllb(nn.Module):
         return self.lm_head(hidden[:, -1])
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
-        """The memory that one sentence's decoding takes: the source once, the new tokens for each beam."""
+        """The memory of a sentence's decoding: the source once, new tokens and scores for each beam."""
         positions = source_tokens + beams * (new_tokens + Slots.GROWTH)
         itemsize = self.decoder.layer_norm.weight.dtype.itemsize
-        return 2 * len(self.decoder.layers) * positions * self.config.d_model * itemsize
+        keys = 2 * len(self.decoder.layers) * positions * self.config.d_model
+        return (keys + beams * self.config.vocab_size) * itemsize
 
 
 def run_decoder(

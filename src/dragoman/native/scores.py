@@ -13,6 +13,9 @@ from dragoman.errors import NoNumbers
 from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 
+FULL = 32
+"""Rows that are scored in full together: a row of 256,000 scores takes a megabyte."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -36,8 +39,10 @@ class NativeScores:
     def rows(self) -> int:
         return len(self._hidden)
 
-    def logits(self) -> Tensor:
-        """[rows, vocabulary]; exact where the model is, else rough but for the best."""
+    def logits(self, rows: Tensor | None = None) -> Tensor:
+        """[rows, vocabulary]; exact where the model is, else rough but for the best. rows: of which."""
+        if rows is not None:
+            return self._of(rows).logits()
         parts = [_logits(choice, self._part(choice)) for choice in self._choices]
         return self._together(parts)
 
@@ -47,6 +52,19 @@ class NativeScores:
         parts = [_top(choice, self._part(choice), count, banned) for choice in self._choices]
         scores, tokens = (self._together(list(part)) for part in zip(*parts, strict=True))
         return scores, tokens.long()
+
+    def _of(self, rows: Tensor) -> "NativeScores":
+        """Those of some rows, repeats allowed."""
+        choices = []
+        for choice in self._choices:
+            there = range(self.rows) if choice.rows is None else choice.rows.tolist()
+            own = {row: place for place, row in enumerate(there)}
+            mine = [(place, own[row]) for place, row in enumerate(rows.tolist()) if row in own]
+            if mine:
+                places = torch.tensor([place for place, _ in mine], dtype=torch.long, device="cpu")
+                extra = None if choice.extra is None else tuple(choice.extra[its] for _, its in mine)
+                choices.append(Choice(choice.head, None if choice.rows is None else places, extra))
+        return NativeScores(self._hidden[rows], choices)
 
     def _part(self, choice: Choice) -> Tensor:
         return self._hidden if choice.rows is None else self._hidden[choice.rows]
@@ -83,7 +101,11 @@ def _top(choice: Choice, hidden: Tensor, count: int, banned: tuple[int, ...]) ->
 def _score_in_full(
     choice: Choice, hidden: Tensor, rows: Tensor, banned: tuple[int, ...], scores: Tensor, tokens: Tensor
 ) -> None:
-    """Replace the results of rows whose candidates might not have been the best."""
+    """Replace the results of rows whose candidates might not have been the best, a few at a time."""
+    if len(rows) > FULL:
+        for part in rows.split(FULL):
+            _score_in_full(choice, hidden, part, banned, scores, tokens)
+        return
     found = _sound(_allow(choice, choice.head.in_full(hidden[rows]), hidden, rows.tolist())).log_softmax(-1)
     known = [token for token in banned if token < choice.head.vocabulary]
     if known:

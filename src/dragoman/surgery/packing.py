@@ -1,5 +1,7 @@
 """Weights in another precision, in the order in which the native kernels read them."""
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,9 @@ from dragoman.kernels.packing import LARGEST, PRECISIONS, check_range, check_sha
 from dragoman.layers.moe import RouterLinear
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
+
+BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5625}
+"""Of a weight, scales included but for those of whole rows."""
 
 
 @torch.no_grad()
@@ -52,6 +57,20 @@ def _check(model: nn.Module, precision: str) -> None:
                 check_range(value, precision, name)
 
 
+def packed_bytes(model: Nllb | Llama, precision: str) -> int:
+    """The memory that a model's weights will take once it is packed, but for some small ones."""
+    head = model.lm_head.weight
+    stack = [model.encoder, model.decoder] if isinstance(model, Nllb) else [model.model]
+    linears = {id(m.weight): m for part in stack for m in part.modules() if _is_packable(m)}
+    total = sum(m.weight.numel() for m in linears.values()) * BYTES[precision]
+    if isinstance(model, Nllb):
+        tables = 1 if head is model.shared.weight else 2
+        screen = BYTES["fp16" if precision == "fp32" else "int8"]
+        return int(total + head.numel() * (tables * _table_bytes(precision) + screen))
+    low = BYTES["int8" if precision == "int4" else precision]
+    return int(total + head.numel() * low + model.model.embed_tokens.weight.numel() * _table_bytes(precision))
+
+
 def is_packed(model: nn.Module) -> bool:
     """Whether `pack_` has been here."""
     return isinstance(model.get_submodule("lm_head"), PackedHead)
@@ -69,8 +88,12 @@ def pack_linears_(module: nn.Module, precision: str) -> None:
         if isinstance(parent, PackedHead):
             continue
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear) and not isinstance(child, RouterLinear):
+            if _is_packable(child):
                 setattr(parent, name, PackedLinear.of(child, precision))
+
+
+def _is_packable(module: nn.Module) -> TypeGuard[nn.Linear]:
+    return isinstance(module, nn.Linear) and not isinstance(module, RouterLinear)
 
 
 def _pack_nllb(model: Nllb, precision: str) -> None:
@@ -99,5 +122,10 @@ def _pack_llama(model: Llama, precision: str) -> None:
 
 
 def _table(weight: Tensor, precision: str) -> Tensor:
-    dtype = torch.float32 if precision == "fp32" else torch.float16
+    dtype = torch.float32 if _table_bytes(precision) == 4 else torch.float16
     return weight.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
+
+
+def _table_bytes(precision: str) -> int:
+    """Bytes of each number of an embedding."""
+    return 4 if precision == "fp32" else 2

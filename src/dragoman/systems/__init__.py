@@ -4,21 +4,29 @@ from pathlib import Path
 
 from dragoman.checkpoints.families import family_of
 from dragoman.systems.base import Request, System
-from dragoman.systems.precision import AUTO
+from dragoman.systems.devices import usable_device
+from dragoman.systems.placement import AUTO
 
 __all__ = ["Request", "System", "load_system"]
 
 
-def load_system(folder: Path, device: str, name: str | None = None, precision: str = AUTO) -> System:
+def load_system(
+    folder: Path,
+    device: str,
+    name: str | None = None,
+    precision: str = AUTO,
+    memory: str | int | None = None,
+) -> System:
     """The system that the model in `folder` belongs to, loaded; ConfigError if it belongs to none.
 
     name: what the user called the model, which tells an X-ALMA from an ALMA. precision: "auto", or one of
-    `dragoman.kernels.packing.PRECISIONS`.
+    `dragoman.kernels.packing.PRECISIONS`. memory: what weights and decoding may take, as bytes or "12GB".
     """
+    device = usable_device(device)
     if family_of(folder).name == "NLLB":
         from dragoman.systems.nllb import NllbSystem
 
-        return NllbSystem.load(folder, device, precision)
+        return NllbSystem.load(folder, device, precision, memory)
     from dragoman.systems.xalma import XalmaSystem
 
-    return XalmaSystem.load(folder, device, name, precision)
+    return XalmaSystem.load(folder, device, name, precision, memory)

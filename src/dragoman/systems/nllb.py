@@ -16,7 +16,7 @@ from dragoman.languages import Language
 from dragoman.models.nllb import Nllb
 from dragoman.native.nllb import NativeNllb
 from dragoman.systems.base import Request, System
-from dragoman.systems.precision import AUTO, plan, prepare
+from dragoman.systems.placement import AUTO, check, place, prepare
 from dragoman.systems.vocabulary import TargetVocabulary
 from dragoman.text.lengths import growth
 from dragoman.text.tokenizers import NllbTokenizer
@@ -32,18 +32,29 @@ class NllbSystem(System):
         card: ModelCard,
         runner: Nllb | NativeNllb | None = None,
         precision: str = "fp32",
+        work: int | None = None,
     ) -> None:
-        """runner: what generates, if not the model itself; precision: of the weights."""
+        """runner: what generates, if not the model itself; precision: of the weights.
+
+        work: bytes that decoding may take; None is what `Engine` takes.
+        """
         self.model, self.tokenizer, self.card, self.precision = model, tokenizer, card, precision
         self.runner = model if runner is None else runner
         device = model.decoder.layer_norm.weight.device
-        self.engine = Engine(self.runner, pad=tokenizer.pad_id, eos=tokenizer.eos_id, device=device)
+        self.engine = Engine(
+            self.runner, pad=tokenizer.pad_id, eos=tokenizer.eos_id, device=device, memory=work
+        )
 
     @classmethod
-    def load(cls, folder: Path, device: str, precision: str = AUTO) -> "NllbSystem":
-        """Load model, tokenizer and card; CheckpointError if the first two don't belong together."""
-        chosen = plan(precision, device)
-        model = load_nllb(folder, dtype=chosen.dtype, device=device)
+    def load(
+        cls, folder: Path, device: str, precision: str = AUTO, memory: str | int | None = None
+    ) -> "NllbSystem":
+        """Load model, tokenizer and card; CheckpointError if the first two don't belong together.
+
+        `placement.place` explains the other arguments.
+        """
+        check(precision, memory)
+        model = load_nllb(folder, dtype=None)
         base = base_of(folder) if is_adapter(folder) else folder
         tokenizer = NllbTokenizer.from_folder(folder if has_tokenizer(folder) else base)
         layout, rows = tokenizer.layout, model.config.vocab_size
@@ -53,8 +64,9 @@ class NllbSystem(System):
                 "rows; take both from one release, or make room with resize_token_embeddings(len(tokenizer))"
             )
         card = with_languages(card_of(folder, base), layout.taught)
-        runner, precision = prepare(model, chosen)
-        return cls(model, tokenizer, card, runner, precision)
+        placement = place(model, device, precision, memory)
+        runner = prepare(model, placement)
+        return cls(model, tokenizer, card, runner, placement.precision, placement.budget.work)
 
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
         if not isinstance(self.runner, NativeNllb):

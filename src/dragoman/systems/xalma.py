@@ -18,7 +18,7 @@ from dragoman.models.xalma import group_of
 from dragoman.native.llama import NativeLlama
 from dragoman.systems.base import ChatSystem, Request
 from dragoman.systems.modules import LanguageModules
-from dragoman.systems.precision import AUTO, plan, prepare
+from dragoman.systems.placement import AUTO, Budget, check, place, prepare
 from dragoman.text.lengths import growth
 from dragoman.text.prompt_style import Style, style_of
 from dragoman.text.prompts import (
@@ -45,8 +45,12 @@ class XalmaSystem(ChatSystem):
         style: Style,
         runner: Llama | NativeLlama | None = None,
         precision: str = "fp32",
+        budget: Budget | None = None,
     ) -> None:
-        """runner: what generates, if not the model itself; precision: of the weights."""
+        """runner: what generates, if not the model itself; precision: of the weights.
+
+        budget: the memory for modules and decoding; None is what `Engine` takes, and any module.
+        """
         self.model, self.tokenizer, self.card, self.style = model, tokenizer, card, style
         self.precision = precision
         self.engine = Engine(
@@ -55,25 +59,35 @@ class XalmaSystem(ChatSystem):
             pad=tokenizer.pad_id,
             eos=tokenizer.eos_id,
             device=model.model.norm.weight.device,
+            memory=None if budget is None else budget.work,
         )
-        self.modules = LanguageModules(model, self.engine)
+        self.modules = LanguageModules(model, self.engine, budget)
 
     @classmethod
-    def load(cls, folder: Path, device: str, name: str | None = None, precision: str = AUTO) -> "XalmaSystem":
+    def load(
+        cls,
+        folder: Path,
+        device: str,
+        name: str | None = None,
+        precision: str = AUTO,
+        memory: str | int | None = None,
+    ) -> "XalmaSystem":
         """Load a combined checkpoint, a merged group, or an adapter with its base.
 
-        Of a combined checkpoint the modules are read when a language first needs one.
+        Of a combined checkpoint the modules are read when a language first needs one. `placement.place`
+        explains precision and memory.
         """
-        chosen = plan(precision, device)
+        check(precision, memory)
         groups = () if _is_combined(folder) else None
-        model = load_xalma(folder, groups, dtype=chosen.dtype, device=device)
+        model = load_xalma(folder, groups, dtype=None)
         base = base_of(folder) if is_adapter(folder) else folder
         card = card_of(folder, base)
-        runner, precision = prepare(model, chosen)
+        placement = place(model, device, precision, memory)
+        runner = prepare(model, placement)
         tokenizer = LlamaTokenizer.from_folder(folder if has_tokenizer(folder) else base)
         # What has a group is X-ALMA's, whatever its folder is called.
-        chats = known_group(folder) is not None
-        return cls(model, tokenizer, card, "chat" if chats else style_of(base, name), runner, precision)
+        style: Style = "chat" if known_group(folder) is not None else style_of(base, name)
+        return cls(model, tokenizer, card, style, runner, placement.precision, placement.budget)
 
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
         raise InvalidOption(

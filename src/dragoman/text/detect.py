@@ -10,7 +10,6 @@ A language unknown to py3langid is found only if no other language of the model 
 """
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from dragoman.text.langid import (
     label_homes,
     label_scripts,
 )
+from dragoman.text.markup import prose
 from dragoman.text.scripts import chinese_scripts, letter_script
 from dragoman.text.words import commonness, known_share, word_evidence, words_of
 
@@ -70,7 +70,7 @@ def detect(text: str, among: Collection[str], likely: Collection[str] = ()) -> D
     """The language of a text among those given (NLLB codes): the best guess, and whether it is `sure`.
 
     likely: languages seen before, which only a text that doesn't tell is taken for. None if the text has
-    no letters, or is in a script that no language of `among` is written in. Equal arguments give
+    no words, or is in a script that no language of `among` is written in. Equal arguments give
     equal answers. Raises UnknownLanguage for a code that isn't one.
     """
     return _decide(text, _judge(text, frozenset(among)), frozenset(likely))
@@ -154,7 +154,7 @@ def _chances(judgement: _Judgement, words: tuple[str, ...], likely: frozenset[st
 
 
 def _sample(text: str) -> str:
-    return _ADDRESS.sub(" ", text.strip()[:SAMPLE])
+    return prose(text.strip()[:SAMPLE])
 
 
 def _judge(text: str, among: frozenset[str]) -> _Judgement:
@@ -208,7 +208,7 @@ def _nearest(judgement: _Judgement, text: str) -> list[Language]:
 
 def _explanation(judgement: _Judgement, text: str, among: Collection[str]) -> str:
     if not judgement.scripts:
-        return "The text has no letters, so it shows no language."
+        return "The text has no words, so it shows no language."
     if not judgement.candidates:
         scripts = " or ".join(
             sorted({each.script_name for each in all_languages() if each.script in judgement.scripts})
@@ -232,9 +232,6 @@ def _describe(judgement: _Judgement) -> str:
 
 
 # ---- scripts -----------------------------------------------------------------------------------------------
-
-# Bounded and in ASCII only, so that hostile text costs nothing and Chinese around an address stays.
-_ADDRESS = re.compile(r"(?:https?://|www\.)[!-~]+|[\w.+-]{1,64}@[a-z0-9.-]+", re.IGNORECASE | re.ASCII)
 
 _SYLLABIC = {"Hani", "Kana", "Hang"}
 _CANTONESE = frozenset(

@@ -32,16 +32,31 @@ _CODE = regex.compile(
 )
 
 
+# All code has one of these; and most texts have a word without any.
+_HINT = regex.compile(r"[\\/_()#\d-]|\w\.\w|::")
+_WORD = regex.compile(r"(?<!\S)\p{L}{2,}(?=[.,!?;:…]*(?:\s|$))")
+
+
 def kept(text: str) -> list[str]:
     """The addresses, tags and placeholders of a text, in their order."""
-    if _MARKS.isdisjoint(text) and "www." not in text:
-        return []  # most texts
+    if not _may_have_marks(text):
+        return []
     found = _KEPT.finditer(text)
     return [match[0].rstrip(_TRAILING) if match["address"] else match[0] for match in found]
 
 
+def prose(text: str) -> str:
+    """A text without its addresses, tags, placeholders and code, for each of which there is a space."""
+    rest = _KEPT.sub(" ", text) if _may_have_marks(text) else text
+    return _CODE.sub(" ", rest) if _HINT.search(rest) else rest
+
+
 def is_language(text: str) -> bool:
     """Whether a text has a word to translate, besides addresses, placeholders, tags and code."""
-    if not any(character.isalpha() for character in text):
-        return False
-    return any(character.isalpha() for character in _CODE.sub(" ", _KEPT.sub(" ", text)))
+    if not _may_have_marks(text) and _WORD.search(text):
+        return True
+    return any(map(str.isalpha, text)) and any(map(str.isalpha, prose(text)))
+
+
+def _may_have_marks(text: str) -> bool:
+    return not _MARKS.isdisjoint(text) or "www." in text

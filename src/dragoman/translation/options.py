@@ -28,6 +28,9 @@ class LoadOptions:
     precision: str = "auto"
     """fp32 (exact), fp16, int8 or int4; "auto" is the most exact one that fits half of the computer's
     memory, and fp16 on an accelerator."""
+    memory: str | int | None = None
+    """What weights, language modules and translations under way may take together, such as "12GB"; by default
+    two thirds of what there is, and more if the weights need it."""
     vocabulary: int | None = None
     """Choose from so many tokens of the target language and those of the source, instead of from all: much
     faster for NLLB."""
@@ -47,6 +50,7 @@ class LoadKeywords(TypedDict, total=False):
 
     device: str
     precision: str
+    memory: str | int | None
     vocabulary: int | None
     vocabulary_text: Mapping[str, Sequence[str]] | None
     threads: int | None

@@ -9,6 +9,7 @@ from dragoman.errors import DragomanError, InvalidText, TranslationWarning
 from dragoman.languages import Language, find, find_source, of_code
 from dragoman.systems import System
 from dragoman.text.detect import Detection, detect, explain
+from dragoman.text.markup import is_language
 from dragoman.text.sentences import SplitText, split
 from dragoman.text.tokenizers.characters import valid_text
 from dragoman.translation.options import TextOptions
@@ -136,7 +137,7 @@ class Preparing:
         likely = [self._likely] if self._likely else self._recent.languages()
         found = detect(text, self._codes, [language.nllb for language in likely])
         if found is None:
-            if not any(character.isalpha() for character in text):
+            if not is_language(text):
                 return likely[0] if likely else target, None, ()
             return target, None, (_about(f"{explain(text, self._codes)} It was left as it is."),)
         language = of_code(found.code)

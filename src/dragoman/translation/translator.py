@@ -66,7 +66,7 @@ class Translator:
             _work_in(options.threads)
         folder = locate(options.model)
         device = _device(options.device)
-        system = load_system(folder, device, str(options.model), options.precision)
+        system = load_system(folder, device, str(options.model), options.precision, options.memory)
         if options.vocabulary is not None:
             system.restrict(options.vocabulary, options.vocabulary_text)
         if Path(options.model).expanduser() == folder:  # for pickles that are read somewhere else

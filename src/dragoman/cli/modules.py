@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dragoman.cli.commands import HELP, Command
+from dragoman.cli.messages import put, say
 from dragoman.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings=HELP,
     help="Take X-ALMA checkpoints apart and put them together, without loading them.",
 )
 
@@ -28,23 +31,24 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to writ
 Group = Annotated[int | None, typer.Option("--group", "-g", help="The module's group, 1 to 8.")]
 Lang = Annotated[str | None, typer.Option("--lang", "-l", help="A language that the module speaks.")]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32, float16 or bfloat16; as stored if left out.", show_default=False)
+    str | None,
+    typer.Option(help="float32, float16, bfloat16 or float64; as stored if left out.", show_default=False),
 ]
 ShardSize = Annotated[float, typer.Option("--max-shard-gb", help="Largest weight file, in gigabytes.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a checkpoint of the same kind.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_modules(folder: Folder, as_json: AsJson = False) -> None:
     """Say what a folder holds: base, modules, groups, languages, sizes."""
     from dragoman.checkpoints.module_files import describe
 
     listing = describe(_located(folder))
-    print(json.dumps(asdict(listing), ensure_ascii=False) if as_json else "\n".join(_lines(listing)))
+    put(json.dumps(asdict(listing), ensure_ascii=False) if as_json else "\n".join(_lines(listing)))
 
 
-@app.command()
+@app.command(cls=Command)
 def extract(
     folder: Folder,
     output: Output,
@@ -75,7 +79,7 @@ def extract(
         module_files.extract_module(_located(folder), number, output, name, saving)
 
 
-@app.command()
+@app.command(cls=Command)
 def merge(
     folder: Folder,
     output: Output,
@@ -99,7 +103,7 @@ def merge(
         module_files.merge(_located(folder), output, number, adapter, saving)
 
 
-@app.command()
+@app.command(cls=Command)
 def combine(
     base: Annotated[Path, typer.Argument(help="The folder of the base.")],
     output: Output,
@@ -126,7 +130,7 @@ def combine(
         module_files.combine(base, modules, output, saving)
     absent = [str(group) for group in GROUPS if group not in modules]
     if absent:
-        _say(
+        say(
             f"it has no module for group {', '.join(absent)}; other programs may expect all eight "
             "and make up what is missing"
         )
@@ -151,17 +155,22 @@ def _group(group: int | None, lang: str | None) -> int | None:
 @contextlib.contextmanager
 def _saving(output: Path, dtype: str | None, max_shard_gb: float, force: bool) -> Iterator["Saving"]:
     """How to write `output`, with a progress bar on standard error while it is written."""
-    import torch
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
     from dragoman.checkpoints.module_saving import Saving
+    from dragoman.checkpoints.weight_files import DTYPES
 
-    dtypes = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    dtypes = {str(one).removeprefix("torch."): one for one in DTYPES}
     if dtype is not None and dtype not in dtypes:
         raise InvalidOption(f"--dtype is {dtype!r}; it must be one of {', '.join(dtypes)}")
     columns = ("[progress.percentage]{task.percentage:>3.0f}%", BarColumn(), DownloadColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    bar = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),  # a bar is for people
+    )
     task = bar.add_task("")
     with contextlib.ExitStack() as stack:
 
@@ -177,7 +186,7 @@ def _saving(output: Path, dtype: str | None, max_shard_gb: float, force: bool) -
             overwrite=force,
             progress=_sparing(report),
         )
-    _say(f"wrote {output}")
+    say(f"wrote {output}")
 
 
 def _sparing(report: Callable[[int, int], None]) -> Callable[[int, int], None]:
@@ -223,7 +232,3 @@ def _line(title: str, part: "Part") -> str:
 
     languages = " ".join(part.languages)
     return f"  {title:13} {decimal(part.bytes):>9}  {part.dtype:9} {languages}".rstrip()
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

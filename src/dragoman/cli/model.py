@@ -1,0 +1,32 @@
+"""Loading a model for a command."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dragoman.cli.messages import say
+from dragoman.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from dragoman.translation.translator import Translator
+
+
+def load(options: dict[str, Any]) -> "Translator":
+    """The model that a command asks for, with a word on a precision that nobody asked for."""
+    from dragoman.translation.translator import Translator
+
+    translator = Translator.load(**options)
+    found = translator.system.precision
+    # Quality is not given up in silence.
+    if options.get("precision", "auto") == "auto" and found != "fp32":
+        say(f"precision: {found}, as fp32 would take too much memory or time here; --precision fp32 insists")
+    return translator
+
+
+def vocabulary_text(path: Path, size: int | None, target: str | None) -> dict[str, list[str]]:
+    """The lines of --vocabulary-text, by the language of --to."""
+    if size is None or target is None:
+        raise InvalidOption("--vocabulary-text goes with --vocabulary and --to")
+    try:
+        return {target: path.read_text(encoding="utf-8").splitlines()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidOption(f"--vocabulary-text {path} can't be read: {error}") from error

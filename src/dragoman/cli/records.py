@@ -1,0 +1,52 @@
+"""Results as JSON, one object a line."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from dragoman.cli.inputs import Item
+from dragoman.cli.messages import worded
+
+if TYPE_CHECKING:
+    from dragoman.errors import DragomanError, TranslationWarning
+    from dragoman.translation.results import Translation
+
+
+def as_json(record: dict[str, Any]) -> str:
+    """One line of JSON; what isn't Unicode (a lone surrogate) is escaped."""
+    text = json.dumps(record, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def translation_record(item: Item, result: "Translation") -> dict[str, Any]:
+    """All that is known of one text's translation."""
+    return {
+        "line": item.number,
+        "source_text": item.text,
+        "text": result.text,
+        "source": result.source,
+        "target": result.target,
+        "detected": result.detected
+        and {"language": result.detected.code, "confidence": result.detected.confidence},
+        "pivot": result.pivot,
+        "sentences": [
+            {
+                "source": sentence.source,
+                "candidates": [
+                    {"text": c.text, "score": c.score, "tokens": c.tokens, "complete": c.complete}
+                    for c in sentence.candidates
+                ],
+            }
+            for sentence in result.sentences
+        ],
+        "warnings": [_warning(warning) for warning in result.warnings],
+    }
+
+
+def error_record(item: Item, error: "DragomanError") -> dict[str, Any]:
+    """Why a text was not translated; the text is null where the input held none."""
+    text = item.text if isinstance(item.text, str) else None
+    return {"line": item.number, "source_text": text, "error": worded(error)}
+
+
+def _warning(warning: "TranslationWarning") -> dict[str, Any]:
+    return {"kind": warning.kind, "sentence": warning.sentence, "message": str(warning)}
