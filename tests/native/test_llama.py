@@ -17,9 +17,9 @@ from dragoman.layers.rotary import RotaryOptions
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.prompt import Prompt
-from dragoman.native.beginnings import LONGEST, MOST, Beginnings, common_beginning
+from dragoman.native.kv_cache import Fixed
 from dragoman.native.llama import NativeLlama
-from dragoman.native.slots import Fixed
+from dragoman.native.prefix_cache import LONGEST, MOST, PrefixCache, common_prefix
 from dragoman.surgery.language_modules import attach_, detach_
 from dragoman.surgery.packing import pack_
 
@@ -135,7 +135,7 @@ def test_a_prompt_does_not_notice_its_neighbours(fast: NativeLlama) -> None:
         assert torch.equal(alone[0][0], together[0][row])
 
 
-def test_prompts_with_and_without_a_common_beginning_join(fast: NativeLlama) -> None:
+def test_prompts_with_and_without_a_common_prefix_join(fast: NativeLlama) -> None:
     def begun(common: int) -> object:
         ids, keep = prompts(common=common)
         state = fast.begin(Prompt(keep=keep, groups=[6, 6, 6]))
@@ -228,7 +228,7 @@ def test_long_prompts_are_read_in_pieces(
             assert torch.allclose(ours, reference, atol=1e-4)
 
 
-def test_a_known_beginning_is_not_computed_again(plain: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_prefix_is_not_computed_again(plain: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_xalma(GOLDEN)
     pack_(model, "fp32")
     fast = NativeLlama(model)
@@ -257,7 +257,7 @@ def test_a_known_beginning_is_not_computed_again(plain: Llama, monkeypatch: pyte
     )
 
 
-def test_beginnings_are_forgotten_when_the_weights_change() -> None:
+def test_prefixes_are_forgotten_when_the_weights_change() -> None:
     model = load_xalma(GOLDEN)
     pack_(model, "fp32")
     fast = NativeLlama(model)
@@ -271,8 +271,8 @@ def test_beginnings_are_forgotten_when_the_weights_change() -> None:
     assert torch.equal(after, fresh.step(ids, fresh.begin(Prompt(keep=keep, groups=[6, 6, 6]))).logits())
 
 
-def test_few_beginnings_are_kept_and_none_is_long() -> None:
-    known = Beginnings()
+def test_few_prefixes_are_kept_and_none_is_long() -> None:
+    known = PrefixCache()
     part = Fixed(empty(1, 2, 1, 4), 1)
     for start in range(MOST + 2):
         known.keep(6, [start, 5], part)
@@ -280,6 +280,6 @@ def test_few_beginnings_are_kept_and_none_is_long() -> None:
     assert known.find(6, [[MOST, 5, 1]]) is part
     assert known.find(5, [[MOST, 5, 1]]) is None
     assert known.find(6, [[MOST, 5]]) is None  # a prompt's last token has to be read
-    assert common_beginning([[1] * 500, [1] * 400]) == LONGEST
-    assert common_beginning([[1, 2, 3], [1, 2, 3]]) == 2
-    assert common_beginning([[1, 2, 3], [4]]) == 0
+    assert common_prefix([[1] * 500, [1] * 400]) == LONGEST
+    assert common_prefix([[1, 2, 3], [1, 2, 3]]) == 2
+    assert common_prefix([[1, 2, 3], [4]]) == 0
