@@ -1,4 +1,4 @@
-.PHONY: demo test test-slow test-gpu newest lowest check format mini bench-peers clean
+.PHONY: demo test test-slow test-gpu newest lowest sanitize check format mini bench-peers clean
 
 demo:       ; scripts/demo
 test:       ; scripts/test
@@ -8,6 +8,9 @@ test-gpu:   ; scripts/test -m gpu
 # The tests with other releases of what Dragoman builds on than those of constraints.txt
 newest:     ; scripts/newest
 lowest:     ; scripts/lowest
+
+# The kernels' tests with kernels that watch their memory and arithmetic
+sanitize:   ; scripts/sanitize
 
 check:
 	.venv/bin/ruff format --check .

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dragoman.errors import NoNumbers
+from dragoman.errors import InvalidOption, NoNumbers
 from dragoman.kernels.head import PackedEmbedding, PackedHead
 from dragoman.kernels.library import Kernels
 from dragoman.kernels.linear import PackedLinear
@@ -201,3 +201,36 @@ def test_banned_tokens_beyond_the_vocabulary_are_ignored(native: Kernels, hidden
     flat = torch.randn(1, WIDTH).repeat(1000, 1) + 1e-4 * torch.randn(1000, WIDTH)
     scores, _ = scores_of(PackedHead.screened(flat), hidden).top(8, (3, 10**6))
     assert bool(scores.isfinite().all())
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_no_error_of_the_rough_pass_exceeds_its_bound(
+    native: Kernels, weight: torch.Tensor, hidden: torch.Tensor, precision: str
+) -> None:
+    hidden[10:20, 3] *= 100  # what is left of the other numbers in 8 bits is little
+    hidden[20:30] *= 1e-4
+    hidden[30:40] *= 20
+    hidden[40] = weight[7]
+    weight[50:60] *= 30
+    for head in (PackedHead.screened(weight, precision), PackedHead.screened(weight.half(), precision)):
+        spread = hidden.new_empty(70, 2)
+        found = (hidden.new_empty(70, 4), hidden.new_empty(70, 4, dtype=torch.int32), spread)
+        native.top(head.struct(), hidden, 64, None, None, found)
+        error = (head.linear(hidden) - head.in_full(hidden)).abs().amax(1)
+        assert bool((error <= spread[:, 1]).all())
+        assert bool((spread[:, 1] <= 0.1 * hidden.norm(dim=1) * weight.norm(dim=1).max()).all())
+
+
+def test_a_token_that_the_rough_pass_does_not_see_is_found(native: Kernels) -> None:
+    """One number is so large that the rest of the row is nothing in 8 bits; the best candidate looks sure."""
+    weight = torch.zeros(5000, WIDTH)
+    weight[5, 1], weight[4000, 2] = 1.0, 1.0
+    hidden = torch.zeros(1, WIDTH)
+    hidden[0, 0], hidden[0, 1], hidden[0, 2] = 1000.0, 1.0, 2.0
+    assert scores_of(PackedHead.screened(weight), hidden).top(1)[1].tolist() == [[4000]]
+
+
+def test_what_exact_scores_are_taken_from_must_be_a_kind_the_kernels_know(weight: torch.Tensor) -> None:
+    for dtype in (torch.bfloat16, torch.float64):
+        with pytest.raises(InvalidOption, match=f"{dtype}; convert them to torch.float32 or torch.float16"):
+            PackedHead.screened(weight.to(dtype))

@@ -6,7 +6,7 @@ from torch import nn
 
 from dragoman.kernels.library import Kernels
 from dragoman.kernels.linear import PackedLinear, multiply
-from dragoman.kernels.packing import PRECISIONS
+from dragoman.kernels.packing import PRECISIONS, pack
 
 SHAPES = ((64, 32), (100, 50), (1, 7), (320, 1030), (130, 4200))
 TOLERANCE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.02, "int4": 0.12}
@@ -90,3 +90,23 @@ def test_what_is_no_number_stays_none_and_in_its_row(native: Kernels, precision:
         others = torch.arange(9) != 4
         assert torch.equal(found[others], sound[others])
         assert not bool(found[4].isfinite().any())
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@torch.no_grad()
+def test_rows_of_any_size_are_the_same_to_the_last_bit_everywhere(
+    build: Kernels | None, precision: str
+) -> None:
+    packed = PackedLinear.of(layer(70, 96), precision)
+    x = torch.randn(4000, 96, generator=torch.Generator().manual_seed(1))
+    x *= 10 ** torch.linspace(-44, 30, 4000)[:, None]
+    found = packed(x)
+    assert bool(found.isfinite().all())
+    assert torch.equal(found, multiply(x, packed.packed, packed.bias))
+
+
+@torch.no_grad()
+def test_the_most_inputs_give_the_right_sum(build: Kernels | None) -> None:
+    for sign in (1.0, -1.0):
+        packed = PackedLinear(pack(torch.full((1, 2**16), sign), "int8"))
+        assert float(packed(torch.full((1, 2**16), 3.0))) == pytest.approx(sign * 3 * 2**16, rel=1e-6)

@@ -5,7 +5,7 @@ import ctypes
 import pytest
 import torch
 
-from dragoman.errors import InvalidOption
+from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.kernels.build import LIBRARY
 from dragoman.kernels.library import Kernels, available
 from dragoman.kernels.packing import PRECISIONS, RECORD, best_scale, nibble_records, pack, unpack
@@ -73,3 +73,33 @@ def test_an_unknown_precision_and_what_fp16_cannot_hold_are_errors() -> None:
         pack(torch.ones(1, 1), "int2")
     with pytest.raises(InvalidOption, match="too large for fp16"):
         pack(torch.full((1, 1), 1e6), "fp16")
+
+
+def test_four_bit_weights_are_right_up_to_where_they_are_refused() -> None:
+    weight = torch.zeros(64, 64)
+    weight[3, 5] = -8 * 65504.0
+    assert float(unpack(pack(weight, "int4"))[3, 5]) == -8 * 65504.0
+    weight[3, 5] *= 1.01
+    with pytest.raises(InvalidOption, match=r"holds 529272, which is too large for int4 \(up to 524032\)"):
+        pack(weight, "int4")
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_is_no_number_is_refused_by_name(precision: str, bad: float) -> None:
+    weight = torch.zeros(500, 40)
+    weight[499, 39] = bad
+    with pytest.raises(CheckpointError, match=r"decoder\.fc1 holds NaN or infinite"):
+        pack(weight, precision, "decoder.fc1")
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (4,), (), (2, 2, 2)])
+def test_only_matrices_with_numbers_are_packed(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidOption, match="only matrices with rows and columns"):
+        pack(torch.zeros(shape), "fp32")
+
+
+def test_more_inputs_than_sums_of_bytes_hold_are_refused() -> None:
+    assert pack(torch.ones(1, 2**16), "int8").inputs == 2**16
+    with pytest.raises(InvalidOption, match="65537 inputs; int8 takes 65536"):
+        pack(torch.ones(1, 2**16 + 1), "int8")

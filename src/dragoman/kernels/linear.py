@@ -8,11 +8,13 @@ from torch.nn import functional as F
 from dragoman.kernels import structs
 from dragoman.kernels.arrays import address, address_or_none
 from dragoman.kernels.library import kernels
-from dragoman.kernels.packing import Packed, levels, pack, unpack
+from dragoman.kernels.packing import Packed, largest, levels, pack, unpack
 from dragoman.kernels.structs import BYTE, FLOAT, GROUP, HALF, KINDS, NIBBLE, PANEL
 
 # Sums of so many products of quantised numbers are still exact in float32: 1024 * 127 * 127 < 2**24.
 EXACT = 1024
+# Rows whose largest number is smaller count as zeros: 127 times its reciprocal would be infinite.
+LEAST = 4e-37
 
 
 class PackedLinear(nn.Module):
@@ -36,9 +38,11 @@ class PackedLinear(nn.Module):
         )
 
     @classmethod
-    def of(cls, linear: nn.Linear, precision: str) -> "PackedLinear":
-        """The packed twin of `linear`; InvalidOption as in `pack`."""
-        return cls(pack(linear.weight, precision), linear.bias)
+    def of(cls, linear: nn.Linear, precision: str, name: str = "a layer") -> "PackedLinear":
+        """The packed twin of `linear`, which errors call `name`; raises what `pack` does."""
+        if linear.bias is not None:
+            largest(linear.bias, f"{name}.bias")
+        return cls(pack(linear.weight, precision, f"{name}.weight"), linear.bias)
 
     @property
     def packed(self) -> Packed:
@@ -106,5 +110,7 @@ def multiply(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
 def quantise_rows(x: Tensor, padded: int) -> tuple[Tensor, Tensor]:
     """Rows as whole numbers from -127 to 127 (in float32) [rows, padded], and their units [rows, 1]."""
     most = x.abs().amax(1, keepdim=True)
-    inverse = torch.where(most > 0, 127 / most, 0)
+    most = torch.where(most < LEAST, 0.0, most)
+    # A division: PyTorch makes `127 / most` a product with the rounded reciprocal.
+    inverse = torch.where(most == 0, 0.0, torch.full_like(most, 127.0) / most)
     return F.pad((x * inverse).round(), (0, padded - x.shape[1])), most / 127

@@ -9,17 +9,22 @@ int4         for each panel and group of 32 inputs: 64 scales in fp16, then [4, 
              the low nibbles are inputs 0 to 3 of eight and the high ones 4 to 7, as weight + 8
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dragoman.errors import InvalidOption
+from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import BYTE, FLOAT, GROUP, HALF, KINDS, NIBBLE, PANEL, RECORD
 
 PRECISIONS = tuple(KINDS)
 CHUNK = 4  # panels packed at a time: what is worked on stays near the processor
+LARGEST = {"fp16": 65504.0, "int4": 8 * 65504.0}
+"""Weights beyond would become infinite; in 4 bits it is the scales, in fp16, that would."""
+MOST_INPUTS = {"int8": 2**16}
+"""More products of bytes may not fit into a sum of 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,14 @@ class Packed:
         return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
 
-def pack(weight: Tensor, precision: str) -> Packed:
-    """Pack `weight` [outputs, inputs] in "fp32", "fp16", "int8" or "int4".
+def pack(weight: Tensor, precision: str, name: str = "a weight") -> Packed:
+    """Pack `weight` [outputs, inputs], which errors call `name`, in "fp32", "fp16", "int8" or "int4".
 
-    Raises InvalidOption for another precision, and for fp16 if a weight is too large for it.
+    Raises InvalidOption for another precision or a matrix that doesn't fit it, CheckpointError if a
+    number is NaN or infinite.
     """
-    kind = KINDS.get(precision)
-    if kind is None:
-        raise InvalidOption(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    check_shape(tuple(weight.shape), precision, name)
+    kind = KINDS[precision]
     outputs, inputs = weight.shape
     panels = -(-outputs // PANEL)
     data = torch.empty(panels, panel_bytes(kind, inputs), dtype=torch.uint8, device=weight.device)
@@ -64,6 +69,7 @@ def pack(weight: Tensor, precision: str) -> Packed:
         scale = torch.zeros(panels * PANEL, dtype=torch.float32, device=weight.device)
     for first in range(0, panels, CHUNK):
         rows = weight[first * PANEL : (first + CHUNK) * PANEL].detach().float()
+        check_range(largest(rows, name), precision, name)
         part = data[first : first + CHUNK]
         rows = torch.nn.functional.pad(rows, (0, 0, 0, len(part) * PANEL - len(rows)))
         if kind == BYTE:
@@ -74,6 +80,42 @@ def pack(weight: Tensor, precision: str) -> Packed:
         else:
             part.copy_(_floats(rows, torch.float32 if kind == FLOAT else torch.float16))
     return Packed(kind, outputs, inputs, data, scale)
+
+
+def check_shape(shape: tuple[int, ...], precision: str, name: str) -> None:
+    """InvalidOption unless a matrix of this shape can be packed."""
+    if precision not in KINDS:
+        raise InvalidOption(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    if len(shape) != 2 or 0 in shape:
+        raise InvalidOption(
+            f"{name} has the shape {list(shape)}; only matrices with rows and columns are packed"
+        )
+    most = MOST_INPUTS.get(precision, shape[1])
+    if shape[1] > most:
+        raise InvalidOption(
+            f"{name} has {shape[1]} inputs; {precision} takes {most}, so take another precision"
+        )
+
+
+def check_range(most: float, precision: str, name: str) -> None:
+    """InvalidOption if the largest number of a matrix is too large for the precision."""
+    if most > LARGEST.get(precision, most):
+        raise InvalidOption(
+            f"{name} holds {most:g}, which is too large for {precision} (up to {LARGEST[precision]:g}); "
+            "take another precision"
+        )
+
+
+def largest(values: Tensor, name: str) -> float:
+    """The largest magnitude among `values`; CheckpointError if one is NaN or infinite."""
+    if not values.numel():
+        return 0.0
+    low, high = (float(end) for end in values.detach().aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise CheckpointError(
+            f"{name} holds NaN or infinite numbers, so the model can't work; take another copy of it"
+        )
+    return max(-low, high)
 
 
 def unpack(packed: Packed) -> Tensor:
@@ -121,8 +163,6 @@ def _padded(inputs: int) -> int:
 
 
 def _floats(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    if dtype == torch.float16 and rows.numel() and rows.abs().max() > torch.finfo(dtype).max:
-        raise InvalidOption("a weight is too large for fp16; take another precision")
     return (
         rows.to(dtype)
         .view(-1, PANEL, rows.shape[1])
@@ -135,7 +175,7 @@ def _floats(rows: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _bytes(rows: Tensor, scale: Tensor) -> Tensor:
     """Weights from -127 to 127, the largest of each row at the end; `scale` is filled."""
-    torch.div(rows.abs().amax(1) if rows.shape[1] else 0, 127, out=scale)
+    torch.div(rows.abs().amax(1), 127, out=scale)
     grid = (rows / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round_().clamp_(-127, 127)
     grid = torch.nn.functional.pad(grid, (0, _padded(rows.shape[1]) - rows.shape[1]))
     return (grid + 128).to(torch.uint8).view(-1, PANEL, grid.shape[1] // 4, 4).transpose(1, 2).flatten(1)
@@ -144,7 +184,7 @@ def _bytes(rows: Tensor, scale: Tensor) -> Tensor:
 def _nibbles(rows: Tensor, out: Tensor) -> None:
     rows = torch.nn.functional.pad(rows, (0, _padded(rows.shape[1]) - rows.shape[1]))
     native = kernels() if rows.device.type == "cpu" else None
-    if native is None or not rows.shape[1]:
+    if native is None:
         out.copy_(nibble_records(rows))
         return
     native.pack_nibbles(rows.contiguous(), out)

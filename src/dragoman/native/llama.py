@@ -11,10 +11,11 @@ from dragoman.kernels.arrays import empty
 from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import SPAN
-from dragoman.models.llama import Llama, RowGroups
-from dragoman.native.beginnings import LEAST, Beginnings, common_beginning
+from dragoman.models.llama import Llama
+from dragoman.models.prompt import Prompt
+from dragoman.native.kv_cache import Fixed, KeyValueCache, Sentence, fixed_spans
+from dragoman.native.prefix_cache import LEAST, PrefixCache, common_prefix
 from dragoman.native.scores import Choice, NativeScores
-from dragoman.native.slots import Fixed, Sentence, Slots, fixed_spans
 from dragoman.native.stack import Builder, forward, llama_stack
 
 Routing = tuple[Any, Any, Any, Any]
@@ -31,7 +32,7 @@ class NativeLlama:
         head: PackedHead = model.lm_head  # type: ignore[assignment]
         self.choices = (Choice(head, None),)
         self.width = self.config.num_key_value_heads * self.config.head_dim
-        self.beginnings = Beginnings()
+        self.prefixes = PrefixCache()
         self._build()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -39,7 +40,7 @@ class NativeLlama:
         return NativeLlama, (self.model,)
 
     def _build(self) -> None:
-        self.beginnings.clear()
+        self.prefixes.clear()
         self._builder = Builder()
         self.stack, self.modules = llama_stack(self._builder, self.model.model)
         self._version = self.model.model.language.version
@@ -55,14 +56,12 @@ class NativeLlama:
             and model.config.rope.rope_type != "dynamic"
         )
 
-    def begin(self, keep: Tensor, groups: RowGroups | None = None) -> "NativeLlamaState":
-        """Prepare to continue prompts, of which the first `step` is given all tokens.
+    def begin(self, prompt: Prompt) -> "NativeLlamaState":
+        """Prepare to continue prompts; the first `step` is given all their tokens.
 
-        keep: boolean [rows, time], False on padding, which must be on the left. groups: the
-        language group of each row, 0 for none. Raises LanguageModuleError.
+        Raises LanguageModuleError for a group that isn't there.
         """
-        if not bool(keep[:, -1].all()):
-            raise ValueError("prompts must be padded on the left, and each must have a token")
+        keep, groups = prompt.continued(), prompt.groups
         wanted = groups.tolist() if isinstance(groups, Tensor) else groups
         self.model.model.language.routes(wanted, keep.device)  # raises for a group that isn't there
         return NativeLlamaState(keep, wanted, self.model.model.language.version)
@@ -76,12 +75,12 @@ class NativeLlama:
         if state.version != self._version:
             language.routes(state.sentence_groups(), tokens.device)  # raises if one went that is needed
             state.version = self._version
-        if state.slots is None:
+        if state.cache is None:
             return NativeScores(self._read(tokens, state), self.choices)
         rows, new = tokens.shape
-        slots = state.slots
-        places = np.repeat([s.position for s in slots.sentences], slots.beams)[:, None] + np.arange(new)
-        own, write = slots.extend(new)
+        cache = state.cache
+        places = np.repeat([s.position for s in cache.sentences], cache.beams)[:, None] + np.arange(new)
+        own, write = cache.extend(new)
         parts = [*(np.repeat(spans, new) for spans in state.fixed()), own]
         x = self._forward(tokens.flatten(), places.reshape(-1), parts, write, state.row_groups(new))
         if new > 1:
@@ -105,20 +104,20 @@ class NativeLlama:
             Sentence((part,) if begun is None else (begun, part), position=len(prompt), group=group)
             for prompt, begun, part, group in zip(prompts, shared, fixed, groups, strict=True)
         ]
-        state.slots = Slots(self.config.num_hidden_layers, self.width, sentences)
+        state.cache = KeyValueCache(self.config.num_hidden_layers, self.width, sentences)
         return hidden
 
     def _shared(self, prompts: list[list[int]], groups: Sequence[int]) -> list[Fixed | None]:
-        """For each prompt the keys of its beginning, if they are known or worth computing for many."""
+        """For each prompt the keys of its prefix, if they are known or worth computing for many."""
         shared: list[Fixed | None] = [None] * len(prompts)
         for group in sorted(set(groups)):
             rows = [row for row, its in enumerate(groups) if its == group]
             mine = [prompts[row] for row in rows]
-            found = self.beginnings.find(group, mine)
-            common = common_beginning(mine) if len(mine) > 1 else 0
+            found = self.prefixes.find(group, mine)
+            common = common_prefix(mine) if len(mine) > 1 else 0
             if common >= LEAST + (0 if found is None else found.count):
                 found = self._prefill([mine[0][:common]], [0], [None], [group])[0][0]
-                self.beginnings.keep(group, mine[0][:common], found)
+                self.prefixes.keep(group, mine[0][:common], found)
             for row in rows:
                 shared[row] = found
         return shared
@@ -211,51 +210,51 @@ class NativeLlamaState:
 
     def __init__(self, keep: Tensor, groups: Sequence[int] | None, version: int) -> None:
         self.keep, self.groups, self.version = keep, groups, version
-        self.slots: Slots | None = None
+        self.cache: KeyValueCache | None = None
         self._fixed: list[Any] | None = None
         self._groups: Any = None
 
     def fixed(self) -> list[Any]:
         """Where each row finds its prompt's keys: one array of spans or, with a common prefix, two."""
         if self._fixed is None:
-            assert self.slots is not None
-            most = max(len(s.fixed) for s in self.slots.sentences)
-            for sentence in self.slots.sentences:
+            assert self.cache is not None
+            most = max(len(s.fixed) for s in self.cache.sentences)
+            for sentence in self.cache.sentences:
                 missing = (_nothing(sentence.fixed[0]),) * (most - len(sentence.fixed))
                 sentence.fixed = (*missing, *sentence.fixed)
-            self._fixed = [fixed_spans(self.slots.sentences, i, self.slots.beams) for i in range(most)]
+            self._fixed = [fixed_spans(self.cache.sentences, i, self.cache.beams) for i in range(most)]
         return self._fixed
 
     def sentence_groups(self) -> list[int] | None:
         """The language group of each sentence, or None."""
-        if self.groups is None or self.slots is None:
+        if self.groups is None or self.cache is None:
             return None if self.groups is None else list(self.groups)
-        return [sentence.group for sentence in self.slots.sentences]
+        return [sentence.group for sentence in self.cache.sentences]
 
     def row_groups(self, new: int) -> Any:
         """The language group of each token fed, or None."""
         if self.groups is None:
             return None
-        assert self.slots is not None
-        return np.repeat([s.group for s in self.slots.sentences], self.slots.beams * new)
+        assert self.cache is not None
+        return np.repeat([s.group for s in self.cache.sentences], self.cache.beams * new)
 
     def select(self, rows: Tensor, beams: int) -> None:
         """Keep `rows` (numbers of the present rows, repeats allowed) in the given order.
 
         Each run of `beams` rows must come from one sentence.
         """
-        assert self.slots is not None, "the first step reads the prompts"
-        before = self.slots.sentences
-        self.slots.select(rows.numpy(), beams)
-        if self.slots.sentences is not before:
+        assert self.cache is not None, "the first step reads the prompts"
+        before = self.cache.sentences
+        self.cache.select(rows.numpy(), beams)
+        if self.cache.sentences is not before:
             self._fixed = None
 
     def join(self, other: "NativeLlamaState") -> None:
         """Put the other's rows behind these."""
-        assert self.slots is not None, "the first step reads the prompts"
-        assert other.slots is not None, "the first step reads the prompts"
+        assert self.cache is not None, "the first step reads the prompts"
+        assert other.cache is not None, "the first step reads the prompts"
         assert (self.groups is None) == (other.groups is None), "rows with and without languages can't join"
-        self.slots.join(other.slots)
+        self.cache.join(other.cache)
         self._fixed = None
 
 

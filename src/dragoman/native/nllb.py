@@ -14,8 +14,9 @@ from dragoman.layers.moe import MoeOptions
 from dragoman.layers.positions import SinusoidalPositions
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb
+from dragoman.models.prompt import Prompt
+from dragoman.native.kv_cache import Fixed, KeyValueCache, Sentence, fixed_spans
 from dragoman.native.scores import Choice, NativeScores
-from dragoman.native.slots import Fixed, Sentence, Slots, fixed_spans
 from dragoman.native.stack import Builder, forward, nllb_stack
 from dragoman.native.vocabulary import Heads, Vocabulary
 
@@ -55,8 +56,9 @@ class NativeNllb:
         )
 
     @torch.inference_mode()
-    def begin(self, input_ids: Tensor, keep: Tensor) -> "NativeNllbState":
-        """Encode sources [sentences, time]; keep: boolean, False on padding."""
+    def begin(self, prompt: Prompt) -> "NativeNllbState":
+        """Encode the sources; the state has one row for each."""
+        input_ids, keep = prompt.read()
         counts = keep.sum(1).tolist()
         sentences: list[Sentence] = []
         first = 0
@@ -69,7 +71,7 @@ class NativeNllb:
             sentences += self._encode(input_ids[rows][keep[rows]], counts[first:last])
             first = last
         width = self.config.d_model
-        return NativeNllbState(Slots(len(self.source), width, sentences))
+        return NativeNllbState(KeyValueCache(len(self.source), width, sentences))
 
     def _encode(self, tokens: Tensor, counts: list[int]) -> list[Sentence]:
         """tokens: those of all sentences one after the other; counts: how many each has."""
@@ -104,12 +106,12 @@ class NativeNllb:
     def step(self, tokens: Tensor, state: "NativeNllbState") -> NativeScores:
         """Feed the newest tokens of each row [rows, new]; scores of the next one."""
         rows, new = tokens.shape
-        slots = state.slots
-        if self.heads.vocabulary is not None and not slots.sentences[0].language:
+        cache = state.cache
+        if self.heads.vocabulary is not None and not cache.sentences[0].language:
             state.choose(self.heads, tokens)
-        places = slots.lengths()[:, None] + np.arange(new)
+        places = cache.lengths()[:, None] + np.arange(new)
         x = self._embed(tokens.flatten(), torch.from_numpy(places.reshape(-1)))
-        spans, write = slots.extend(new)
+        spans, write = cache.extend(new)
         cross = state.cross()
         if new > 1:
             cross = np.repeat(cross, new)
@@ -131,27 +133,27 @@ class NativeNllb:
 class NativeNllbState:
     """Decoding under way; rows are hypotheses, `beams` of them side by side for each sentence."""
 
-    def __init__(self, slots: Slots) -> None:
-        self.slots = slots
+    def __init__(self, cache: KeyValueCache) -> None:
+        self.cache = cache
         self._cross: Any = None
         self._choices: list[Choice] | None = None
 
     def cross(self) -> Any:
         """Where each row finds its source's keys."""
         if self._cross is None:
-            self._cross = fixed_spans(self.slots.sentences, 0, self.slots.beams)
+            self._cross = fixed_spans(self.cache.sentences, 0, self.cache.beams)
         return self._cross
 
     def choose(self, heads: Heads, prompts: Tensor) -> None:
         """Note what the sentences may choose from; the last token of a prompt is the target language."""
-        for sentence, prompt in zip(self.slots.sentences, prompts.tolist(), strict=True):
+        for sentence, prompt in zip(self.cache.sentences, prompts.tolist(), strict=True):
             sentence.language = prompt[-1]
             sentence.source = heads.extra(sentence.language, sentence.source)
 
     def choices(self, heads: Heads) -> list[Choice]:
         """What the rows choose from."""
         if self._choices is None:
-            sentences = [s for s in self.slots.sentences for _ in range(self.slots.beams)]
+            sentences = [s for s in self.cache.sentences for _ in range(self.cache.beams)]
             self._choices = heads.choices([s.language for s in sentences], [s.source for s in sentences])
         return self._choices
 
@@ -160,14 +162,14 @@ class NativeNllbState:
 
         Each run of `beams` rows must come from one sentence.
         """
-        before = self.slots.sentences
-        self.slots.select(rows.numpy(), beams)
-        if self.slots.sentences is not before:
+        before = self.cache.sentences
+        self.cache.select(rows.numpy(), beams)
+        if self.cache.sentences is not before:
             self._cross = self._choices = None
 
     def join(self, other: "NativeNllbState") -> None:
         """Put the other's rows behind these."""
-        self.slots.join(other.slots)
+        self.cache.join(other.cache)
         self._cross = self._choices = None
 
 

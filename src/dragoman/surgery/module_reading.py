@@ -116,14 +116,12 @@ def _pairs(
     stack: LlamaStack, tensors: Mapping[LoraName, Callable[[], Tensor]]
 ) -> dict[tuple[int, str], tuple[nn.Module, nn.Module]]:
     """A and B of each layer and projection, read one after the other."""
-    return {
-        (name.layer, name.projection): (
-            _side(stack, name, read()),
-            _side(stack, name, tensors[LoraName(name.layer, name.projection, "B")]()),
-        )
-        for name, read in tensors.items()
-        if name.side == "A"
-    }
+    pairs = {}
+    for a in tensors:
+        if a.side == "A":
+            b = LoraName(a.layer, a.projection, "B")
+            pairs[a.layer, a.projection] = (_side(stack, a, tensors[a]()), _side(stack, b, tensors[b]()))
+    return pairs
 
 
 def _side(stack: LlamaStack, name: LoraName, weight: Tensor) -> nn.Module:
@@ -131,7 +129,9 @@ def _side(stack: LlamaStack, name: LoraName, weight: Tensor) -> nn.Module:
     like: Tensor = layer.input_layernorm.weight  # type: ignore[union-attr,assignment]
     linear = linear_of(weight.detach().to(like.device, like.dtype))  # base weights may be quantised
     base = getattr(getattr(layer, PARTS[name.projection]), name.projection)
-    return PackedLinear.of(linear, base.precision) if isinstance(base, PackedLinear) else linear
+    if not isinstance(base, PackedLinear):
+        return linear
+    return PackedLinear.of(linear, base.precision, name.adapter.removesuffix(".weight"))
 
 
 def _named(tensors: Mapping[str, Tensor], group: int) -> dict[LoraName, Tensor]:
@@ -152,10 +152,16 @@ def _named(tensors: Mapping[str, Tensor], group: int) -> dict[LoraName, Tensor]:
 
 
 def _check_fit(stack: LlamaStack, found: Mapping[LoraName, Shape], where: str, whole: bool) -> None:
-    """KeyMismatch unless the tensors of a module fit the model.
+    """KeyMismatch unless the tensors of a module fit the model, LanguageModuleError if one is no matrix.
 
     whole: whether a projection that is changed must be so in all layers, as nothing says otherwise.
     """
+    for name, shape in found.items():
+        if len(shape) != 2 or 0 in shape:
+            raise LanguageModuleError(
+                f"{name.adapter} has the shape {list(shape)} in {where}; a module's tensors are matrices "
+                "of a rank of at least 1"
+            )
     layers = range(stack.shape.num_hidden_layers)
     pairs = dict.fromkeys((name.layer, name.projection) for name in found if name.layer in layers)
     if whole:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dragoman.errors import InvalidOption
 from dragoman.kernels.head import PackedEmbedding, PackedHead
 from dragoman.kernels.linear import PackedLinear
-from dragoman.kernels.packing import PRECISIONS
+from dragoman.kernels.packing import LARGEST, PRECISIONS, check_range, check_shape, largest
 from dragoman.layers.moe import RouterLinear
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
@@ -23,13 +23,15 @@ def pack_(model: Nllb | Llama, precision: str) -> None:
 
     precision: "fp32" (exact), "fp16", "int8" or "int4". Routers stay as they are: they decide,
     and are small. The embedding stays exact in fp32 and is halved otherwise. A packed model is for
-    inference; it can't be trained, merged or saved. Raises InvalidOption for another precision
-    or a model that is packed already.
+    inference; it can't be trained, merged or saved. Raises InvalidOption for another precision,
+    a model that is packed already or a matrix that doesn't fit, and CheckpointError if a weight is NaN or
+    infinite, all before anything is changed.
     """
     if precision not in PRECISIONS:
         raise InvalidOption(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
     if is_packed(model):
         raise InvalidOption("the model is packed already; load it again for another precision")
+    _check(model, precision)
     if isinstance(model, Nllb):
         _pack_nllb(model, precision)
     else:
@@ -38,6 +40,21 @@ def pack_(model: Nllb | Llama, precision: str) -> None:
     # tensor that still lies in the checkpoint's file would keep all of it mapped.
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.float32, copy=True)
+
+
+def _check(model: nn.Module, precision: str) -> None:
+    """What `pack_` raises."""
+    most = {id(p): (name, largest(p, name)) for name, p in model.named_parameters()}
+    # The embedding's and the output layer's rows are halved in all precisions but one.
+    head, table = model.get_submodule("lm_head"), "fp32" if precision == "fp32" else "fp16"
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            name, value = most[id(module.weight)]
+            check_shape(tuple(module.weight.shape), precision, name)
+            if isinstance(module, nn.Embedding) or module is head:
+                check_range(value, table, name)
+            if isinstance(module, nn.Linear):
+                check_range(value, precision, name)
 
 
 def packed_bytes(model: Nllb | Llama, precision: str) -> int:
@@ -88,7 +105,8 @@ def _pack_nllb(model: Nllb, precision: str) -> None:
     # The output layer is most of what a step reads: screened with fewer bits, scored with the table's own
     # rows. For exact scores the rest of the normaliser must be good, too: half precision.
     exact = table if tied else _table(model.lm_head.weight, precision)
-    screen = "fp16" if precision == "fp32" else "int8"
+    halves = precision == "fp32" and largest(exact, "lm_head.weight") <= LARGEST["fp16"]
+    screen = "fp16" if halves else "int8"
     model.lm_head = PackedHead.screened(exact, screen)  # type: ignore[assignment]
     embedding = PackedEmbedding(table, scale)
     model.shared = model.encoder.embed_tokens = model.decoder.embed_tokens = embedding  # type: ignore[assignment]

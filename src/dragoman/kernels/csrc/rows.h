@@ -4,6 +4,8 @@
 
 #include "products.h"
 
+#define LEAST 4e-37f /* smaller rows count as zeros: 127 / most would be infinite */
+
 static void take_acts(Arena *a, Acts *x, int64_t rows, int width) {
     const int64_t padded = (width + GROUP - 1) / GROUP * GROUP;
     x->q = take(a, rows * padded);
@@ -35,6 +37,7 @@ static void quantise_row(const float *x, int width, Acts *out, int64_t row) {
         out->scale[row] = NAN;
         return;
     }
+    if (most < LEAST) most = 0; /* what it stands for is beyond a float's range */
     const float inverse = most > 0 ? 127.0f / most : 0.0f;
     int8_t *q = out->q + row * out->padded;
     int32_t *sums = out->sums + row * (out->padded / GROUP), all = 0;

@@ -50,7 +50,7 @@ class Sentence:
     own: Array | None = None
 
 
-class Slots:
+class KeyValueCache:
     """The own keys and values of all rows of a batch."""
 
     def __init__(self, layers: int, width: int, sentences: list[Sentence]) -> None:
@@ -109,7 +109,7 @@ class Slots:
             kept.append(sentence)
         self.sentences, self.beams, self._arrays = kept, beams, None
 
-    def join(self, other: "Slots") -> None:
+    def join(self, other: "KeyValueCache") -> None:
         """Put the other's rows behind these."""
         assert other.beams == self.beams, "batches with different numbers of beams can't join"
         width = max(self.table.shape[1], other.table.shape[1])
@@ -160,16 +160,16 @@ class _Arrays:
     length: Any
 
     @classmethod
-    def of(cls, slots: Slots) -> "_Arrays":
-        spans = np.zeros(len(slots.sentences), SPAN)
-        for number, sentence in enumerate(slots.sentences):
+    def of(cls, cache: KeyValueCache) -> "_Arrays":
+        spans = np.zeros(len(cache.sentences), SPAN)
+        for number, sentence in enumerate(cache.sentences):
             own = sentence.own
             if own is not None:
                 half = own.shape[2] * own.shape[3] * own.shape[4]
                 first = address("keys", own, np.float32, *own.shape)
-                spans[number] = (first, 2 * half, half, 0, 0, slots.beams)
-        lengths = np.array([s.length for s in slots.sentences], np.int64)
-        return cls(np.repeat(spans, slots.beams), np.repeat(lengths, slots.beams))
+                spans[number] = (first, 2 * half, half, 0, 0, cache.beams)
+        lengths = np.array([s.length for s in cache.sentences], np.int64)
+        return cls(np.repeat(spans, cache.beams), np.repeat(lengths, cache.beams))
 
 
 def fixed_spans(sentences: list[Sentence], index: int, beams: int) -> Any:
