@@ -22,6 +22,7 @@ from dragoman.kernels.packing import PRECISIONS
 from dragoman.layers.low_rank import AdaptedProjections, Routes
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
+from dragoman.models.prompt import Prompt
 from dragoman.native.llama import NativeLlama
 from dragoman.native.scores import NativeScores
 from dragoman.surgery.packing import pack_
@@ -115,7 +116,7 @@ def scores(found: Tensor | NativeScores) -> Tensor:
 
 def start(model: Model, prompts: Tensor, groups: Sequence[int]) -> tuple[Any, Tensor]:
     """The state after the prompts, and the first tokens [rows, 1]."""
-    state = model.begin(torch.ones_like(prompts, dtype=torch.bool), groups)
+    state = model.begin(Prompt(keep=torch.ones_like(prompts, dtype=torch.bool), groups=groups))
     first = scores(model.step(prompts, state))
     state.select(torch.arange(len(prompts)), 1)
     return state, first

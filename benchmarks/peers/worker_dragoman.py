@@ -14,6 +14,7 @@ from dragoman.generation.search import Hypothesis, complete, generate
 from dragoman.models.config import read_config
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
+from dragoman.models.prompt import Prompt
 from dragoman.native.llama import NativeLlama
 from dragoman.native.nllb import NativeNllb
 from dragoman.surgery.packing import pack_
@@ -102,7 +103,7 @@ class Dragoman:
         if isinstance(self.model, (Llama, NativeLlama)):
             raise ValueError("a decoder alone has nothing to encode with")
         tokens, keep = self._pad(sources)
-        seconds, _ = timed(lambda: self.model.begin(tokens, keep))
+        seconds, _ = timed(lambda: self.model.begin(Prompt(tokens, keep)))
         return {"seconds": seconds, "tokens": sum(map(len, sources))}
 
     def translate(self, lines: list[str], source: str, target: str, beams: int, batch: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dragoman.checkpoints.nllb import load_nllb
 from dragoman.models.nllb import Nllb
+from dragoman.models.prompt import Prompt
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
@@ -52,7 +53,8 @@ class Toy:
     before_begin: Callable[[Tensor], None] = lambda ids: None
     before_step: Callable[[ToyState], None] = lambda state: None
 
-    def begin(self, input_ids: Tensor, keep: Tensor) -> ToyState:
+    def begin(self, prompt: Prompt) -> ToyState:
+        input_ids, _ = prompt.read()
         self.before_begin(input_ids)
         self.read.append((len(input_ids), input_ids.shape[1]))
         return ToyState(torch.zeros(len(input_ids), 0, dtype=torch.long), input_ids[:, 0])

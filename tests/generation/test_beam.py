@@ -14,6 +14,7 @@ from dragoman.generation.beam import BeamSearch
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import Hypothesis, generate
 from dragoman.models.nllb import Nllb
+from dragoman.models.prompt import Prompt
 
 Models = Callable[[str], Nllb]
 Toys = Callable[..., Any]
@@ -203,7 +204,7 @@ def test_astronomic_scores_are_scores_too(golden: Models, sources: Sources) -> N
 def test_beam_of_one_is_greedy(name: str, penalty: float, golden: Models, sources: Sources) -> None:
     model, (ids, keep) = golden(name), sources
     options = GenerationOptions(beams=1, max_new_tokens=MOST, length_penalty=penalty, early_stopping=True)
-    state = model.begin(ids, keep)
+    state = model.begin(Prompt(ids, keep))
     search = BeamSearch(prompts(len(ids)).tolist(), options, forced=1, eos=2)
     chosen: Any = (None, prompts(len(ids)))
     while chosen is not None:

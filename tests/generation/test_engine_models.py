@@ -81,11 +81,11 @@ def test_prompts_of_all_groups_that_come_and_go_are_continued_as_alone(search: s
     jobs = []
     for source in sources(chance, 24):
         options = GenerationOptions(max_new_tokens=chance.randint(1, 14), **SEARCHES[search])
-        jobs.append(Job(source, options, group=chance.choice((1, 3, 6, 8))))
-    tickets = at_random_times(Engine(xalma, decoder_only=True, pad=0, rows=40), jobs, chance)
+        jobs.append(Job((), options, prompt=source, group=chance.choice((1, 3, 6, 8))))
+    tickets = at_random_times(Engine(xalma, pad=0, rows=40), jobs, chance)
     assert len(tickets) > 12
     for index, ticket in tickets.items():
-        ids = torch.tensor([jobs[index].source])
+        ids = torch.tensor([jobs[index].prompt])
         keep = torch.ones_like(ids, dtype=torch.bool)
         (expected,) = complete(xalma, ids, keep, jobs[index].options, torch.tensor([jobs[index].group]))
         assert tokens(ticket.result()) == tokens(expected)
@@ -94,8 +94,8 @@ def test_prompts_of_all_groups_that_come_and_go_are_continued_as_alone(search: s
 def test_a_group_that_is_not_attached_fails_its_own_job(golden_folder: Path) -> None:
     model = load_xalma(golden_folder / "xalma", groups=[1, 6])
     options = GenerationOptions(max_new_tokens=5)
-    engine = Engine(model, decoder_only=True, pad=0)
-    tickets = [engine.submit(Job([5, 6, 7], options, group=group)) for group in (1, 3, 6)]
+    engine = Engine(model, pad=0)
+    tickets = [engine.submit(Job((), options, prompt=[5, 6, 7], group=group)) for group in (1, 3, 6)]
     assert "group 3" in str(tickets[1].exception())
     assert [ticket.exception() for ticket in (tickets[0], tickets[2])] == [None, None]
 

@@ -51,7 +51,7 @@ class Desk:
 
     def __init__(self, model: Any, rows: int = 4096, memory: int = 10**9) -> None:
         self.places = Places(10**6)
-        self.scheduler = Scheduler(Reader(model, False, 0, 0, "cpu"), self.places, rows, memory)
+        self.scheduler = Scheduler(Reader(model, 0, 0, "cpu"), self.places, rows, memory)
         self.count = 0
 
     def submit(self, job: Job, on_tokens: OnTokens | None = None) -> Ticket:

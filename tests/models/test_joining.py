@@ -15,6 +15,7 @@ from dragoman.layers.cache import Slots
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.nllb import Nllb
+from dragoman.models.prompt import Prompt
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
@@ -57,11 +58,13 @@ class Rows:
         model = model_of(name)
         ids, keep = self.padded(sources)
         if isinstance(model, Nllb):
-            self.state: Any = model.begin(ids, keep)
+            self.state: Any = model.begin(Prompt(ids, keep))
             self.fed = [[2, 12] for _ in sources]
             first = torch.tensor(self.fed)
         else:
-            self.state = model.begin(keep, torch.tensor(groups) if name == "xalma" else None)
+            self.state = model.begin(
+                Prompt(keep=keep, groups=torch.tensor(groups) if name == "xalma" else None)
+            )
             self.fed, first = [[] for _ in sources], ids
         self.known = list(zip(sources, groups, strict=True))
         self.check(model.step(first, self.state))

@@ -15,6 +15,7 @@ from dragoman.generation.search import complete
 from dragoman.layers.cache import PromptCache
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
+from dragoman.models.prompt import Prompt
 from dragoman.models.trace import Trace
 
 SHAPE: dict[str, Any] = {
@@ -172,7 +173,7 @@ def test_stepwise_equals_at_once(variant: str) -> None:
     with torch.inference_mode():
         whole = model(torch.cat([ids, more], 1), torch.cat([keep, torch.ones(3, 5, dtype=torch.bool)], 1))
         for sizes in ([1] * 5, [2, 3], [5]):
-            state = model.begin(keep)
+            state = model.begin(Prompt(keep=keep))
             logits = [model.step(ids, state)]
             for part in more.split(sizes, 1):
                 logits.append(model.step(part, state))
@@ -189,7 +190,7 @@ def test_beams_that_share_their_prompt_have_the_logits_of_rows_of_their_own(
     model = random_model(num_key_value_heads=heads)
     ids, keep = prompts(lengths)
     generator = torch.Generator().manual_seed(2)
-    state = model.begin(keep)
+    state = model.begin(Prompt(keep=keep))
     with torch.inference_mode():
         model.step(ids, state)
         rows, tokens = torch.arange(3).repeat_interleave(2), torch.empty(6, 0, dtype=torch.long)
@@ -261,7 +262,7 @@ def test_no_prompts_give_no_results() -> None:
 def test_prompts_padded_on_the_right_are_an_error() -> None:
     keep = torch.tensor([[True, True], [True, False]])
     with pytest.raises(ValueError, match="on the left"):
-        random_model().begin(keep)
+        random_model().begin(Prompt(keep=keep))
 
 
 def test_right_padding_is_fine_where_nothing_is_continued() -> None:

@@ -12,6 +12,7 @@ from dragoman.checkpoints.nllb import load_nllb
 from dragoman.layers.moe import SparseMLP
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb, Trace, initialize_
+from dragoman.models.prompt import Prompt
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 ALL = ["nllb_dense", "nllb_moe_base", "nllb_moe_capacity", "nllb_moe_drop"]
@@ -105,7 +106,7 @@ def test_cached_equals_uncached(name: str, chunks: list[int]) -> None:
     model, cases, keep = golden(name)
     target = cases["decoder_input_ids"]
     logits = model(cases["input_ids"], target, keep)
-    state = model.begin(cases["input_ids"], keep)
+    state = model.begin(Prompt(cases["input_ids"], keep))
     end = 0
     for chunk in chunks:
         found = model.step(target[:, end : end + chunk], state)
@@ -122,7 +123,7 @@ def test_cached_equals_uncached_behind_left_padding(name: str) -> None:
     target[~real] = 1
     encoded = model.encoder(cases["input_ids"], keep)
     whole = model.decoder(target, encoded, keep, real)
-    cache_ = model.begin(cases["input_ids"], keep).cache
+    cache_ = model.begin(Prompt(cases["input_ids"], keep)).cache
     for end, new in ((2, 2), (3, 1), (6, 3)):
         part = slice(end - new, end)
         found = model.decoder(target[:, part], encoded, keep, real[:, :end], cache_)
@@ -149,7 +150,7 @@ def test_select_widens_reorders_and_drops_rows(
     generator = torch.Generator().manual_seed(0)
     origin = [0, 1, 2]
     history = torch.full((3, 0), 2)
-    state = model.begin(cases["input_ids"], keep)
+    state = model.begin(Prompt(cases["input_ids"], keep))
     if not early:
         history = torch.full((3, 1), 2)
         model.step(history, state)

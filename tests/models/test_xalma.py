@@ -16,6 +16,7 @@ from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import Hypothesis, complete
 from dragoman.layers.low_rank import AdaptedProjections, Routes
 from dragoman.models.llama import Llama
+from dragoman.models.prompt import Prompt
 from dragoman.models.xalma import GROUPS, group_of, language_groups, row_groups
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -255,4 +256,4 @@ def test_a_group_that_was_not_loaded_is_an_error() -> None:
     with pytest.raises(LanguageModuleError, match=r"group 3.*attached: 1, 6"):
         model(ids, keep, [6, 3])
     with pytest.raises(LanguageModuleError, match="group 3"):
-        model.begin(keep, [6, 3])
+        model.begin(Prompt(keep=keep, groups=[6, 3]))

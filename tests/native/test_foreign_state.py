@@ -64,6 +64,7 @@ with toggled():
         assert say(usual) == expected
 """
 XALMA = """
+from dragoman.models.prompt import Prompt
 from dragoman.native.llama import NativeLlama
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.surgery.packing import pack_
@@ -77,7 +78,7 @@ def load():
     return NativeLlama(model)
 
 def read(model):
-    state = model.begin(ids >= 0, [6, 1, 8])
+    state = model.begin(Prompt(keep=ids >= 0, groups=[6, 1, 8]))
     found = [*model.step(ids, state).top(5)]
     state.select(rows, 2)
     return [*found, *model.step(tokens, state).top(5), model.step(tokens, state).logits()]

@@ -16,6 +16,7 @@ from dragoman.kernels.packing import PRECISIONS
 from dragoman.layers.rotary import RotaryOptions
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
+from dragoman.models.prompt import Prompt
 from dragoman.native.kv_cache import Fixed
 from dragoman.native.llama import NativeLlama
 from dragoman.native.prefix_cache import LONGEST, MOST, PrefixCache, common_prefix
@@ -40,7 +41,7 @@ def prompts(rows: int = 3, common: int = 0) -> tuple[Tensor, Tensor]:
 
 def decode(model: NativeLlama | Llama, groups: list[int] | None, common: int = 0) -> list[Tensor]:
     ids, keep = prompts(common=common)
-    state = model.begin(keep, groups)
+    state = model.begin(Prompt(keep=keep, groups=groups))
     steps = [
         (ids, torch.arange(3).repeat_interleave(2), 2),
         (torch.arange(6)[:, None] + 20, torch.tensor([1, 0, 2, 2, 5, 4]), 2),
@@ -124,11 +125,12 @@ def test_shared_key_heads_tied_weights_and_kinds_of_rotary_positions(kind: str) 
 def test_a_prompt_does_not_notice_its_neighbours(fast: NativeLlama) -> None:
     ids, keep = prompts()
     groups = [6, 1, 8]
-    together = fast.step(ids, fast.begin(keep, groups)).top(5)
+    together = fast.step(ids, fast.begin(Prompt(keep=keep, groups=groups))).top(5)
     for row in range(3):
         mine = keep[row]
         alone = fast.step(
-            ids[row : row + 1, mine], fast.begin(keep[row : row + 1, mine], groups[row : row + 1])
+            ids[row : row + 1, mine],
+            fast.begin(Prompt(keep=keep[row : row + 1, mine], groups=groups[row : row + 1])),
         ).top(5)
         assert torch.equal(alone[0][0], together[0][row])
 
@@ -136,7 +138,7 @@ def test_a_prompt_does_not_notice_its_neighbours(fast: NativeLlama) -> None:
 def test_prompts_with_and_without_a_common_prefix_join(fast: NativeLlama) -> None:
     def begun(common: int) -> object:
         ids, keep = prompts(common=common)
-        state = fast.begin(keep, [6, 6, 6])
+        state = fast.begin(Prompt(keep=keep, groups=[6, 6, 6]))
         fast.step(ids, state)
         state.select(torch.arange(3).repeat_interleave(2), 2)
         return state
@@ -155,13 +157,13 @@ def test_modules_may_come_and_go(plain: Llama) -> None:
     fast = NativeLlama(model)
     _, keep = prompts()
     with pytest.raises(LanguageModuleError, match="group 1"):
-        fast.begin(keep, [6, 1, 6])
+        fast.begin(Prompt(keep=keep, groups=[6, 1, 6]))
     attach_(model, 1)
     for ours, reference in zip(decode(fast, [6, 1, 6]), decode(plain, [6, 1, 6]), strict=True):
         assert torch.allclose(ours, reference, atol=1e-4)
     detach_(model, 6)
     with pytest.raises(LanguageModuleError, match="group 6"):
-        fast.begin(keep, [6, 1, 6])
+        fast.begin(Prompt(keep=keep, groups=[6, 1, 6]))
 
 
 def test_angles_that_depend_on_the_longest_row_stay_with_pytorch() -> None:
@@ -190,11 +192,11 @@ def test_modules_of_different_ranks_share_a_batch(precision: str) -> None:
     pack_(model, precision)
     fast = NativeLlama(model)
     ids, keep = prompts()
-    first = fast.step(ids, fast.begin(keep, [1, 7, 7])).logits()
-    fast.step(ids + 1, fast.begin(keep, [1, 1, 1]))
-    again = fast.step(ids, fast.begin(keep, [1, 7, 7])).logits()
+    first = fast.step(ids, fast.begin(Prompt(keep=keep, groups=[1, 7, 7]))).logits()
+    fast.step(ids + 1, fast.begin(Prompt(keep=keep, groups=[1, 1, 1])))
+    again = fast.step(ids, fast.begin(Prompt(keep=keep, groups=[1, 7, 7]))).logits()
     assert torch.equal(first, again)
-    alone = fast.step(ids[1:2, keep[1]], fast.begin(keep[1:2, keep[1]], [7])).logits()
+    alone = fast.step(ids[1:2, keep[1]], fast.begin(Prompt(keep=keep[1:2, keep[1]], groups=[7]))).logits()
     assert torch.equal(alone[0], first[1])
 
 
@@ -210,7 +212,7 @@ def test_a_module_that_goes_while_it_is_needed_is_an_error(others: tuple[int, ..
     pack_(model, "fp32")
     fast = NativeLlama(model)
     ids, keep = prompts()
-    state = fast.begin(keep, [1, 1, 1])
+    state = fast.begin(Prompt(keep=keep, groups=[1, 1, 1]))
     fast.step(ids, state)
     detach_(model, 1)
     with pytest.raises(LanguageModuleError, match="group 1"):
@@ -231,7 +233,7 @@ def test_a_known_prefix_is_not_computed_again(plain: Llama, monkeypatch: pytest.
     pack_(model, "fp32")
     fast = NativeLlama(model)
     ids, keep = prompts(common=9)
-    fast.step(ids, fast.begin(keep, [6, 6, 6]))
+    fast.step(ids, fast.begin(Prompt(keep=keep, groups=[6, 6, 6])))
     read: list[int] = []
     forward = NativeLlama._forward
     monkeypatch.setattr(
@@ -242,13 +244,17 @@ def test_a_known_prefix_is_not_computed_again(plain: Llama, monkeypatch: pytest.
     # One of the group that knows it, one of another group, one that begins otherwise.
     other, _ = prompts()
     mixed = torch.stack([ids[0], ids[1], other[2]])
-    scores = fast.step(mixed, fast.begin(keep, [6, 1, 6])).logits()
-    assert torch.allclose(scores, plain.step(mixed, plain.begin(keep, [6, 1, 6])), atol=1e-4)
+    scores = fast.step(mixed, fast.begin(Prompt(keep=keep, groups=[6, 1, 6]))).logits()
+    assert torch.allclose(
+        scores, plain.step(mixed, plain.begin(Prompt(keep=keep, groups=[6, 1, 6]))), atol=1e-4
+    )
     assert read == [int(keep.sum())]
     read.clear()
-    again = fast.step(ids[:1], fast.begin(keep[:1], [6])).logits()
+    again = fast.step(ids[:1], fast.begin(Prompt(keep=keep[:1], groups=[6]))).logits()
     assert read == [int(keep[0].sum()) - 9]
-    assert torch.allclose(again, plain.step(ids[:1], plain.begin(keep[:1], [6])), atol=1e-4)
+    assert torch.allclose(
+        again, plain.step(ids[:1], plain.begin(Prompt(keep=keep[:1], groups=[6]))), atol=1e-4
+    )
 
 
 def test_prefixes_are_forgotten_when_the_weights_change() -> None:
@@ -256,13 +262,13 @@ def test_prefixes_are_forgotten_when_the_weights_change() -> None:
     pack_(model, "fp32")
     fast = NativeLlama(model)
     ids, keep = prompts(common=9)
-    before = fast.step(ids, fast.begin(keep, [6, 6, 6])).logits()
+    before = fast.step(ids, fast.begin(Prompt(keep=keep, groups=[6, 6, 6]))).logits()
     detach_(model, 6)
     attach_(model, 6, scale=0.5)
-    after = fast.step(ids, fast.begin(keep, [6, 6, 6])).logits()
+    after = fast.step(ids, fast.begin(Prompt(keep=keep, groups=[6, 6, 6]))).logits()
     assert not torch.allclose(before, after)
     fresh = NativeLlama(model)
-    assert torch.equal(after, fresh.step(ids, fresh.begin(keep, [6, 6, 6])).logits())
+    assert torch.equal(after, fresh.step(ids, fresh.begin(Prompt(keep=keep, groups=[6, 6, 6]))).logits())
 
 
 def test_few_prefixes_are_kept_and_none_is_long() -> None:

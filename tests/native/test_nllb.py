@@ -13,6 +13,7 @@ from dragoman.checkpoints.nllb import load_nllb
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb, initialize_
+from dragoman.models.prompt import Prompt
 from dragoman.native.nllb import NativeNllb
 from dragoman.surgery.packing import pack_
 
@@ -37,7 +38,7 @@ def sources(vocabulary: int) -> tuple[Tensor, Tensor]:
 
 def decode(model: NativeNllb | Nllb, vocabulary: int) -> list[Tensor]:
     """Log-probabilities along a walk that widens to beams, reorders and drops them."""
-    state = model.begin(*sources(vocabulary))
+    state = model.begin(Prompt(*sources(vocabulary)))
     steps = [
         (torch.tensor([[2, 5]] * 4), torch.arange(4).repeat_interleave(3), 3),
         (torch.arange(12)[:, None] + 4, torch.tensor([2, 0, 0, 3, 3, 4, 8, 7, 6, 9, 10, 11]), 3),
@@ -103,12 +104,12 @@ def test_a_sentence_does_not_notice_its_neighbours(precision: str) -> None:
     fast, twin = native(GOLDEN / "nllb_moe_base", precision)
     ids, keep = sources(twin.config.vocab_size)
     prompt = torch.tensor([[2, 5]] * 4)
-    together = fast.step(prompt, fast.begin(ids, keep)).top(6)
+    together = fast.step(prompt, fast.begin(Prompt(ids, keep))).top(6)
     for row in range(4):
         real = keep[row].sum()
-        alone = fast.step(prompt[:1], fast.begin(ids[row : row + 1, :real], keep[row : row + 1, :real])).top(
-            6
-        )
+        alone = fast.step(
+            prompt[:1], fast.begin(Prompt(ids[row : row + 1, :real], keep[row : row + 1, :real]))
+        ).top(6)
         assert torch.equal(alone[0][0], together[0][row])
         assert torch.equal(alone[1][0], together[1][row])
 
@@ -118,7 +119,7 @@ def test_sentences_join_those_under_way() -> None:
     ids, keep = sources(twin.config.vocab_size)
 
     def begun(rows: slice, steps: int) -> object:
-        state = fast.begin(ids[rows], keep[rows])
+        state = fast.begin(Prompt(ids[rows], keep[rows]))
         count = len(ids[rows])
         fast.step(torch.tensor([[2, 5]] * count), state)
         state.select(torch.arange(count).repeat_interleave(2), 2)
@@ -142,7 +143,7 @@ def test_long_decodings_outgrow_their_slots() -> None:
     fast, _ = native(GOLDEN / "nllb_dense", "fp32")
     plain = load_nllb(GOLDEN / "nllb_dense")
     ids, keep = sources(plain.config.vocab_size)
-    states = [model.begin(ids, keep) for model in (fast, plain)]
+    states = [model.begin(Prompt(ids, keep)) for model in (fast, plain)]
     tokens = torch.tensor([[2, 5]] * 4)
     for step in range(90):
         ours, reference = (

@@ -13,6 +13,7 @@ from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, Languag
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import complete
 from dragoman.models.llama import Llama
+from dragoman.models.prompt import Prompt
 from dragoman.surgery.language_modules import attach_, detach_, groups, merge_, unmerge_
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -131,7 +132,10 @@ def test_modules_come_and_go_while_decoding(
     ids, keep = prompts
     wanted = [6, 1, 6]
     with torch.inference_mode():
-        expected, state = untouched.begin(keep, wanted), model.begin(keep, wanted)
+        expected, state = (
+            untouched.begin(Prompt(keep=keep, groups=wanted)),
+            model.begin(Prompt(keep=keep, groups=wanted)),
+        )
         tokens = untouched.step(ids, expected).argmax(-1, keepdim=True)
         model.step(ids, state)
         for change in (

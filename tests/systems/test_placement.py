@@ -147,7 +147,7 @@ def test_packed_weights_take_what_was_announced(name: str, precision: str) -> No
 
 def test_language_modules_reduce_what_decoding_may_take() -> None:
     model = load_xalma(GOLDEN / "xalma", groups=())
-    engine = Engine(model, decoder_only=True, pad=0)
+    engine = Engine(model, pad=0)
     budget = place(model).budget
     modules = LanguageModules(model, engine, budget)
     modules.require(3)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from dragoman.generation.hypotheses import Hypothesis
-from dragoman.generation.search import Search, new_search
+from dragoman.generation.search import Model, Search, new_search
 from dragoman.generation.tickets import Ticket
+from dragoman.models.prompt import Prompt
 
 Ended = list[tuple[Ticket, list[Hypothesis]]]
 
@@ -18,9 +19,7 @@ Ended = list[tuple[Ticket, list[Hypothesis]]]
 class Reader:
     """A model, and how it is given what it reads."""
 
-    model: Any
-    """An `EncoderDecoder`, or a `DecoderOnly` model."""
-    decoder_only: bool
+    model: Model
     pad: int
     eos: int
     device: torch.device | str
@@ -29,18 +28,13 @@ class Reader:
         """A batch of jobs with the same options, but for their lengths; nothing is decoded yet."""
         jobs = [ticket.job for ticket in tickets]
         first = jobs[0]
-        sources = [list(job.source) for job in jobs]
-        ids, keep = self._padded(sources)
-        if self.decoder_only:
-            groups = None if first.group is None else [job.group for job in jobs]
-            prompts, tokens = sources, ids
-            state = self.model.begin(keep, groups)
-        else:
-            prompts = [list(job.prompt) for job in jobs]
-            tokens = torch.tensor(prompts, device=self.device)
-            state = self.model.begin(ids, keep)
+        prompts = [list(job.prompt) for job in jobs]
+        tokens, keep = self._padded(prompts, on_left=True)
+        sources = self._padded([job.source for job in jobs]) if first.source else (None, None)
+        groups = None if first.group is None else [job.group or 0 for job in jobs]
+        state = self.model.begin(Prompt(*sources, tokens, keep, groups))
         search = new_search(
-            sources,
+            [list(job.reads) for job in jobs],
             prompts,
             first.options,
             first.forced,
@@ -50,14 +44,14 @@ class Reader:
         )
         return Batch(self, {ticket.number: ticket for ticket in tickets}, search, state, tokens)
 
-    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Rows filled up, a decoder's prompts on the left; and which tokens are real. [rows, time] each."""
+    def _padded(self, rows: Sequence[Sequence[int]], on_left: bool = False) -> tuple[Tensor, Tensor]:
+        """Rows filled up, and which tokens are real, [rows, time] each."""
         width = max(map(len, rows))
         ids, keep = [], []
         for row in rows:
             more = width - len(row)
-            left, right = (more, 0) if self.decoder_only else (0, more)
-            ids.append([self.pad] * left + row + [self.pad] * right)
+            left, right = (more, 0) if on_left else (0, more)
+            ids.append([self.pad] * left + [*row] + [self.pad] * right)
             keep.append([False] * left + [True] * len(row) + [False] * right)
         return torch.tensor(ids, device=self.device), torch.tensor(keep, device=self.device)
 

@@ -14,6 +14,7 @@ import torch
 from dragoman.generation.batch import Reader
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.scheduler import Scheduler
+from dragoman.generation.search import Model
 from dragoman.generation.tickets import Job, OnTokens, Places, Ticket
 from dragoman.generation.worker import Post, Worker, refuse_waiting
 from dragoman.limits import memory_limit
@@ -34,8 +35,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Any,
-        decoder_only: bool = False,
+        model: Model,
         pad: int = 1,
         eos: int = 2,
         device: torch.device | str = "cpu",
@@ -43,7 +43,7 @@ class Engine:
         memory: int | None = None,
         most: int = 16384,
     ) -> None:
-        """model: an `EncoderDecoder`, or else a `DecoderOnly` one, with its padding and end tokens.
+        """model: what generates, with its padding and end tokens.
 
         rows: the most that are decoded together; memory: bytes for their keys and values, by
         default half of the accelerator's that are free, or a quarter of the computer's; most: jobs that
@@ -51,7 +51,7 @@ class Engine:
         """
         memory = _budget(torch.device(device)) if memory is None else memory
         self._places = Places(most)
-        self._scheduler = Scheduler(Reader(model, decoder_only, pad, eos, device), self._places, rows, memory)
+        self._scheduler = Scheduler(Reader(model, pad, eos, device), self._places, rows, memory)
         self._worker = Worker(self._scheduler)
         self._numbers = count(1)
 
@@ -87,7 +87,7 @@ class Engine:
         refuse_waiting()
         deadline = None if timeout is None else time.monotonic() + timeout
         at_once = min(len(jobs) if at_once is None else at_once, self._places.most)
-        todo = deque(sorted(range(len(jobs)), key=lambda index: -len(jobs[index].source)))
+        todo = deque(sorted(range(len(jobs)), key=lambda index: -len(jobs[index].reads)))
         pending: dict[Ticket, int] = {}
         done: SimpleQueue[Ticket] = SimpleQueue()
         try:

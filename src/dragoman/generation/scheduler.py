@@ -59,7 +59,7 @@ class Load:
     def add(self, job: Job) -> None:
         self.sentences += 1
         self.rows += job.rows
-        self.source = max(self.source, len(job.source))
+        self.source = max(self.source, len(job.reads))
         self._new = max(self._new, job.options.max_new_tokens)
 
     @property
@@ -109,7 +109,7 @@ def choose(
 def _precedence(ticket: Ticket) -> tuple[int, int]:
     if ticket.passed_over >= PATIENCE:
         return (0, ticket.number)
-    return (1, -len(ticket.job.source))
+    return (1, -len(ticket.job.reads))
 
 
 class Scheduler:
@@ -132,7 +132,8 @@ class Scheduler:
             if job.options.max_new_tokens <= job.forced:
                 ticket.finish([given(job.prompt, job.forced, job.options.max_new_tokens)])
                 continue
-            prompt = 0 if self._reader.decoder_only else len(job.prompt)
+            # Behind an encoder prompts of different lengths can't share a batch.
+            prompt = len(job.prompt) if job.source else 0
             key = (replace(job.options, max_new_tokens=1), job.forced, prompt, job.group is None)
             self._lanes.setdefault(key, Lane()).waiting[ticket.number] = ticket
 

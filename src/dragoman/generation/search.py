@@ -11,6 +11,7 @@ from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.sampling import SampleSearch
 from dragoman.generation.scores import Scores
+from dragoman.models.prompt import Prompt
 
 __all__ = ["Hypothesis", "complete", "generate", "new_search"]
 
@@ -29,28 +30,20 @@ class State(Protocol):
         """
 
 
-class Stepper(Protocol):
+class Model(Protocol):
     """The seam between models and generation."""
+
+    def begin(self, prompt: Prompt) -> Any:
+        """Read what is to be read; the state has a row for each sentence, and stands before the tokens.
+
+        ValueError if the prompt lacks what the model needs.
+        """
 
     def step(self, tokens: Tensor, state: Any) -> Tensor | Scores:
         """Feed tokens [rows, new]; the next token's scores, as logits [rows, vocabulary] or as `Scores`."""
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
         """The memory that decoding one sentence takes."""
-
-
-class EncoderDecoder(Stepper, Protocol):
-    """A model that reads a source and then writes behind a prompt of its own."""
-
-    def begin(self, input_ids: Tensor, keep: Tensor) -> Any:
-        """Read the sources [sentences, time]; the state has one row for each."""
-
-
-class DecoderOnly(Stepper, Protocol):
-    """A model that continues prompts; its first step reads them."""
-
-    def begin(self, keep: Tensor, groups: Any) -> Any:
-        """Prepare for prompts whose real tokens are `keep` [sentences, time], in languages `groups`."""
 
 
 class Search(Protocol):
@@ -80,7 +73,7 @@ class Search(Protocol):
 
 @torch.inference_mode()
 def generate(
-    model: EncoderDecoder,
+    model: Model,
     input_ids: Tensor,
     keep: Tensor,
     prompt: Tensor,
@@ -98,13 +91,13 @@ def generate(
     prompts = prompt.tolist()
     if options.max_new_tokens <= forced or not prompts:
         return [[given(tokens, forced, options.max_new_tokens)] for tokens in prompts]
-    state = model.begin(input_ids, keep)
-    return _search(model, state, prompt, _real(input_ids, keep), prompts, options, forced, eos)
+    begun = Prompt(input_ids, keep, prompt)
+    return _search(model, begun, _real(input_ids, keep), prompts, options, forced, eos)
 
 
 @torch.inference_mode()
 def complete(
-    model: DecoderOnly,
+    model: Model,
     input_ids: Tensor,
     keep: Tensor,
     options: GenerationOptions,
@@ -120,20 +113,22 @@ def complete(
     if not len(input_ids):
         return []
     prompts = _real(input_ids, keep)
-    return _search(model, model.begin(keep, groups), input_ids, prompts, prompts, options, 0, eos)
+    begun = Prompt(tokens=input_ids, keep=keep, groups=groups)
+    return _search(model, begun, prompts, prompts, options, 0, eos)
 
 
 def _search(
-    model: Stepper,
-    state: State,
-    tokens: Tensor,
+    model: Model,
+    prompt: Prompt,
     sources: list[list[int]],
     prompts: list[list[int]],
     options: GenerationOptions,
     forced: int,
     eos: int,
 ) -> list[list[Hypothesis]]:
-    """The loop itself: the state stands before `tokens` [sentences, length], which are fed first."""
+    """The loop itself."""
+    tokens, state = prompt.tokens, model.begin(prompt)
+    assert tokens is not None
     search = new_search(sources, prompts, options, forced, eos)
     device = tokens.device
     while (chosen := search.advance(model.step(tokens, state))) is not None:

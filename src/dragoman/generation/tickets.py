@@ -22,14 +22,19 @@ class Job:
     """One sentence to generate for."""
 
     source: Sequence[int]
-    """The tokens to read: an encoder's input, or the prompt of a model that has none."""
+    """An encoder's input; empty for a model that has none."""
     options: GenerationOptions
     prompt: Sequence[int] = ()
-    """Behind an encoder: the decoder's first tokens."""
+    """The tokens that are continued: a decoder's first ones."""
     forced: int = 0
     """How many of the prompt's last tokens count as generated."""
     group: int | None = None
     """The language group, for a model with language modules."""
+
+    @property
+    def reads(self) -> Sequence[int]:
+        """What takes time to read, and what a sample is seeded by."""
+        return self.source or self.prompt
 
     @property
     def rows(self) -> int:

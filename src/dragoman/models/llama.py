@@ -20,6 +20,7 @@ from dragoman.layers.norm import RMSNorm
 from dragoman.layers.rotary import Rotary
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.llama_state import LlamaState
+from dragoman.models.prompt import Prompt
 from dragoman.models.trace import Trace
 
 ANY = -1
@@ -199,14 +200,9 @@ class Llama(nn.Module):
         """Logits [rows, time, vocabulary]; arguments as those of the stack."""
         return self.lm_head(self.model(input_ids, keep, groups, positions, trace=trace))
 
-    def begin(self, keep: Tensor, groups: RowGroups | None = None) -> LlamaState:
-        """Prepare to continue prompts, of which the first `step` is given all tokens.
-
-        keep: boolean [rows, time], False on padding, which must be on the left. groups: the
-        language group of each row, 0 for none.
-        """
-        if not bool(keep[:, -1].all()):
-            raise ValueError("prompts must be padded on the left, and each must have a token")
+    def begin(self, prompt: Prompt) -> LlamaState:
+        """Prepare to continue prompts; the first `step` is given all their tokens."""
+        keep, groups = prompt.continued(), prompt.groups
         wanted = groups.tolist() if isinstance(groups, Tensor) else groups
         return LlamaState(self.model.language, len(self.model.layers), keep, wanted)
 

@@ -17,6 +17,7 @@ from dragoman.layers.moe import DenseMLP, Routing, SparseMLP
 from dragoman.layers.positions import SinusoidalPositions
 from dragoman.models.config import NllbConfig, is_sparse_layer
 from dragoman.models.nllb_state import NllbState
+from dragoman.models.prompt import Prompt
 from dragoman.models.trace import Trace
 
 
@@ -229,8 +230,9 @@ class Nllb(nn.Module):
         return self.lm_head(hidden)
 
     @torch.inference_mode()
-    def begin(self, input_ids: Tensor, keep: Tensor) -> NllbState:
-        """Encode a batch of sources [sentences, time]; the state has one row for each."""
+    def begin(self, prompt: Prompt) -> NllbState:
+        """Encode the sources; the state has one row for each."""
+        input_ids, keep = prompt.read()
         return NllbState(len(self.decoder.layers), self.encoder(input_ids, keep), keep)
 
     @torch.inference_mode()

@@ -11,7 +11,8 @@ from dragoman.kernels.arrays import empty
 from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import SPAN
-from dragoman.models.llama import Llama, RowGroups
+from dragoman.models.llama import Llama
+from dragoman.models.prompt import Prompt
 from dragoman.native.kv_cache import Fixed, KeyValueCache, Sentence, fixed_spans
 from dragoman.native.prefix_cache import LEAST, PrefixCache, common_prefix
 from dragoman.native.scores import Choice, NativeScores
@@ -55,14 +56,12 @@ class NativeLlama:
             and model.config.rope.rope_type != "dynamic"
         )
 
-    def begin(self, keep: Tensor, groups: RowGroups | None = None) -> "NativeLlamaState":
-        """Prepare to continue prompts, of which the first `step` is given all tokens.
+    def begin(self, prompt: Prompt) -> "NativeLlamaState":
+        """Prepare to continue prompts; the first `step` is given all their tokens.
 
-        keep: boolean [rows, time], False on padding, which must be on the left. groups: the
-        language group of each row, 0 for none. Raises LanguageModuleError.
+        Raises LanguageModuleError for a group that isn't there.
         """
-        if not bool(keep[:, -1].all()):
-            raise ValueError("prompts must be padded on the left, and each must have a token")
+        keep, groups = prompt.continued(), prompt.groups
         wanted = groups.tolist() if isinstance(groups, Tensor) else groups
         self.model.model.language.routes(wanted, keep.device)  # raises for a group that isn't there
         return NativeLlamaState(keep, wanted, self.model.model.language.version)

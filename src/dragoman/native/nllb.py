@@ -14,6 +14,7 @@ from dragoman.layers.moe import MoeOptions
 from dragoman.layers.positions import SinusoidalPositions
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb
+from dragoman.models.prompt import Prompt
 from dragoman.native.kv_cache import Fixed, KeyValueCache, Sentence, fixed_spans
 from dragoman.native.scores import Choice, NativeScores
 from dragoman.native.stack import Builder, forward, nllb_stack
@@ -55,8 +56,9 @@ class NativeNllb:
         )
 
     @torch.inference_mode()
-    def begin(self, input_ids: Tensor, keep: Tensor) -> "NativeNllbState":
-        """Encode sources [sentences, time]; keep: boolean, False on padding."""
+    def begin(self, prompt: Prompt) -> "NativeNllbState":
+        """Encode the sources; the state has one row for each."""
+        input_ids, keep = prompt.read()
         counts = keep.sum(1).tolist()
         sentences: list[Sentence] = []
         first = 0

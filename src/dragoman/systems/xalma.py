@@ -55,7 +55,6 @@ class XalmaSystem(ChatSystem):
         self.precision = precision
         self.engine = Engine(
             model if runner is None else runner,
-            decoder_only=True,
             pad=tokenizer.pad_id,
             eos=tokenizer.eos_id,
             device=model.model.norm.weight.device,
@@ -133,7 +132,7 @@ class XalmaSystem(ChatSystem):
         # The embedding may have been filled up to a round number of rows, which are no tokens.
         banned = range(len(self.tokenizer), self.model.config.vocab_size)
         options = replace(options, suppress=(*options.suppress, *banned))
-        return Job(row, options, group=None if merged == ANY else group)
+        return Job((), options, prompt=row, group=None if merged == ANY else group)
 
     def _group(self, request: Request) -> int:
         """The module is that of the language other than English; of two such, the target's."""

@@ -58,11 +58,11 @@ class Run:
                     waiting.append(Passage(prepared, pipeline) if isinstance(prepared, TextJob) else prepared)
                 if feed.is_exhausted:
                     pipeline.no_more_texts()
-                while waiting and (isinstance(first := waiting[0], Translation) or first.is_done):
+                if waiting and (isinstance(first := waiting[0], Translation) or first.is_done):
                     waiting.popleft()
-                    feed.release()
+                    feed.release()  # so that another may come in its stead before anything is waited for
                     yield first if isinstance(first, Translation) else self._assemble(first)
-                if waiting or not feed.is_exhausted:
+                elif waiting or not feed.is_exhausted:
                     pipeline.wait()
                 else:
                     break
