@@ -106,7 +106,9 @@ def test_embedding_saved_with_a_lora_stands_for_the_bases(tmp_path: Path) -> Non
     torch.testing.assert_close(found.shared.weight, wanted["model.shared.weight"])
 
 
-def test_base_is_found_beside_the_adapter(tmp_path: Path) -> None:
+def test_base_is_found_beside_the_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere := tmp_path / "far" / "away").mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)  # whatever is beside the folder that the tests run in
     model = M2M100ForConditionalGeneration.from_pretrained(DENSE)
     train(model, tmp_path / "lora", "../base", task_type="SEQ_2_SEQ_LM")
     with pytest.raises(CheckpointError, match=r"which it calls '\.\./base'"):
