@@ -9,7 +9,7 @@ from dragoman.generation.engine import Ticket
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
 from dragoman.translation.legs import Journey
-from dragoman.translation.pipeline import AHEAD, Cancelled, Pipeline
+from dragoman.translation.pipeline import KNOWN, Cancelled, Pipeline
 
 EN, FR, DE = find("en"), find("fr"), find("de")
 
@@ -90,7 +90,7 @@ def test_it_is_hungry_until_enough_sentences_are_known(toy: Any) -> None:
     while pipeline.is_hungry:
         pipeline.add(f"a{count}", (EN, FR))
         count += 1
-    assert count == AHEAD * 2
+    assert count == KNOWN * 2
 
 
 @pytest.mark.parametrize("stops", [(EN, FR), (DE, EN, FR)])

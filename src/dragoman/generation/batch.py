@@ -30,9 +30,11 @@ class Reader:
         first = jobs[0]
         prompts = [list(job.prompt) for job in jobs]
         tokens, keep = self._padded(prompts, on_left=True)
-        sources = self._padded([job.source for job in jobs]) if first.source else (None, None)
+        source = source_keep = None
+        if first.source:
+            source, source_keep = self._padded([job.source for job in jobs])
         groups = None if first.group is None else [job.group or 0 for job in jobs]
-        state = self.model.begin(Prompt(*sources, tokens, keep, groups))
+        state = self.model.begin(Prompt(source, source_keep, tokens, keep, groups))
         search = new_search(
             [list(job.reads) for job in jobs],
             prompts,

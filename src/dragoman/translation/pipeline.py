@@ -27,9 +27,12 @@ from dragoman.translation.results import Candidate
 
 Progress = Callable[[int, int], None]
 
-AHEAD = 4
-"""So many times as many sentences are known as are under way, and as many texts: those before which one is
-waited for."""
+KNOWN = 4
+"""So many times as many sentences wait as are under way at most, to choose from."""
+
+AHEAD = 16
+"""So many times as many texts are taken before the first of them is done: a sentence in which the model
+repeats itself up to its limit takes as long as a dozen others."""
 
 
 class Cancelled(Exception):
@@ -81,13 +84,13 @@ class Pipeline:
 
     @property
     def ahead(self) -> int:
-        """How many texts should be known before the first of them is done."""
+        """How many texts should be taken before the first of them is done."""
         return AHEAD * self._at_once
 
     @property
     def is_hungry(self) -> bool:
         """Whether more sentences would be of use."""
-        return len(self._ready) < self.ahead
+        return len(self._ready) < KNOWN * self._at_once
 
     def no_more_texts(self) -> None:
         """All sentences are here."""

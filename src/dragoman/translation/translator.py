@@ -111,6 +111,22 @@ class Translator:
         results = _all(text, self._run(source, target, options))
         return _texts(text, results)
 
+    @overload
+    async def translate_async(  # type: ignore[overload-overlap]
+        self,
+        text: str | Text,
+        source: str | None = ...,
+        target: str | None = ...,
+        **options: Unpack[TranslateKeywords],
+    ) -> str: ...
+    @overload
+    async def translate_async(
+        self,
+        text: Iterable[str | Text],
+        source: str | None = ...,
+        target: str | None = ...,
+        **options: Unpack[TranslateKeywords],
+    ) -> list[str]: ...
     async def translate_async(
         self,
         text: str | Text | Iterable[str | Text],
