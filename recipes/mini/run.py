@@ -25,6 +25,7 @@ from dragoman.training.loop import Trainer
 from dragoman.training.tokenizer import train_tokenizer
 
 TOKENIZER_LINES = 60_000  # per language: enough for a vocabulary of thousands
+NO_REPEAT_NGRAM = 4  # so small a model goes round in circles on what it hasn't learned
 
 
 def main() -> None:
@@ -152,6 +153,7 @@ def export(config: TrainingConfig, out: Path) -> None:
         "max_source_tokens": config.max_tokens,
         "pivot": ENGLISH,
         "licence": "trained on CC-BY-2.0-FR, CC0 and CDLA-Sharing-1.0 data",
+        "generation": {"no_repeat_ngram": NO_REPEAT_NGRAM},
     }
     (out / "model" / "dragoman.json").write_text(json.dumps(card, indent=2) + "\n")
 
@@ -163,6 +165,7 @@ def write_for_transformers(folder: Path) -> None:
     options = {f"{name}_token_id": token for name, token in search.items()} | {
         "max_length": 200,
         "num_beams": 4,
+        "no_repeat_ngram_size": NO_REPEAT_NGRAM,
     }
     for name, content in (("config", {**config, "dtype": "float32"}), ("generation_config", options)):
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dragoman.generation.beam import SPARE, BeamSearch
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.scores import (
     ROWS,
@@ -11,6 +12,7 @@ from dragoman.generation.scores import (
     adjust,
     ban_repeated_ngrams,
     penalize_repetition,
+    repeated_tokens,
     restrict,
 )
 from dragoman.generation.search import new_search
@@ -62,6 +64,31 @@ def test_ngrams_are_banned_row_by_row(size: int) -> None:
         assert found[row].isneginf().nonzero().flatten().tolist() == banned
         rest = [token for token in range(9) if token not in banned]
         assert torch.equal(found[row, rest], scores[row, rest])
+        assert set(repeated_tokens(history, size)[row].tolist()) - {-1} == set(banned)
+
+
+class Seldom(DenseScores):
+    """Scores of which all tokens are looked at for some rows only."""
+
+    looked: tuple[int, ...] = ()
+
+    def logits(self, rows: Tensor | None = None) -> Tensor:
+        assert rows is not None
+        self.looked += tuple(rows.tolist())
+        return super().logits(rows)
+
+    def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        return DenseScores(self._logits).top(count, banned)
+
+
+def test_beams_that_may_not_repeat_look_at_all_tokens_of_a_crowded_row_only() -> None:
+    options = GenerationOptions(beams=2, no_repeat_ngram=1)
+    search = BeamSearch([[1], [1]], options, forced=1, eos=99)
+    generator = torch.Generator().manual_seed(7)
+    for step in range(14):
+        scores = Seldom(torch.randn(2 if step == 0 else 4, 60, generator=generator))
+        search.advance(scores)
+        assert bool(scores.looked) == (step >= SPARE)
 
 
 def test_used_tokens_lose_whatever_their_sign_and_once_only() -> None:

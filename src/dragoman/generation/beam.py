@@ -8,7 +8,10 @@ from torch import Tensor
 
 from dragoman.generation.hypotheses import Array, History, Hypothesis, common_prefix, stacked, wider
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.scores import Scores, adjust, as_scores, needs_all_scores, row_parts
+from dragoman.generation.scores import ROWS, Scores, adjust, as_scores, needs_all_scores, repeated_tokens
+
+SPARE = 8
+"""How many more candidates than needed are looked at where some may be banned for repeating."""
 
 # Worse than any real score: those of long sentences under negative length penalties are astronomic.
 WORST = -np.inf
@@ -39,8 +42,7 @@ class BeamSearch:
         self.width = 1
         self.keys = list(range(sentences)) if keys is None else list(keys)
         self.done: dict[int, list[Hypothesis]] = {}
-        self._whole = needs_all_scores(options)
-        self._history = History(prompts, forced, self._whole)
+        self._history = History(prompts, forced, needs_all_scores(options))
         self._limits: Array = np.array([options.max_new_tokens] * sentences if limits is None else limits)
         self._scores: Array = np.zeros((sentences, 1), np.float32)
         # Finished hypotheses, best first, and where each ends; what there is not has the worst score.
@@ -92,12 +94,36 @@ class BeamSearch:
     def _candidates(self, scores: Scores) -> tuple[Array, Array]:
         """Each row's best log-probabilities [rows, count] and their tokens, after penalties and bans."""
         count, options = 2 * self.options.beams, self.options
-        if self._whole:
+        if options.repetition_penalty != 1.0:
             history = self._history.aligned()
-            found = [self._adjusted(scores, rows, history, count) for rows in row_parts(scores.rows)]
-            values, tokens = (torch.cat(side) for side in zip(*found, strict=True))
-        else:
-            values, tokens = scores.top(count, options.suppress)
+            return self._looked_through(scores, torch.arange(scores.rows, device="cpu"), history, count)
+        if options.no_repeat_ngram:
+            return self._without_repeats(scores, count)
+        values, tokens = scores.top(count, options.suppress)
+        return values.cpu().numpy(), tokens.cpu().numpy()
+
+    def _without_repeats(self, scores: Scores, count: int) -> tuple[Array, Array]:
+        """The best of each row that complete no n-gram twice. Few would, so a few to spare will do."""
+        history = self._history.aligned()
+        values, tokens = (side.cpu().numpy() for side in scores.top(count + SPARE, self.options.suppress))
+        repeated = repeated_tokens(history, self.options.no_repeat_ngram).numpy()
+        if not repeated.shape[1]:
+            return values[:, :count], tokens[:, :count]
+        values = np.where((tokens[:, :, None] == repeated[:, None]).any(-1), WORST, values)
+        order = np.argsort(-values, axis=1, kind="stable")[:, :count]
+        values, tokens = np.take_along_axis(values, order, 1), np.take_along_axis(tokens, order, 1)
+        crowded = np.flatnonzero((repeated >= 0).sum(1) > SPARE)
+        if len(crowded):
+            rows = torch.from_numpy(crowded)
+            values[crowded], tokens[crowded] = self._looked_through(scores, rows, history, count)
+        return values, tokens
+
+    def _looked_through(
+        self, scores: Scores, rows: Tensor, history: Tensor, count: int
+    ) -> tuple[Array, Array]:
+        """The best of these rows after a look at the scores of all tokens."""
+        found = [self._adjusted(scores, part, history, count) for part in rows.split(ROWS)]
+        values, tokens = (torch.cat(side) for side in zip(*found, strict=True))
         return values.cpu().numpy(), tokens.cpu().numpy()
 
     def _adjusted(self, scores: Scores, rows: Tensor, history: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -97,18 +97,32 @@ def penalize_repetition(scores: Tensor, history: Tensor, penalty: float) -> Tens
     return scores.scatter(1, history, used)
 
 
+def repeated_tokens(history: Tensor, size: int) -> Tensor:
+    """The tokens that would complete an n-gram `history` already holds: [rows, most], -1 for none."""
+    if history.shape[1] < size:
+        return history[:, :0]
+    last, repeats = _ngrams_of_ending(history, size)
+    most = int(repeats.sum(1).max()) if len(repeats) else 0
+    found = torch.where(repeats, last, -1)
+    return found.topk(most, dim=1).values
+
+
 def ban_repeated_ngrams(scores: Tensor, history: Tensor, size: int) -> Tensor:
     """Forbid each token that would complete an n-gram which `history` already holds."""
-    length = history.shape[1]
-    if length < size:
+    if history.shape[1] < size:
         return scores
-    windows = history.unfold(1, size, 1)  # [rows, length - size + 1, size]
-    ending = history[:, length - size + 1 :]
-    last = windows[:, :, -1]
-    repeats = (windows[:, :, :-1] == ending[:, None]).all(-1) & (last >= 0)
+    last, repeats = _ngrams_of_ending(history, size)
     banned = torch.zeros_like(scores, dtype=torch.int32)
     banned.scatter_add_(1, last.clamp(min=0), repeats.int())
     return scores.masked_fill(banned > 0, float("-inf"))
+
+
+def _ngrams_of_ending(history: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The last token of each n-gram of a row, and whether it begins as the row ends: [rows, n-grams]."""
+    windows = history.unfold(1, size, 1)
+    ending = history[:, history.shape[1] - size + 1 :]
+    last = windows[:, :, -1]
+    return last, (windows[:, :, :-1] == ending[:, None]).all(-1) & (last >= 0)
 
 
 def restrict(scores: Tensor, options: GenerationOptions) -> Tensor:
