@@ -65,8 +65,8 @@ class Translator:
         if options.threads is not None:
             _work_in(options.threads)
         folder = locate(options.model)
-        device = _device(options.device)
-        system = load_system(folder, device, str(options.model), options.precision, options.memory)
+        named = str(options.model)
+        system = load_system(folder, options.device, named, options.precision, options.memory)
         if options.vocabulary is not None:
             system.restrict(options.vocabulary, options.vocabulary_text)
         if Path(options.model).expanduser() == folder:  # for pickles that are read somewhere else
@@ -287,11 +287,3 @@ def _work_in(count: int) -> None:
 
     set_threads(count)
     torch.set_num_threads(count)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
