@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks import interleaved, report
 from dragoman.kernels.packing import PRECISIONS
-from dragoman.layers.low_rank import AdaptedProjections, Routes
+from dragoman.layers.lora import AdaptedProjections, Routes
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.prompt import Prompt

@@ -1,10 +1,7 @@
 """The language table, and what people may call a language."""
 
-import csv
 import subprocess
 import sys
-import unicodedata
-from importlib.resources import files
 
 import pytest
 from hypothesis import given, settings
@@ -17,9 +14,6 @@ from dragoman.languages import (
     all_languages,
     find,
     find_source,
-    is_code,
-    nllb_codes,
-    of_code,
     suggest,
 )
 
@@ -161,86 +155,6 @@ def refusal(spelling: object, among: object = None) -> str:
     with pytest.raises(UnknownLanguage) as caught:
         find(spelling, among)  # type: ignore[arg-type]
     return str(caught.value)
-
-
-def test_order_and_ids_are_those_published():
-    assert nllb_codes() == tuple(PUBLISHED.split())
-    assert len(set(nllb_codes())) == 202
-    ids = {code: 256001 + index for index, code in enumerate(nllb_codes())}
-    assert (ids["ace_Arab"], ids["eng_Latn"], ids["fra_Latn"]) == (256001, 256047, 256057)
-    assert (ids["ron_Latn"], ids["zul_Latn"]) == (256145, 256202)
-
-
-def test_languages_is_the_table():
-    assert languages.LANGUAGES is all_languages()
-    assert all(isinstance(language, Language) for language in languages.LANGUAGES)
-    with pytest.raises(AttributeError, match="LANGUAGE"):
-        _ = languages.LANGUAGE
-
-
-def test_table_file_has_one_tab_separated_row_per_language():
-    text = files("dragoman.data").joinpath("languages.tsv").read_text(encoding="utf-8")
-    rows = list(csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
-    assert {len(row) for row in rows} == {10}
-    assert all(cell == cell.strip() for row in rows for cell in row)
-    assert all(row[index] for row in rows for index in (0, 2, 3, 4, 5))
-
-
-def test_fifty_languages_are_those_of_xalma():
-    assert len(XALMA.split()) == 50
-    for entry in XALMA.split():
-        code, nllb, group = entry.split(":")
-        language = find(code)
-        assert (language.nllb, language.xalma) == (nllb, code)
-        assert language.group == (None if group == "-" else int(group))
-        assert language.xalma_name
-        assert find(language.xalma_name) is language
-    assert len(xalma_languages()) == 50
-
-
-def test_only_english_has_an_xalma_name_without_a_group():
-    assert [language.nllb for language in xalma_languages() if language.group is None] == ["eng_Latn"]
-    assert {language.group for language in xalma_languages() if language.group} == set(range(1, 9))
-    assert all(language.group is None for language in all_languages() if not language.xalma)
-
-
-def test_codes_and_scripts_are_well_formed():
-    for language in all_languages():
-        prefix, script = language.nllb.split("_")
-        assert language.iso3 == prefix
-        # NLLB's token for Santali names the wrong script.
-        assert language.script == ("Olck" if language.nllb == "sat_Beng" else script)
-        assert language.script_name
-        assert language.iso1 is None or (len(language.iso1) == 2 and language.iso1.islower())
-
-
-def test_own_names_are_written_in_the_script_of_the_row():
-    first_words = {
-        "Arab": "ARABIC",
-        "Hans": "CJK",
-        "Hant": "CJK",
-        "Jpan": "CJK",
-        "Olck": "OL",
-        "Orya": "ORIYA",
-    }
-    for language in all_languages():
-        word = first_words.get(language.script, language.script_name.upper())
-        letters = [char for char in language.own_name if char.isalpha() and char != "ʻ"]
-        assert letters
-        assert {unicodedata.name(char).split()[0] for char in letters} == {word}, language
-        assert unicodedata.is_normalized("NFC", language.own_name)
-
-
-def test_scripts_without_spaces_are_known():
-    without = {language.iso3 for language in all_languages() if not language.writes_spaces}
-    assert without == {"bod", "dzo", "jpn", "khm", "lao", "mya", "shn", "tha", "yue", "zho"}
-
-
-def test_right_to_left_is_arabic_and_hebrew_script():
-    assert find("ar").right_to_left
-    assert find("yi").right_to_left
-    assert not find("kas_Deva").right_to_left
-    assert not find("taq_Tfng").right_to_left
 
 
 @pytest.mark.parametrize(("spelling", "code"), spelling_pairs())
@@ -467,27 +381,3 @@ def test_any_text_is_found_or_unknown(text: str):
     else:
         assert language in all_languages()
         assert find(text.upper()) is find(text.lower())
-
-
-def test_language_beyond_the_table_is_found_by_its_code_among_those_of_a_model() -> None:
-    tuvan = of_code("tyv_Cyrl")
-    assert (tuvan.nllb, tuvan.name, tuvan.script, tuvan.group) == ("tyv_Cyrl", "tyv_Cyrl", "Cyrl", None)
-    assert (tuvan.short_code, tuvan.script_name, tuvan.writes_spaces) == ("tyv_Cyrl", "Cyrillic", True)
-    spoken = (find("ru"), tuvan)
-    assert find("tyv_Cyrl", spoken) == find("TYV-cyrl", spoken) == find("tyv", spoken) == tuvan
-    assert find("ru", spoken).nllb == "rus_Cyrl"
-    for spelling in ("tyv_Cyrl", "tyv"):
-        with pytest.raises(UnknownLanguage):
-            find(spelling)
-        with pytest.raises(UnknownLanguage):
-            find(spelling, (find("ru"),))
-
-
-def test_code_of_the_table_is_its_row_and_other_words_are_no_code() -> None:
-    assert of_code("fra_Latn") is find("fra_Latn")
-    assert of_code("sat_Olck") is find("sat_Beng")
-    assert is_code("tyv_Cyrl")
-    for spelling in ("tyv", "tyv_cyrl", "Tyvan", "xtyv_Cyrl", "tyv_Cyrl2"):
-        assert not is_code(spelling)
-    with pytest.raises(UnknownLanguage):
-        of_code("Klingon")

@@ -11,6 +11,7 @@ from dragoman.checkpoints.llama import load_xalma
 from dragoman.checkpoints.nllb import load_nllb
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import Hypothesis, complete, generate
+from dragoman.kernels.threads import set_threads
 from dragoman.models.config import read_config
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
@@ -33,6 +34,7 @@ def load(
     that may be written, None for all.
     """
     torch.set_num_threads(threads)
+    set_threads(threads)
     llama = read_config(folder)["model_type"] in ("llama", "xalma")
     dtype = torch.float32 if precision == PLAIN else None
     model = load_xalma(folder, groups=(), dtype=dtype) if llama else load_nllb(folder, dtype)

@@ -2,7 +2,6 @@
 
 DragomanError
 ├── UnknownLanguage (also ValueError)     no such language, or the model doesn't speak it
-├── LanguageNotDetected (also ValueError) --from was left out and the text gives no clear answer
 ├── InvalidText (also ValueError)         text that can't be encoded (lone surrogates, wrong type)
 ├── InvalidOption (also ValueError)       an option out of range, or two that exclude each other
 ├── TranslationFailed                     the model or its code failed on a text
@@ -29,17 +28,6 @@ class DragomanError(Exception):
 
 class UnknownLanguage(DragomanError, ValueError):
     """No such language, or the model doesn't speak it."""
-
-
-class LanguageNotDetected(DragomanError, ValueError):
-    """The source language was left out and the text gives no clear answer.
-
-    possible: the languages (NLLB codes) that it may be in; None if it has no letters at all.
-    """
-
-    def __init__(self, message: str, possible: tuple[str, ...] | None = None) -> None:
-        super().__init__(message)
-        self.possible = possible
 
 
 class InvalidText(DragomanError, ValueError):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dragoman.errors import NoNumbers
 from dragoman.generation.beam import SPARE, BeamSearch
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.scores import (
@@ -173,6 +174,16 @@ def test_top_is_the_best_of_all_but_the_banned(count: int, banned: tuple[int, ..
         torch.testing.assert_close(values[row, : len(allowed)], log_p[row, allowed])
         assert values[row, len(allowed) :].isneginf().all()
     assert torch.equal(scores.logits(), logits)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_row_without_numbers_is_an_error_and_not_a_choice(bad: float) -> None:
+    logits = random_scores()
+    logits[4] = bad
+    for ask in (lambda scores: scores.top(2), lambda scores: scores.logits(torch.tensor([4]))):
+        with pytest.raises(NoNumbers, match="no numbers"):
+            ask(DenseScores(logits))
+    assert torch.equal(DenseScores(logits).logits(torch.tensor([1, 3])), logits[[1, 3]])
 
 
 def test_half_precision_is_scored_in_full() -> None:

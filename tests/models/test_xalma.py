@@ -14,7 +14,7 @@ from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import Hypothesis, complete
-from dragoman.layers.low_rank import AdaptedProjections, Routes
+from dragoman.layers.lora import AdaptedProjections, Routes
 from dragoman.models.llama import Llama
 from dragoman.models.prompt import Prompt
 from dragoman.models.xalma import GROUPS, group_of, language_groups, row_groups

@@ -1,9 +1,10 @@
 """A system without a model: it translates by naming the target, and only when told to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+import torch
 
 from dragoman.checkpoints.cards import ModelCard
 from dragoman.errors import DragomanError, InvalidText
@@ -12,6 +13,15 @@ from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
 from dragoman.systems import Request
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One order of additions whatever the machine, and no fight for cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class ToyEngine:

@@ -1,36 +1,25 @@
 """From text to text with the embedded model."""
 
-import asyncio
-import copy
-import json
-import pickle
 import random
-import signal
 import threading
-from pathlib import Path
 
 import pytest
-import torch
 
-from dragoman.checkpoints.catalog import CARD, embedded_folder
 from dragoman.errors import (
-    CheckpointError,
-    ConfigError,
     InvalidOption,
     InvalidText,
-    TranslationTimeout,
     TranslationWarning,
     UnknownLanguage,
 )
 from dragoman.generation.engine import Engine, Ticket
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
-from dragoman.kernels.threads import set_threads, threads
 from dragoman.languages import find
 from dragoman.systems import Request
 from dragoman.systems.base import length_cap
 from dragoman.translation.results import Text
-from dragoman.translation.translator import Translator
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EN = find("en")
 
@@ -43,15 +32,6 @@ class Instant:
         for ticket in tickets:
             ticket.finish([Hypothesis((2,), 0.0)])
         return tickets
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """One order of additions whatever the machine, and no fight for cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -165,49 +145,6 @@ def test_threads_translate_with_one_model(translator):
     for thread in threads:
         thread.join()
     assert found == expected
-
-
-LIVE = [
-    ("Good morning.\n\n  I am here. You are there, and 12 dogs.\r\n123\n", "en", "fr"),
-    ("Guten Morgen. Wo ist der Bahnhof?", "de", "fr"),
-    ("Ich weiß es nicht.", None, None),
-    ("Stay as you are.", "en", "en"),
-    ("", "en", "fr"),
-    (" \n", "en", "fr"),
-]
-
-
-@pytest.mark.parametrize(("text", "source", "target"), LIVE)
-@pytest.mark.parametrize(
-    "options", [{}, {"beams": 1}, {"batch_size": 1}, {"sample": True, "beams": 1, "n_best": 2}]
-)
-def test_pieces_of_a_live_translation_are_the_translation(translator, text, source, target, options):
-    pieces = list(translator.live(text, source, target, **options))
-    assert "".join(pieces) == translator.translate(text, source, target, **options)
-    assert all(pieces)
-
-
-def test_live_translation_comes_word_by_word(translator):
-    text = "I would like to have a very big house in the south of France."
-    greedy = list(translator.live(text, "en", "fr", beams=1))
-    assert len(greedy) > 8
-    assert len(list(translator.live(text, "en", "fr"))) > 2
-
-
-def test_live_translation_that_nobody_reads_stops(translator):
-    pieces = translator.live("I would like to have a very big house. " * 20, "en", "fr", beams=1)
-    next(pieces)
-    pieces.close()
-    assert not translator.system.engine.busy
-
-
-@pytest.mark.parametrize(
-    ("text", "source", "error"),
-    [(None, None, InvalidText), (["Hello."], "en", InvalidText), ("Hello.", "xx", UnknownLanguage)],
-)
-def test_live_translation_of_what_cannot_be_translated_is_an_error_at_once(translator, text, source, error):
-    with pytest.raises(error):
-        translator.live(text, source, "fr")
 
 
 def test_language_is_detected_per_text(translator):
@@ -445,163 +382,3 @@ def test_texts_that_cannot_be_read_back_harm_no_neighbours(translator, monkeypat
     assert isinstance(bad.error, InvalidText)
     assert (bad.text, bad.source_text) == ("I am tired.", "I am tired.")
     assert good.error is better.error is None
-
-
-LONG = [f"I would like to have {number} very big houses in the south of France." for number in range(80)]
-
-
-def test_a_timeout_ends_a_translation_and_frees_the_engine(translator):
-    with pytest.raises(TranslationTimeout):
-        translator.translate(LONG, "en", "fr", timeout=0.01)
-    assert not translator.system.engine.busy
-
-
-def test_what_a_signal_handler_raises_comes_through_at_once(translator):
-    class Stop(Exception):
-        pass
-
-    def handler(*_):
-        raise Stop
-
-    def alarm():
-        while not translator.system.engine.busy:
-            threading.Event().wait(0.01)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-
-    before = signal.signal(signal.SIGUSR1, handler)
-    watcher = threading.Thread(target=alarm)
-    watcher.start()
-    try:
-        with pytest.raises(Stop):
-            translator.translate(LONG, "en", "fr")
-    finally:
-        watcher.join()
-        signal.signal(signal.SIGUSR1, before)
-    assert not translator.system.engine.busy
-
-
-def test_asyncio_translates_beside_other_tasks(translator):
-    async def work():
-        return await asyncio.gather(
-            translator.translate_async("Good night.", "en", "fr"),
-            translator.translate_async(["Good night.", "I am tired."], "en", "de"),
-        )
-
-    assert asyncio.run(work()) == [
-        translator.translate("Good night.", "en", "fr"),
-        translator.translate(["Good night.", "I am tired."], "en", "de"),
-    ]
-
-
-def test_cancelling_an_asyncio_translation_frees_the_engine(translator):
-    engine = translator.system.engine
-
-    async def work():
-        task = asyncio.create_task(translator.translate_async(LONG, "en", "fr"))
-        while not engine.busy:
-            await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(work())  # waits for the thread
-    assert not engine.busy
-
-
-def test_a_pickle_or_copy_is_loaded_as_the_original_was():
-    translator = Translator.load(device="cpu", precision="int8")
-    for copied in (pickle.loads(pickle.dumps(translator)), copy.deepcopy(translator)):
-        assert copied.system is not translator.system
-        assert copied.system.precision == "int8"
-        assert copied.translate("Good night.", "en", "fr") == translator.translate("Good night.", "en", "fr")
-
-
-def test_a_pickle_of_a_relative_folder_can_be_read_elsewhere(monkeypatch, tmp_path):
-    monkeypatch.chdir(embedded_folder().parent)
-    pickled = pickle.dumps(Translator.load("mini", device="cpu"))
-    again = pickle.dumps(Translator.load(Path("./mini"), device="cpu"))
-    monkeypatch.chdir(tmp_path)
-    assert pickle.loads(pickled).card == pickle.loads(again).card
-
-
-def test_a_translator_of_a_system_that_was_made_by_hand_is_not_pickled(translator):
-    with pytest.raises(TypeError, match="how it was loaded"):
-        pickle.dumps(Translator(translator.system))
-
-
-def test_a_translator_says_what_it_is(translator):
-    assert repr(translator) == f"<Translator: mini, 5 languages, {translator.system.precision}>"
-
-
-def test_a_closed_translator_translates_no_more():
-    with Translator.load(device="cpu") as translator:
-        translator.translate("Good night.", "en", "fr")
-    with pytest.raises(RuntimeError, match="closed"):
-        translator.translate("Good night.", "en", "fr")
-
-
-def test_loading_refuses_options_that_it_does_not_know():
-    with pytest.raises(InvalidOption, match="do you mean 'precision'"):
-        Translator.load(precison="int8")
-
-
-def test_target_is_english_unless_said_otherwise(translator):
-    assert translator.translate("Ich bin müde.", "de") == translator.translate("Ich bin müde.", "de", "en")
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"beams": 0}, {"beams": 2.5}, {"beam": 4}, {"temperature": 0}, {"n_best": 9}, {"batch_size": 0}],
-)
-def test_bad_options_are_errors(translator, options):
-    with pytest.raises(InvalidOption):
-        translator.translate("Hello.", "en", "fr", **options)
-
-
-def test_progress_counts_every_sentence(translator):
-    seen = []
-    list(
-        translator.stream(
-            ["One dog. Two dogs.", "Three dogs.", "7"], "en", "fr", progress=lambda *c: seen.append(c)
-        )
-    )
-    assert seen[-1] == (4, 4)
-    assert seen == sorted(seen)
-
-
-def test_folder_that_is_no_model_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"no config\.json"):
-        Translator.load(tmp_path)
-    with pytest.raises(CheckpointError, match="no folder and no model"):
-        Translator.load("no-such-model")
-    file = tmp_path / "file"
-    file.write_text("x")
-    with pytest.raises(CheckpointError, match="is a file"):
-        Translator.load(file)
-
-
-def test_threads_are_those_of_kernels_and_pytorch():
-    try:
-        Translator.load(device="cpu", threads=1)
-        assert (threads(), torch.get_num_threads()) == (1, 1)
-        Translator.load(device="cpu", threads=3)
-        assert (threads(), torch.get_num_threads()) == (3, 3)
-        with pytest.raises(InvalidOption, match="threads is 0"):
-            Translator.load(device="cpu", threads=0)
-    finally:
-        set_threads(None)
-
-
-def test_what_the_models_card_says_of_generation_holds_where_the_caller_says_nothing(tmp_path):
-    for file in embedded_folder().iterdir():
-        if file.name != CARD:
-            (tmp_path / file.name).symlink_to(file)
-    card = json.loads((embedded_folder() / CARD).read_text())
-    (tmp_path / CARD).write_text(json.dumps({**card, "generation": {"beams": 2, "n_best": 2}}))
-    translator = Translator.load(tmp_path, device="cpu")
-    (two,) = translator.stream(["Good night."], "en", "fr")
-    (one,) = translator.stream(["Good night."], "en", "fr", n_best=1)
-    assert [len(result.sentences[0].candidates) for result in (two, one)] == [2, 1]
-    (tmp_path / CARD).write_text(json.dumps({**card, "generation": {"beam": 2}}))
-    with pytest.raises(ConfigError, match="do you mean 'beams'"):
-        Translator.load(tmp_path, device="cpu")

@@ -13,7 +13,7 @@ from dragoman.checkpoints.loading import Reader, check_dtype, fill, skeleton
 from dragoman.checkpoints.module_folders import ModelFolder, Module, open_adapter, open_model
 from dragoman.checkpoints.module_layout import PARTS, LoraName
 from dragoman.errors import CheckpointError, InvalidOption
-from dragoman.layers.low_rank import AdaptedProjections
+from dragoman.layers.lora import AdaptedProjections
 from dragoman.models.llama import ANY, Llama, LlamaLayer, LlamaStack
 
 Adapters = str | Path | Mapping[int, str | Path]

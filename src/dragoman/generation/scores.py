@@ -5,6 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dragoman.errors import NoNumbers
 from dragoman.generation.options import GenerationOptions
 
 
@@ -23,7 +24,10 @@ class Scores(Protocol):
         """
 
     def logits(self, rows: Tensor | None = None) -> Tensor:
-        """The scores of all tokens [rows, vocabulary], float32; rows: of which, repeats allowed."""
+        """The scores of all tokens [rows, vocabulary], float32; rows: of which, repeats allowed.
+
+        Both raise NoNumbers for a row whose best score is NaN or infinite.
+        """
 
 
 ROWS = 32
@@ -60,6 +64,8 @@ class DenseScores:
 
     def logits(self, rows: Tensor | None = None) -> Tensor:
         found = self._logits if rows is None else self._logits[rows.to(self._logits.device)]
+        if not bool(found.amax(-1).isfinite().all()):
+            raise NoNumbers()
         return found.float()
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dragoman.layers.attention import attention_with_weights
 from dragoman.layers.cache import causal_mask
-from dragoman.layers.low_rank import AdaptedProjections, Routes
+from dragoman.layers.lora import AdaptedProjections, Routes
 from dragoman.layers.moe import ACTIVATIONS
 from dragoman.layers.rotary import Rotation, rotate
 

@@ -15,7 +15,7 @@ from dragoman.errors import LanguageModuleError
 from dragoman.layers.attention import unless_all_real
 from dragoman.layers.cache import Slots
 from dragoman.layers.llama import LlamaAttention, LlamaMLP, Pass, SelfCache, count_positions, self_mask
-from dragoman.layers.low_rank import Routes
+from dragoman.layers.lora import Routes
 from dragoman.layers.norm import RMSNorm
 from dragoman.layers.rotary import Rotary
 from dragoman.models.llama_config import LlamaConfig

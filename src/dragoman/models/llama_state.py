@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dragoman.layers.cache import PromptCache, causal_mask
 from dragoman.layers.llama import Pass, count_positions, self_mask
-from dragoman.layers.low_rank import Routes
+from dragoman.layers.lora import Routes
 from dragoman.layers.rotary import Rotary
 
 

@@ -12,7 +12,7 @@ from dragoman.kernels.arrays import address, address_or_none
 from dragoman.kernels.library import kernels
 from dragoman.kernels.linear import PackedLinear
 from dragoman.kernels.structs import DOWN, GATE, PROJECTIONS, SPAN, UP, K, O, Q, V
-from dragoman.layers.low_rank import AdaptedProjections
+from dragoman.layers.lora import AdaptedProjections
 from dragoman.layers.moe import DenseMLP, SparseMLP
 from dragoman.layers.norm import RMSNorm
 from dragoman.models.llama import LlamaLayer, LlamaStack

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dragoman.checkpoints.module_layout import PARTS
 from dragoman.errors import LanguageModuleError
-from dragoman.layers.low_rank import AdaptedProjections
+from dragoman.layers.lora import AdaptedProjections
 from dragoman.models.llama import ANY, LlamaLayer, LlamaStack, Original
 from dragoman.surgery.module_reading import ReadModule, Source, read_module, refuse_attached, stack_of
 

@@ -21,7 +21,7 @@ from dragoman.checkpoints.module_layout import (
 )
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError, Shape
 from dragoman.kernels.linear import PackedLinear
-from dragoman.layers.low_rank import linear_of
+from dragoman.layers.lora import linear_of
 from dragoman.models.llama import LlamaStack
 
 Source = str | Path | Mapping[str, Tensor]

@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dragoman.layers import low_rank
-from dragoman.layers.low_rank import AdaptedProjections, Routes
+from dragoman.layers import lora
+from dragoman.layers.lora import AdaptedProjections, Routes
 
 NAMES = ("q", "k")
 SCALES = {1: 2.0, 2: 2.0, 5: 2.0}
@@ -91,8 +91,8 @@ def test_evened_groups_give_the_same(
     def add_evened(stack: Any, x: Tensor, outputs: list[Tensor], routes: Routes) -> None:
         add_fast(stack, x, outputs, routes.evened)
 
-    add_fast = low_rank._add_fast
-    monkeypatch.setattr(low_rank, "_add_fast", add_evened)
+    add_fast = lora._add_fast
+    monkeypatch.setattr(lora, "_add_fast", add_evened)
     assert_right(layer, x, groups)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.layers.creation import unfilled
-from dragoman.layers.low_rank_stack import Stack
+from dragoman.layers.lora_stack import Stack
 
 
 @dataclass(frozen=True)
