@@ -5,12 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 from dragoman.generation.engine import Engine, Job
-from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.hypotheses import Array, Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import generate
 
@@ -29,8 +28,8 @@ def job(kind: int, options: GenerationOptions = BEAM, length: int = 1, most: int
 
 def alone(model: Any, one: Job) -> list[Hypothesis]:
     """What comes out when there is nothing else."""
-    ids = torch.tensor([one.source])
-    return generate(model, ids, ids >= 0, torch.tensor([one.prompt]), one.options, one.forced, eos=0)[0]
+    ids = np.array([one.source])
+    return generate(model, ids, ids >= 0, np.array([one.prompt]), one.options, one.forced, eos=0)[0]
 
 
 def engine_of(model: Any, **limits: Any) -> Engine:
@@ -43,8 +42,8 @@ def same(found: list[Hypothesis], expected: list[Hypothesis]) -> bool:
     ] == pytest.approx([h.score for h in expected], abs=1e-4)
 
 
-def never_ending(kinds: int, vocabulary: int = 8) -> Tensor:
-    table = torch.randn(kinds, *[vocabulary] * 3, generator=torch.Generator().manual_seed(0))
+def never_ending(kinds: int, vocabulary: int = 8) -> Array:
+    table = np.random.default_rng(0).standard_normal((kinds, *[vocabulary] * 3), np.float32)
     table[..., 0] = -200.0
     return table
 

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.generation.engine import Engine, Job, Ticket
-from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.hypotheses import Array, Hypothesis
 from dragoman.generation.options import GenerationOptions
+from dragoman.generation.scores import Scores
 from dragoman.generation.search import complete, generate
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
@@ -66,10 +67,8 @@ def test_sentences_that_come_and_go_are_translated_as_alone(name: str, search: s
     tickets = at_random_times(Engine(model, rows=40), jobs, chance)
     assert len(tickets) > 12
     for index, ticket in tickets.items():
-        ids, prompt = torch.tensor([jobs[index].source]), torch.tensor([jobs[index].prompt])
-        (expected,) = generate(
-            model, ids, torch.ones_like(ids, dtype=torch.bool), prompt, jobs[index].options
-        )
+        ids, prompt = np.array([jobs[index].source]), np.array([jobs[index].prompt])
+        (expected,) = generate(model, ids, ids >= 0, prompt, jobs[index].options)
         assert tokens(ticket.result()) == tokens(expected)
         scores = [h.score for h in expected]
         assert [h.score for h in ticket.result()] == pytest.approx(scores, abs=1e-3)
@@ -85,9 +84,8 @@ def test_prompts_of_all_groups_that_come_and_go_are_continued_as_alone(search: s
     tickets = at_random_times(Engine(xalma, pad=0, rows=40), jobs, chance)
     assert len(tickets) > 12
     for index, ticket in tickets.items():
-        ids = torch.tensor([jobs[index].prompt])
-        keep = torch.ones_like(ids, dtype=torch.bool)
-        (expected,) = complete(xalma, ids, keep, jobs[index].options, torch.tensor([jobs[index].group]))
+        ids = np.array([jobs[index].prompt])
+        (expected,) = complete(xalma, ids, ids >= 0, jobs[index].options, [jobs[index].group or 0])
         assert tokens(ticket.result()) == tokens(expected)
 
 
@@ -106,16 +104,14 @@ def test_beams_ask_for_the_best_tokens_only(beams: int, golden: Models) -> None:
     model = golden("nllb_dense")
 
     class Best:
-        def __init__(self, logits: torch.Tensor) -> None:
-            self._log_p, self.rows = logits.log_softmax(-1), len(logits)
+        def __init__(self, scores: Scores) -> None:
+            self._scores, self.rows = scores, scores.rows
 
-        def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[torch.Tensor, torch.Tensor]:
+        def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[Array, Array]:
             assert (count, banned) == (2 * beams if beams > 1 else 1, (40, 41))
-            self._log_p[:, list(banned)] = -torch.inf
-            values, indices = self._log_p.topk(count)
-            return values, indices
+            return self._scores.top(count, banned)
 
-        def logits(self) -> torch.Tensor:
+        def logits(self, rows: Array | None = None) -> Array:
             raise AssertionError("all scores were asked for")
 
     class Frugal:
@@ -123,7 +119,7 @@ def test_beams_ask_for_the_best_tokens_only(beams: int, golden: Models) -> None:
         state_bytes = staticmethod(model.state_bytes)
 
         @staticmethod
-        def step(fed: torch.Tensor, state: Any) -> Best:
+        def step(fed: Array, state: Any) -> Best:
             return Best(model.step(fed, state))
 
     chance = random.Random(0)

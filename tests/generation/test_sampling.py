@@ -2,32 +2,39 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
+from dragoman.generation.hypotheses import Array
 from dragoman.generation.options import GenerationOptions
+from dragoman.generation.scores import log_softmax
 from dragoman.generation.search import Hypothesis, generate
 from dragoman.models.nllb import Nllb
 
 Models = Callable[[str], Nllb]
 Toys = Callable[..., Any]
-Sources = tuple[Tensor, Tensor]
+Sources = tuple[Array, Array]
 
 
 def draw(model: Any, sources: Sources, **options: Any) -> list[list[Hypothesis]]:
     """Samples of a golden model."""
     ids, keep = sources
     settings = GenerationOptions(**{"beams": 1, "sample": True, "max_new_tokens": 10} | options)
-    return generate(model, ids, keep, torch.tensor([[2, 12]]).repeat(len(ids), 1), settings)
+    return generate(model, ids, keep, np.array([[2, 12]] * len(ids)), settings)
 
 
 def draw_toy(model: Any, count: int = 1, **options: Any) -> list[tuple[int, ...]]:
     """Samples of a toy for `count` different sources of kind 0, of which token 0 is the end."""
-    ids = torch.stack([torch.zeros(count, dtype=torch.long), torch.arange(count) + 2], 1)
+    ids = np.stack([np.zeros(count, np.int64), np.arange(count) + 2], 1)
     settings = GenerationOptions(**{"beams": 1, "sample": True, "max_new_tokens": 4} | options)
-    prompt = torch.tensor([[0, 1]]).repeat(count, 1)
+    prompt = np.array([[0, 1]] * count)
     return [h.tokens for ranked in generate(model, ids, ids >= 0, prompt, settings, eos=0) for h in ranked]
+
+
+def shares(model: Any, before: int, last: int, temperature: float = 1.0) -> Array:
+    """The probabilities of a toy's next token, [vocabulary]."""
+    logits = model.logits(np.array([0]), np.array([[before, last]])) / temperature
+    return np.exp(log_softmax(logits)[0])
 
 
 def tokens(results: list[list[Hypothesis]]) -> list[list[tuple[int, ...]]]:
@@ -55,9 +62,9 @@ def test_sample_is_independent_of_the_batch_and_its_padding(
     for row in range(len(ids)):
         alone = draw(model, (ids[row, keep[row]][None], keep[row, keep[row]][None]), **options)
         assert tokens(alone)[0] == together[row]
-    order = torch.tensor([6, 2, 0, 5, 1, 3, 4])
+    order = [6, 2, 0, 5, 1, 3, 4]
     shuffled = tokens(draw(model, (ids[order], keep[order]), **options))
-    assert shuffled == [together[i] for i in order.tolist()]
+    assert shuffled == [together[i] for i in order]
 
 
 def test_samples_of_a_sentence_differ_and_come_best_first(golden: Models, sources: Sources) -> None:
@@ -76,12 +83,12 @@ def test_more_samples_of_a_sentence_do_not_change_the_first_ones(golden: Models,
 def test_samples_follow_the_model(toy: Toys) -> None:
     model = toy(kinds=1, seed=2)
     found = Counter(draw_toy(model, count=100, n_best=64, max_new_tokens=3))
-    first = model.logits(torch.tensor([0]), torch.tensor([[0, 1]]))[0].softmax(-1)
+    first = shares(model, 0, 1)
     total = 6400
     for token in range(4):
         share = sum(count for drawn, count in found.items() if drawn[1] == token) / total
         assert share == pytest.approx(float(first[token]), abs=0.025)
-    second = model.logits(torch.tensor([0]), torch.tensor([[1, 2]]))[0].softmax(-1)
+    second = shares(model, 1, 2)
     after = [found[(1, 2, token)] for token in range(4)]
     assert [n / sum(after) for n in after] == pytest.approx(second.tolist(), abs=0.05)
 
@@ -99,13 +106,12 @@ def test_restricted_samples_stay_within_the_likeliest(options: dict, toy: Toys) 
     assert len(used) > 4
     full = 0
     for pair, seen in used.items():
-        scores = model.logits(torch.tensor([0]), torch.tensor([pair]))[0]
-        shares = (scores / options.get("temperature", 1.0)).softmax(-1)
-        ranked = shares.argsort(descending=True).tolist()[: options.get("top_k", 6)]
-        shares = shares / shares[ranked].sum()
+        chances = shares(model, *pair, temperature=options.get("temperature", 1.0))
+        ranked = (-chances).argsort().tolist()[: options.get("top_k", 6)]
+        chances = chances / chances[ranked].sum()
         allowed: set[int] = set()
         for token in ranked:
-            if float(shares[list(allowed)].sum()) >= options.get("top_p", 1.0):
+            if chances[list(allowed)].sum() >= options.get("top_p", 1.0):
                 break
             allowed.add(token)
         assert seen <= allowed
@@ -125,15 +131,14 @@ def test_sampling_without_freedom_is_greedy(options: dict, golden: Models, sourc
 
 def test_score_of_a_sample_is_the_models_own_probability(toy: Toys) -> None:
     model = toy(kinds=1)
-    ids = torch.zeros(1, 1, dtype=torch.long)
+    ids = np.zeros((1, 1), np.int64)
     options = GenerationOptions(beams=1, sample=True, temperature=3.0, n_best=20, max_new_tokens=4)
-    (ranked,) = generate(model, ids, ids >= 0, torch.tensor([[0, 1]]), options, eos=0)
+    (ranked,) = generate(model, ids, ids >= 0, np.array([[0, 1]]), options, eos=0)
     for h in ranked:
         history = [0, *h.tokens]
         total = 0.0
         for i in range(2, len(history)):
-            pair = torch.tensor([history[i - 2 : i]])
-            total += float(model.logits(torch.tensor([0]), pair)[0].log_softmax(-1)[history[i]])
+            total += np.log(shares(model, *history[i - 2 : i])[history[i]])
         assert h.score == pytest.approx(total / len(h.tokens), abs=1e-4)
 
 

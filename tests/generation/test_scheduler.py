@@ -6,15 +6,15 @@ from concurrent.futures import CancelledError
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from dragoman.errors import LanguageModuleError
 from dragoman.generation.batch import Reader
-from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.hypotheses import Array, Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.scheduler import Scheduler
 from dragoman.generation.search import generate
@@ -42,8 +42,8 @@ def job(kind: int, options: GenerationOptions = BEAM, length: int = 1, most: int
 
 def alone(model: Any, one: Job) -> list[Hypothesis]:
     """What comes out when there is nothing else."""
-    ids = torch.tensor([one.source])
-    return generate(model, ids, ids >= 0, torch.tensor([one.prompt]), one.options, one.forced, eos=0)[0]
+    ids = np.array([one.source])
+    return generate(model, ids, ids >= 0, np.array([one.prompt]), one.options, one.forced, eos=0)[0]
 
 
 class Desk:
@@ -51,7 +51,7 @@ class Desk:
 
     def __init__(self, model: Any, rows: int = 4096, memory: int = 10**9) -> None:
         self.places = Places(10**6)
-        self.scheduler = Scheduler(Reader(model, 0, 0, "cpu"), self.places, rows, memory)
+        self.scheduler = Scheduler(Reader(model, 0, 0), self.places, rows, memory)
         self.count = 0
 
     def submit(self, job: Job, on_tokens: OnTokens | None = None) -> Ticket:
@@ -135,8 +135,8 @@ def test_jobs_with_other_limits_share_a_batch_and_others_take_turns(toy: Toys) -
     assert model.rows == [1, 1, 1, 3, 1, 3, 1, 3, 1, 3]
 
 
-def never_ending(kinds: int, vocabulary: int = 8) -> Tensor:
-    table = torch.randn(kinds, *[vocabulary] * 3, generator=torch.Generator().manual_seed(0))
+def never_ending(kinds: int, vocabulary: int = 8) -> Array:
+    table = np.random.default_rng(0).standard_normal((kinds, *[vocabulary] * 3), np.float32)
     table[..., 0] = -200.0
     return table
 
@@ -255,7 +255,7 @@ def test_cancelled_before_its_start_is_never_read(toy: Toys) -> None:
 
 
 def test_one_bad_job_fails_alone(toy: Toys) -> None:
-    def refuse(ids: Tensor) -> None:
+    def refuse(ids: Array) -> None:
         if bool((ids[:, 0] == 3).any()):
             raise LanguageModuleError("a row needs the module of group 3")
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.hypotheses import Array, Hypothesis
 from dragoman.generation.search import Model, Search, new_search
 from dragoman.generation.tickets import Ticket
 from dragoman.models.prompt import Prompt
@@ -22,7 +21,6 @@ class Reader:
     model: Model
     pad: int
     eos: int
-    device: torch.device | str
 
     def read(self, tickets: Sequence[Ticket]) -> "Batch":
         """A batch of jobs with the same options, but for their lengths; nothing is decoded yet."""
@@ -46,23 +44,22 @@ class Reader:
         )
         return Batch(self, {ticket.number: ticket for ticket in tickets}, search, state, tokens)
 
-    def _padded(self, rows: Sequence[Sequence[int]], on_left: bool = False) -> tuple[Tensor, Tensor]:
+    def _padded(self, rows: Sequence[Sequence[int]], on_left: bool = False) -> tuple[Array, Array]:
         """Rows filled up, and which tokens are real, [rows, time] each."""
         width = max(map(len, rows))
-        ids, keep = [], []
-        for row in rows:
-            more = width - len(row)
-            left, right = (more, 0) if on_left else (0, more)
-            ids.append([self.pad] * left + [*row] + [self.pad] * right)
-            keep.append([False] * left + [True] * len(row) + [False] * right)
-        return torch.tensor(ids, device=self.device), torch.tensor(keep, device=self.device)
+        ids = np.full((len(rows), width), self.pad, np.int64)
+        keep = np.zeros((len(rows), width), bool)
+        for line, real, row in zip(ids, keep, rows, strict=True):
+            place = slice(width - len(row), width) if on_left else slice(len(row))
+            line[place], real[place] = row, True
+        return ids, keep
 
 
 class Batch:
     """The tickets under way, by number, with their search and the model's state."""
 
     def __init__(
-        self, reader: Reader, tickets: dict[int, Ticket], search: Search, state: Any, tokens: Tensor
+        self, reader: Reader, tickets: dict[int, Ticket], search: Search, state: Any, tokens: Array
     ) -> None:
         self.tickets = tickets
         self._reader, self._search, self._state = reader, search, state
@@ -74,8 +71,7 @@ class Batch:
         ended = [(self.tickets.pop(number), ranked) for number, ranked in self._search.done.items()]
         self._search.done.clear()
         if chosen is not None:
-            rows, tokens = chosen
-            self._tokens = tokens.to(self._reader.device)
+            rows, self._tokens = chosen
             if rows is not None:
                 self._state.select(rows, self._search.width)
         return ended
@@ -94,7 +90,7 @@ class Batch:
         """Take in the sentences of `other`, which has made a step too."""
         self._state.join(other._state)
         self._search.join(other._search)
-        self._tokens = torch.cat([self._tokens, other._tokens])
+        self._tokens = np.concatenate([self._tokens, other._tokens])
         self.tickets |= other.tickets
 
     def drop(self, tickets: Sequence[Ticket]) -> None:
@@ -104,4 +100,4 @@ class Batch:
             return
         rows = self._search.drop(numbers)
         self._state.select(rows, self._search.width)
-        self._tokens = self._tokens[rows.to(self._tokens.device)]
+        self._tokens = self._tokens[rows]

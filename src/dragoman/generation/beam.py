@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dragoman.generation.hypotheses import Array, History, Hypothesis, common_prefix, stacked, wider
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.scores import ROWS, Scores, adjust, as_scores, needs_all_scores, repeated_tokens
+from dragoman.generation.scores import (
+    Scores,
+    adjust,
+    log_softmax,
+    needs_all_scores,
+    repeated_tokens,
+    row_parts,
+    topk,
+)
 
 SPARE = 8
 """How many more candidates than needed are looked at where some may be banned for repeating."""
@@ -50,13 +56,13 @@ class BeamSearch:
         self._best_ends: Array = np.zeros((sentences, beams), np.int64)
         self._best_scores: Array = np.full((sentences, beams), WORST)
 
-    def advance(self, found: Tensor | Scores) -> tuple[Tensor | None, Tensor] | None:
+    def advance(self, scores: Scores) -> tuple[Array | None, Array] | None:
         """Extend every beam; returns (rows of the old beams, tokens [rows, 1]), None at the end.
 
         The rows are None where all stay as they are.
         """
         beams, sentences = self.options.beams, len(self.keys)
-        values, tokens = self._candidates(as_scores(found))
+        values, tokens = self._candidates(scores)
         count = values.shape[1]
         totals = (values + self._scores.reshape(-1, 1)).reshape(sentences, -1)
         # Twice as many as needed: were all `beams` best ones to end, as many would go on.
@@ -89,24 +95,23 @@ class BeamSearch:
             return None
         rows = origin.ravel()
         same = len(rows) == present and bool((rows == np.arange(present)).all())
-        return None if same else torch.from_numpy(rows), torch.from_numpy(token.reshape(-1, 1))
+        return None if same else rows, token.reshape(-1, 1)
 
     def _candidates(self, scores: Scores) -> tuple[Array, Array]:
         """Each row's best log-probabilities [rows, count] and their tokens, after penalties and bans."""
         count, options = 2 * self.options.beams, self.options
         if options.repetition_penalty != 1.0:
             history = self._history.aligned()
-            return self._looked_through(scores, torch.arange(scores.rows, device="cpu"), history, count)
+            return self._looked_through(scores, np.arange(scores.rows), history, count)
         if options.no_repeat_ngram:
             return self._without_repeats(scores, count)
-        values, tokens = scores.top(count, options.suppress)
-        return values.cpu().numpy(), tokens.cpu().numpy()
+        return scores.top(count, options.suppress)
 
     def _without_repeats(self, scores: Scores, count: int) -> tuple[Array, Array]:
         """The best of each row that complete no n-gram twice. Few would, so a few to spare will do."""
         history = self._history.aligned()
-        values, tokens = (side.cpu().numpy() for side in scores.top(count + SPARE, self.options.suppress))
-        repeated = repeated_tokens(history, self.options.no_repeat_ngram).numpy()
+        values, tokens = scores.top(count + SPARE, self.options.suppress)
+        repeated = repeated_tokens(history, self.options.no_repeat_ngram)
         if not repeated.shape[1]:
             return values[:, :count], tokens[:, :count]
         values = np.where((tokens[:, :, None] == repeated[:, None]).any(-1), WORST, values)
@@ -114,23 +119,18 @@ class BeamSearch:
         values, tokens = np.take_along_axis(values, order, 1), np.take_along_axis(tokens, order, 1)
         crowded = np.flatnonzero((repeated >= 0).sum(1) > SPARE)
         if len(crowded):
-            rows = torch.from_numpy(crowded)
-            values[crowded], tokens[crowded] = self._looked_through(scores, rows, history, count)
+            values[crowded], tokens[crowded] = self._looked_through(scores, crowded, history, count)
         return values, tokens
 
-    def _looked_through(
-        self, scores: Scores, rows: Tensor, history: Tensor, count: int
-    ) -> tuple[Array, Array]:
+    def _looked_through(self, scores: Scores, rows: Array, history: Array, count: int) -> tuple[Array, Array]:
         """The best of these rows after a look at the scores of all tokens."""
-        found = [self._adjusted(scores, part, history, count) for part in rows.split(ROWS)]
-        values, tokens = (torch.cat(side) for side in zip(*found, strict=True))
-        return values.cpu().numpy(), tokens.cpu().numpy()
-
-    def _adjusted(self, scores: Scores, rows: Tensor, history: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        log_p = scores.logits(rows).log_softmax(-1)
-        log_p = adjust(log_p, history[rows].to(log_p.device), self.options)
-        values, tokens = log_p.topk(min(count, log_p.shape[1]))
+        found = [self._adjusted(scores, part, history, count) for part in row_parts(rows)]
+        values, tokens = (np.concatenate(side) for side in zip(*found, strict=True))
         return values, tokens
+
+    def _adjusted(self, scores: Scores, rows: Array, history: Array, count: int) -> tuple[Array, Array]:
+        log_p = log_softmax(scores.logits(rows))
+        return topk(adjust(log_p, history[rows], self.options), count)
 
     def _finish(self, top: Array, origin: Array, token: Array, ends: Array, generated: Array) -> None:
         """Merge hypotheses that ended now into the finished ones, the best `beams` stay."""
@@ -201,10 +201,10 @@ class BeamSearch:
         self._best_scores = self._best_scores[places]
         return rows
 
-    def drop(self, keys: set[int]) -> Tensor:
+    def drop(self, keys: set[int]) -> Array:
         """Give up the sentences of these keys; returns the rows of the others."""
         places = [place for place, key in enumerate(self.keys) if key not in keys]
-        return torch.from_numpy(self._keep(np.array(places, np.int64)))
+        return self._keep(np.array(places, np.int64))
 
     def join(self, other: "BeamSearch") -> None:
         """Put the sentences of `other` behind these; both have made a step, and have the same options."""

@@ -9,8 +9,6 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-import torch
-
 from dragoman.generation.batch import Reader
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.scheduler import Scheduler
@@ -38,7 +36,6 @@ class Engine:
         model: Model,
         pad: int = 1,
         eos: int = 2,
-        device: torch.device | str = "cpu",
         rows: int = 4096,
         memory: int | None = None,
         most: int = 16384,
@@ -46,12 +43,12 @@ class Engine:
         """model: what generates, with its padding and end tokens.
 
         rows: the most that are decoded together; memory: bytes for their keys and values, by
-        default half of the accelerator's that are free, or a quarter of the computer's; most: jobs that
-        may wait or be under way, before `submit` has to wait itself.
+        default a quarter of the computer's; most: jobs that may wait or be under way, before `submit` has
+        to wait itself.
         """
-        memory = _budget(torch.device(device)) if memory is None else memory
+        memory = memory_limit() // 4 if memory is None else memory
         self._places = Places(most)
-        self._scheduler = Scheduler(Reader(model, pad, eos, device), self._places, rows, memory)
+        self._scheduler = Scheduler(Reader(model, pad, eos), self._places, rows, memory)
         self._worker = Worker(self._scheduler)
         self._numbers = count(1)
 
@@ -201,10 +198,3 @@ def _call(future: "Future[T]", change: Callable[[], T], scheduler: Scheduler) ->
 
 def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _budget(device: torch.device) -> int:
-    """Bytes that decoding may take."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] // 2
-    return memory_limit() // 4

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 Array = np.ndarray
-"""The bookkeeping is on the host, in NumPy: its arrays are small, and there a call takes a microsecond."""
+"""Searches work on the host, in NumPy: their arrays are small, and there a call takes a microsecond."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,12 @@ class History:
         self.lengths = np.concatenate([self.lengths, other.lengths])
         self.starts = np.concatenate([self.starts, other.starts])
 
-    def aligned(self) -> Tensor:
+    def aligned(self) -> Array:
         """The tokens with all lines' ends in the last column, and -1 before their beginnings."""
         width = int(self.lengths.max(initial=0))
         places = np.arange(width) - (width - self.lengths)[:, None]
         moved = np.take_along_axis(self.tokens, places.clip(0), 1)
-        return torch.from_numpy(np.where(places >= 0, moved, -1))
+        return np.where(places >= 0, moved, -1)
 
 
 def wider(lines: Array, width: int) -> Array:

@@ -4,12 +4,18 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dragoman.generation.hypotheses import Array, History, Hypothesis, common_prefix
 from dragoman.generation.options import GenerationOptions
-from dragoman.generation.scores import Scores, adjust, as_scores, needs_all_scores, restrict, row_parts
+from dragoman.generation.scores import (
+    Scores,
+    adjust,
+    draw,
+    log_softmax,
+    needs_all_scores,
+    restrict,
+    row_parts,
+)
 
 
 class SampleSearch:
@@ -47,7 +53,7 @@ class SampleSearch:
         self._limits: Array = np.array([options.max_new_tokens] * sentences if limits is None else limits)
         self._owners = list(range(sentences)) if keys is None else list(keys)  # each row's sentence
         # A generator per result, seeded by the sentence: a sample ignores its batch mates.
-        self._random: list[torch.Generator | None] = [None] * sentences
+        self._random: list[np.random.Generator] = []
         if options.sample:
             self._random = [
                 _generator(source, options.seed, copy) for source in sources for copy in range(self._copies)
@@ -58,12 +64,11 @@ class SampleSearch:
         """The sentences under way."""
         return list(dict.fromkeys(self._owners))
 
-    def advance(self, found: Tensor | Scores) -> tuple[Tensor | None, Tensor] | None:
+    def advance(self, scores: Scores) -> tuple[Array | None, Array] | None:
         """Choose a token for each row; returns (rows kept, tokens [rows, 1]), None at the end.
 
         The rows are None where all stay as they are.
         """
-        scores = as_scores(found)
         rows = np.arange(scores.rows)
         if not self._is_wide:
             rows = rows.repeat(self._copies)
@@ -76,36 +81,38 @@ class SampleSearch:
         if ended.any():
             self._retire(np.flatnonzero(ended))
             kept = np.flatnonzero(~ended)
-            self._select(kept, [self._random[row] for row in kept.tolist()])
+            self._select(kept, self._generators(kept))
             rows, tokens = rows[kept], tokens[kept]
         if not len(rows):
             return None
         same = len(rows) == scores.rows and not ended.any()
-        return None if same else torch.from_numpy(rows), torch.from_numpy(tokens[:, None])
+        return None if same else rows, tokens[:, None]
 
     def _choose(self, scores: Scores, rows: Array) -> tuple[Array, Array]:
         """The next token of each of `rows` of the scores, and its log-probability."""
         if not self._whole:
             values, best = scores.top(1, self.options.suppress)
-            return best[:, 0].cpu().numpy(), values[:, 0].cpu().numpy()
-        history, looked_at = self._history.aligned(), torch.from_numpy(rows)
-        found = [self._pick(scores.logits(looked_at[part]), history, part) for part in row_parts(len(rows))]
-        tokens, gains = (torch.cat(side) for side in zip(*found, strict=True))
-        return tokens.cpu().numpy(), gains.cpu().numpy()
-
-    def _pick(self, logits: Tensor, history: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
-        """The next tokens of some rows, and their log-probabilities."""
-        adjusted = adjust(logits, history[part].to(logits.device), self.options)
-        tokens = self._draw(adjusted, part) if self.options.sample else adjusted.argmax(-1)
-        return tokens, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
-
-    def _draw(self, scores: Tensor, part: Tensor) -> Tensor:
-        probabilities = restrict(scores, self.options).softmax(-1).cpu()
-        drawn = [
-            torch.multinomial(p, 1, generator=self._random[row])
-            for p, row in zip(probabilities, part.tolist(), strict=True)
+            return best[:, 0], values[:, 0]
+        history = self._history.aligned()
+        found = [
+            self._pick(scores.logits(rows[part]), history[part], part)
+            for part in row_parts(np.arange(len(rows)))
         ]
-        return torch.cat(drawn).to(scores.device)
+        tokens, gains = (np.concatenate(side) for side in zip(*found, strict=True))
+        return tokens, gains
+
+    def _pick(self, logits: Array, history: Array, part: Array) -> tuple[Array, Array]:
+        """The next tokens of some rows, and their log-probabilities."""
+        adjusted = adjust(logits.copy(), history, self.options)
+        tokens = self._draw(adjusted, part) if self.options.sample else adjusted.argmax(-1)
+        return tokens, np.take_along_axis(log_softmax(logits), tokens[:, None], 1)[:, 0]
+
+    def _draw(self, scores: Array, part: Array) -> Array:
+        pairs = zip(restrict(scores, self.options), self._generators(part), strict=True)
+        return np.array([draw(row, generator.random()) for row, generator in pairs], np.int64)
+
+    def _generators(self, rows: Array) -> list[np.random.Generator]:
+        return [self._random[row] for row in rows.tolist()] if self._random else []
 
     def _retire(self, rows: Array) -> None:
         for row in rows.tolist():
@@ -116,19 +123,19 @@ class SampleSearch:
             if len(ended) == self._copies:
                 self.done[key] = sorted(self._ended.pop(key), key=lambda hypothesis: -hypothesis.score)
 
-    def _select(self, rows: Array, generators: list[torch.Generator | None]) -> None:
+    def _select(self, rows: Array, generators: list[np.random.Generator]) -> None:
         self._history.select(rows)
         self._scores, self._limits = self._scores[rows], self._limits[rows]
         self._owners = [self._owners[row] for row in rows.tolist()]
         self._random = generators
 
-    def drop(self, keys: set[int]) -> Tensor:
+    def drop(self, keys: set[int]) -> Array:
         """Give up the sentences of these keys; returns the rows of the others."""
         rows = np.array([row for row, key in enumerate(self._owners) if key not in keys], np.int64)
-        self._select(rows, [self._random[row] for row in rows.tolist()])
+        self._select(rows, self._generators(rows))
         for key in keys:
             self._ended.pop(key, None)
-        return torch.from_numpy(rows)
+        return rows
 
     def join(self, other: "SampleSearch") -> None:
         """Put the rows of `other` behind these; both have made a step, and have the same options."""
@@ -149,6 +156,6 @@ class SampleSearch:
         return common_prefix(lines)
 
 
-def _generator(source: Sequence[int], seed: int, copy: int) -> torch.Generator:
+def _generator(source: Sequence[int], seed: int, copy: int) -> np.random.Generator:
     key = zlib.crc32(repr(list(source)).encode())
-    return torch.Generator().manual_seed((seed * 1000003 + key + copy * 7919) % 2**63)
+    return np.random.Generator(np.random.PCG64([seed, key, copy]))

@@ -7,8 +7,6 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-import torch
-
 from dragoman.generation.batch import Batch, Ended, Reader
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import given
@@ -142,12 +140,11 @@ class Scheduler:
         for lane in self._lanes.values():
             for ticket in tickets:
                 lane.waiting.pop(ticket.number, None)
-            with self._guarded(lane, lane.running), torch.inference_mode():
+            with self._guarded(lane, lane.running):
                 if lane.batch is not None:
                     lane.batch.drop(tickets)
                     lane.rest()
 
-    @torch.inference_mode()
     def turn(self) -> bool:
         """Admit those who wait, make a step, let go who is done. False if none is left."""
         self._admit()
@@ -253,10 +250,8 @@ class Scheduler:
         memory = _lacks_memory(error)
         others = sum(ticket.job.rows for each in self._lanes.values() for ticket in each.running)
         if memory:
-            # The frames hold the tensors of the pass that failed.
+            # The frames hold what the pass that failed has computed.
             traceback.clear_frames(error.__traceback__)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
         if len(tickets) == 1 and not (memory and others):
             tickets[0].fail(error)
             if not memory:
@@ -268,7 +263,8 @@ class Scheduler:
 
 
 def _lacks_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError):
         return True
+    # What an accelerator's libraries raise is an error of their own, with one of these.
     signs = ("out of memory", "allocate memory", "not enough memory")
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)

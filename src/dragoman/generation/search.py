@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
 from dragoman.generation.beam import BeamSearch
-from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.hypotheses import Array, Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.sampling import SampleSearch
 from dragoman.generation.scores import Scores
@@ -19,7 +16,7 @@ __all__ = ["Hypothesis", "complete", "generate", "new_search"]
 class State(Protocol):
     """A model's decoding under way."""
 
-    def select(self, rows: Tensor, beams: int) -> None:
+    def select(self, rows: Array, beams: int) -> None:
         """Keep `rows` in the given order; each run of `beams` rows belongs to one sentence."""
 
     def join(self, other: Any) -> None:
@@ -39,8 +36,8 @@ class Model(Protocol):
         ValueError if the prompt lacks what the model needs.
         """
 
-    def step(self, tokens: Tensor, state: Any) -> Tensor | Scores:
-        """Feed tokens [rows, new]; the next token's scores, as logits [rows, vocabulary] or as `Scores`."""
+    def step(self, tokens: Array, state: Any) -> Scores:
+        """Feed tokens [rows, new]; the scores of each row's next one."""
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
         """The memory that decoding one sentence takes."""
@@ -58,10 +55,10 @@ class Search(Protocol):
     def keys(self) -> list[int]:
         """The sentences under way."""
 
-    def advance(self, found: Tensor | Scores) -> tuple[Tensor | None, Tensor] | None:
+    def advance(self, scores: Scores) -> tuple[Array | None, Array] | None:
         """What to select (None: all as they are) and to feed [rows, 1] next; None once all have ended."""
 
-    def drop(self, keys: set[int]) -> Tensor:
+    def drop(self, keys: set[int]) -> Array:
         """Give up the sentences of these keys; returns the rows of the others."""
 
     def join(self, other: Any) -> None:
@@ -71,12 +68,11 @@ class Search(Protocol):
         """The tokens with which the best hypothesis of a sentence begins, whatever comes."""
 
 
-@torch.inference_mode()
 def generate(
     model: Model,
-    input_ids: Tensor,
-    keep: Tensor,
-    prompt: Tensor,
+    input_ids: Array,
+    keep: Array,
+    prompt: Array,
     options: GenerationOptions,
     forced: int = 1,
     eos: int = 2,
@@ -95,13 +91,12 @@ def generate(
     return _search(model, begun, _real(input_ids, keep), prompts, options, forced, eos)
 
 
-@torch.inference_mode()
 def complete(
     model: Model,
-    input_ids: Tensor,
-    keep: Tensor,
+    input_ids: Array,
+    keep: Array,
     options: GenerationOptions,
-    groups: Any = None,
+    groups: Sequence[int] | None = None,
     eos: int = 2,
 ) -> list[list[Hypothesis]]:
     """The `n_best` continuations of each prompt, best first, without the prompt itself.
@@ -130,9 +125,8 @@ def _search(
     tokens, state = prompt.tokens, model.begin(prompt)
     assert tokens is not None
     search = new_search(sources, prompts, options, forced, eos)
-    device = tokens.device
     while (chosen := search.advance(model.step(tokens, state))) is not None:
-        rows, tokens = chosen[0], chosen[1].to(device)
+        rows, tokens = chosen
         if rows is not None:
             state.select(rows, search.width)
     return [search.done[place] for place in range(len(prompts))]
@@ -163,7 +157,7 @@ def given(prompt: Sequence[int], forced: int, most: int) -> Hypothesis:
     return Hypothesis(tuple(prompt[len(prompt) - forced :][:most]), 0.0)
 
 
-def _real(ids: Tensor, keep: Tensor) -> list[list[int]]:
+def _real(ids: Array, keep: Array) -> list[list[int]]:
     """The tokens of each row without padding."""
     return [
         [token for token, real in zip(row, flags, strict=True) if real]

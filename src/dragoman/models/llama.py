@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from dragoman.layers.rotary import Rotary
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.llama_state import LlamaState
 from dragoman.models.prompt import Prompt
+from dragoman.models.scores import TorchScores
 from dragoman.models.trace import Trace
 
 ANY = -1
@@ -200,19 +202,20 @@ class Llama(nn.Module):
         """Logits [rows, time, vocabulary]; arguments as those of the stack."""
         return self.lm_head(self.model(input_ids, keep, groups, positions, trace=trace))
 
+    @torch.inference_mode()
     def begin(self, prompt: Prompt) -> LlamaState:
         """Prepare to continue prompts; the first `step` is given all their tokens."""
-        keep, groups = prompt.continued(), prompt.groups
-        wanted = groups.tolist() if isinstance(groups, Tensor) else groups
-        return LlamaState(self.model.language, len(self.model.layers), keep, wanted)
+        keep = torch.from_numpy(prompt.continued()).to(self.model.norm.weight.device)
+        return LlamaState(self.model.language, len(self.model.layers), keep, prompt.groups)
 
     @torch.inference_mode()
-    def step(self, tokens: Tensor, state: LlamaState) -> Tensor:
-        """Feed the newest tokens of each row [rows, new]; logits of the next one [rows, vocabulary]."""
-        x = self.model.embed_tokens(state.arrange(tokens))
+    def step(self, tokens: np.ndarray, state: LlamaState) -> TorchScores:
+        """Feed the newest tokens of each row [rows, new]; scores of the next one."""
+        ids = torch.from_numpy(tokens).to(self.model.norm.weight.device)
+        x = self.model.embed_tokens(state.arrange(ids))
         step = state.advance(x, self.model.rotary)
         hidden = run_layers(self.model, x, step, Trace())[:, -1]
-        return self.lm_head(state.restore(hidden))
+        return TorchScores(self.lm_head(state.restore(hidden)))
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
         """The memory of a prompt's continuation: the prompt once, new tokens and scores for each beam."""

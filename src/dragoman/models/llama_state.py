@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,16 +79,17 @@ class LlamaState:
         step.mask, step.causal = self_mask(keep, 0, x.shape[1], x.dtype, x.device)
         return step
 
-    def select(self, rows: Tensor, beams: int) -> None:
+    @torch.inference_mode()
+    def select(self, rows: np.ndarray, beams: int) -> None:
         """Keep `rows` (indices into the present rows, repeats allowed) in the given order.
 
         Each run of `beams` rows must come from one sentence. This one verb widens a
         batch to its beams, reorders beams and drops finished sentences.
         """
         before = self.cache.beams
-        sentences = rows[::beams].div(before, rounding_mode="floor").tolist()
-        rows = rows.to(self._device)
-        inner = rows if self._back is None else self._back[rows]
+        sentences = (rows[::beams] // before).tolist()
+        inner = torch.from_numpy(rows).to(self._device)
+        inner = inner if self._back is None else self._back[inner]
         same = sentences == list(range(len(self._sorted)))
         if not same:
             was = {sentence: place for place, sentence in enumerate(self._sorted)}
@@ -108,6 +110,7 @@ class LlamaState:
         if self._prompt is not None:
             self._prompt = self._prompt.index_select(0, rows)
 
+    @torch.inference_mode()
     def join(self, other: "LlamaState") -> None:
         """Put the rows of `other`, with as many beams for a sentence, behind these.
 

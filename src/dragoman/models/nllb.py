@@ -7,6 +7,7 @@ decoder and output layer. Reference: transformers 4.57.6, `modeling_nllb_moe.py`
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,6 +19,7 @@ from dragoman.layers.positions import SinusoidalPositions
 from dragoman.models.config import NllbConfig, is_sparse_layer
 from dragoman.models.nllb_state import NllbState
 from dragoman.models.prompt import Prompt
+from dragoman.models.scores import TorchScores
 from dragoman.models.trace import Trace
 
 
@@ -232,14 +234,16 @@ class Nllb(nn.Module):
     @torch.inference_mode()
     def begin(self, prompt: Prompt) -> NllbState:
         """Encode the sources; the state has one row for each."""
-        input_ids, keep = prompt.read()
+        device = self.decoder.layer_norm.weight.device
+        input_ids, keep = (torch.from_numpy(part).to(device) for part in prompt.read())
         return NllbState(len(self.decoder.layers), self.encoder(input_ids, keep), keep)
 
     @torch.inference_mode()
-    def step(self, tokens: Tensor, state: NllbState) -> Tensor:
-        """Feed the newest tokens of each row [rows, new]; logits of the next one [rows, vocabulary]."""
+    def step(self, tokens: np.ndarray, state: NllbState) -> TorchScores:
+        """Feed the newest tokens of each row [rows, new]; scores of the next one."""
         past, new = state.cache.length, tokens.shape[1]
-        x = _embed(self.decoder, tokens, None, None, past, state.empty())
+        ids = torch.from_numpy(tokens).to(self.decoder.layer_norm.weight.device)
+        x = _embed(self.decoder, ids, None, None, past, state.empty())
         mask = state.own_mask(new)
         if new > 1:
             causal = causal_mask(new, past, x.device)
@@ -248,7 +252,7 @@ class Nllb(nn.Module):
             self.decoder, x, state.encoded, mask, state.source_mask, None, state.cache, Trace()
         )
         state.encoded = None  # projected into the cache by now
-        return self.lm_head(hidden[:, -1])
+        return TorchScores(self.lm_head(hidden[:, -1]))
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
         """The memory of a sentence's decoding: the source once, new tokens and scores for each beam."""

@@ -1,5 +1,6 @@
 """Decoding under way with an NLLB model."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -35,26 +36,28 @@ class NllbState:
         """How many positions before each row's first are empty, [rows, 1]; None if it is none."""
         return self.cache.own.empty(self.cache.beams, self._device)
 
-    def select(self, rows: Tensor, beams: int) -> None:
+    @torch.inference_mode()
+    def select(self, rows: np.ndarray, beams: int) -> None:
         """Keep `rows` (indices into the present rows, repeats allowed) in the given order.
 
         Each run of `beams` rows must come from one sentence. This one verb widens a
         batch to its beams, reorders beams and drops finished sentences.
         """
-        sentences = rows[::beams].div(self.cache.beams, rounding_mode="floor").tolist()
-        rows = rows.to(self._device)
+        sentences = (rows[::beams] // self.cache.beams).tolist()
+        inner = torch.from_numpy(rows).to(self._device)
         if sentences == list(range(len(self._extents))):
-            self.cache.select(rows, None, beams)
+            self.cache.select(inner, None, beams)
             return
         self._extents = [self._extents[sentence] for sentence in sentences]
         longest = max(self._extents, default=0)
-        self.cache.select(rows, sentences, beams, longest)
-        kept = torch.tensor(sentences, device=rows.device)
+        self.cache.select(inner, sentences, beams, longest)
+        kept = torch.tensor(sentences, device=self._device)
         if self.encoded is not None:
             self.encoded = self.encoded[:, :longest].index_select(0, kept)
         if self._keep is not None:
             self._hide_padding(self._keep[:, :longest].index_select(0, kept))
 
+    @torch.inference_mode()
     def join(self, other: "NllbState") -> None:
         """Put the rows of `other`, with as many beams for a sentence, behind these.
 

@@ -18,6 +18,7 @@ from dragoman.native.prefix_cache import LEAST, PrefixCache, common_prefix
 from dragoman.native.scores import Choice, NativeScores
 from dragoman.native.stack import Builder, forward, llama_stack
 
+CPU = torch.device("cpu")
 Routing = tuple[Any, Any, Any, Any]
 """Row ranges that share a language module: starts, stops, module numbers and scales."""
 TOKENS = 2048
@@ -61,19 +62,18 @@ class NativeLlama:
 
         Raises LanguageModuleError for a group that isn't there.
         """
-        keep, groups = prompt.continued(), prompt.groups
-        wanted = groups.tolist() if isinstance(groups, Tensor) else groups
-        self.model.model.language.routes(wanted, keep.device)  # raises for a group that isn't there
-        return NativeLlamaState(keep, wanted, self.model.model.language.version)
+        keep, language = prompt.continued(), self.model.model.language
+        language.routes(prompt.groups, CPU)  # raises for a group that isn't there
+        return NativeLlamaState(keep, prompt.groups, language.version)
 
     @torch.inference_mode()
-    def step(self, tokens: Tensor, state: "NativeLlamaState") -> NativeScores:
+    def step(self, tokens: np.ndarray, state: "NativeLlamaState") -> NativeScores:
         """Feed the newest tokens of each row [rows, new]; scores of the next one."""
         language = self.model.model.language
         if self._version != language.version:
             self._build()  # modules came or went meanwhile
         if state.version != self._version:
-            language.routes(state.sentence_groups(), tokens.device)  # raises if one went that is needed
+            language.routes(state.sentence_groups(), CPU)  # raises if one went that is needed
             state.version = self._version
         if state.cache is None:
             return NativeScores(self._read(tokens, state), self.choices)
@@ -82,7 +82,7 @@ class NativeLlama:
         places = np.repeat([s.position for s in cache.sentences], cache.beams)[:, None] + np.arange(new)
         own, write = cache.extend(new)
         parts = [*(np.repeat(spans, new) for spans in state.fixed()), own]
-        x = self._forward(tokens.flatten(), places.reshape(-1), parts, write, state.row_groups(new))
+        x = self._forward(tokens.reshape(-1), places.reshape(-1), parts, write, state.row_groups(new))
         if new > 1:
             x = x.view(rows, new, -1)[:, -1].contiguous()
         return NativeScores(x, self.choices)
@@ -92,7 +92,7 @@ class NativeLlama:
         layers = self.config.num_hidden_layers
         return 8 * layers * self.width * (source_tokens + beams * (new_tokens + 32))
 
-    def _read(self, tokens: Tensor, state: "NativeLlamaState") -> Tensor:
+    def _read(self, tokens: np.ndarray, state: "NativeLlamaState") -> Tensor:
         """Read the prompts [rows, time]; hidden states of their last tokens."""
         prompts = [row[real].tolist() for row, real in zip(tokens, state.keep, strict=True)]
         groups = state.groups or [0] * len(prompts)
@@ -133,7 +133,7 @@ class NativeLlama:
 
         Returns what stays of each, and the hidden states of the last tokens.
         """
-        tokens = torch.from_numpy(np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts]))
+        tokens = np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts])
         counts = np.array([len(prompt) for prompt in prompts])
         total, layers = len(tokens), self.config.num_hidden_layers
         starts, ends = np.cumsum(counts) - counts, np.cumsum(counts) - 1
@@ -167,7 +167,7 @@ class NativeLlama:
         return fixed, torch.cat(hidden)
 
     def _forward(
-        self, tokens: Tensor, places: Any, spans: list[Any], write: tuple[Any, Any, Any], groups: Any
+        self, tokens: np.ndarray, places: Any, spans: list[Any], write: tuple[Any, Any, Any], groups: Any
     ) -> Tensor:
         """Vectors of `tokens` [rows] at `places` through all layers, rows sorted by language group."""
         order = None
@@ -177,10 +177,10 @@ class NativeLlama:
                 order = np.argsort(groups, kind="stable")
                 spans = [part[order] for part in spans]
                 write = (write[0][order], write[1][order], write[2][order])
-                tokens, places, groups = tokens[torch.from_numpy(order)], places[order], groups[order]
+                tokens, places, groups = tokens[order], places[order], groups[order]
             routes = self._routes(groups)
         embed: Any = self.model.model.embed_tokens
-        x = embed(tokens).contiguous()
+        x = embed(torch.from_numpy(tokens)).contiguous()
         cosine, sine = self.model.model.rotary(torch.from_numpy(places)[:, None], x.dtype)
         half = self.config.head_dim // 2
         rotation = tuple(part.reshape(-1, part.shape[-1])[:, :half].contiguous() for part in (cosine, sine))
@@ -208,7 +208,7 @@ class NativeLlama:
 class NativeLlamaState:
     """Decoding under way; rows are hypotheses, `beams` of them side by side for each sentence."""
 
-    def __init__(self, keep: Tensor, groups: Sequence[int] | None, version: int) -> None:
+    def __init__(self, keep: np.ndarray, groups: Sequence[int] | None, version: int) -> None:
         self.keep, self.groups, self.version = keep, groups, version
         self.cache: KeyValueCache | None = None
         self._fixed: list[Any] | None = None
@@ -238,14 +238,14 @@ class NativeLlamaState:
         assert self.cache is not None
         return np.repeat([s.group for s in self.cache.sentences], self.cache.beams * new)
 
-    def select(self, rows: Tensor, beams: int) -> None:
+    def select(self, rows: np.ndarray, beams: int) -> None:
         """Keep `rows` (numbers of the present rows, repeats allowed) in the given order.
 
         Each run of `beams` rows must come from one sentence.
         """
         assert self.cache is not None, "the first step reads the prompts"
         before = self.cache.sentences
-        self.cache.select(rows.numpy(), beams)
+        self.cache.select(rows, beams)
         if self.cache.sentences is not before:
             self._fixed = None
 

@@ -73,12 +73,12 @@ class NativeNllb:
         width = self.config.d_model
         return NativeNllbState(KeyValueCache(len(self.source), width, sentences))
 
-    def _encode(self, tokens: Tensor, counts: list[int]) -> list[Sentence]:
+    def _encode(self, tokens: np.ndarray, counts: list[int]) -> list[Sentence]:
         """tokens: those of all sentences one after the other; counts: how many each has."""
         total, width = len(tokens), self.config.d_model
         starts = np.cumsum([0, *counts[:-1]])
         places = np.arange(total) - np.repeat(starts, counts)
-        x = self._embed(tokens, torch.from_numpy(places))
+        x = self._embed(tokens, places)
         room = empty(2, total, width)
         first = address("keys", room, np.float32, 2, total, width)
         spans = np.zeros(total, SPAN)
@@ -95,22 +95,23 @@ class NativeNllb:
         for pair, out in zip(self.source, source, strict=True):
             native.linear(pair, x, out)
         sentences = []
-        for start, count, ids in zip(starts, counts, tokens.split(counts), strict=True):
+        for start, count in zip(starts, counts, strict=True):
             # Memory of its own, which goes when the sentence does.
             keys = empty(len(self.source), 2, count, width)
             keys[:] = source[:, :, start : start + count]
-            sentences.append(Sentence((Fixed(keys, count),), source=tuple(ids.tolist())))
+            ids = tokens[start : start + count].tolist()
+            sentences.append(Sentence((Fixed(keys, count),), source=tuple(ids)))
         return sentences
 
     @torch.inference_mode()
-    def step(self, tokens: Tensor, state: "NativeNllbState") -> NativeScores:
+    def step(self, tokens: np.ndarray, state: "NativeNllbState") -> NativeScores:
         """Feed the newest tokens of each row [rows, new]; scores of the next one."""
         rows, new = tokens.shape
         cache = state.cache
         if self.heads.vocabulary is not None and not cache.sentences[0].language:
             state.choose(self.heads, tokens)
         places = cache.lengths()[:, None] + np.arange(new)
-        x = self._embed(tokens.flatten(), torch.from_numpy(places.reshape(-1)))
+        x = self._embed(tokens.reshape(-1), places.reshape(-1))
         spans, write = cache.extend(new)
         cross = state.cross()
         if new > 1:
@@ -124,10 +125,12 @@ class NativeNllb:
         """Memory that decoding one sentence takes."""
         return 8 * len(self.source) * self.config.d_model * (source_tokens + beams * (new_tokens + 32))
 
-    def _embed(self, tokens: Tensor, places: Tensor) -> Tensor:
+    def _embed(self, tokens: np.ndarray, places: np.ndarray) -> Tensor:
         embedding: Any = self.model.shared
-        table = self.positions.table(int(places.max()) + 1 if len(places) else 1, tokens.device)
-        return embedding(tokens) + table[places + SinusoidalPositions.OFFSET]
+        table = self.positions.table(int(places.max(initial=0)) + 1, torch.device("cpu"))
+        return (
+            embedding(torch.from_numpy(tokens)) + table[torch.from_numpy(places + SinusoidalPositions.OFFSET)]
+        )
 
 
 class NativeNllbState:
@@ -144,7 +147,7 @@ class NativeNllbState:
             self._cross = fixed_spans(self.cache.sentences, 0, self.cache.beams)
         return self._cross
 
-    def choose(self, heads: Heads, prompts: Tensor) -> None:
+    def choose(self, heads: Heads, prompts: np.ndarray) -> None:
         """Note what the sentences may choose from; the last token of a prompt is the target language."""
         for sentence, prompt in zip(self.cache.sentences, prompts.tolist(), strict=True):
             sentence.language = prompt[-1]
@@ -157,13 +160,13 @@ class NativeNllbState:
             self._choices = heads.choices([s.language for s in sentences], [s.source for s in sentences])
         return self._choices
 
-    def select(self, rows: Tensor, beams: int) -> None:
+    def select(self, rows: np.ndarray, beams: int) -> None:
         """Keep `rows` (numbers of the present rows, repeats allowed) in the given order.
 
         Each run of `beams` rows must come from one sentence.
         """
         before = self.cache.sentences
-        self.cache.select(rows.numpy(), beams)
+        self.cache.select(rows, beams)
         if self.cache.sentences is not before:
             self._cross = self._choices = None
 

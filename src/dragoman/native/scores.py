@@ -39,19 +39,21 @@ class NativeScores:
     def rows(self) -> int:
         return len(self._hidden)
 
-    def logits(self, rows: Tensor | None = None) -> Tensor:
+    @torch.inference_mode()
+    def logits(self, rows: np.ndarray | None = None) -> np.ndarray:
         """[rows, vocabulary]; exact where the model is, else rough but for the best. rows: of which."""
         if rows is not None:
-            return self._of(rows).logits()
+            return self._of(torch.from_numpy(rows)).logits()
         parts = [_logits(choice, self._part(choice)) for choice in self._choices]
-        return self._together(parts)
+        return self._together(parts).numpy()
 
-    def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+    @torch.inference_mode()
+    def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
         """The `count` best log-probabilities [rows, count] and their tokens, best first."""
         count = min(count, *(choice.head.tokens for choice in self._choices))
         parts = [_top(choice, self._part(choice), count, banned) for choice in self._choices]
         scores, tokens = (self._together(list(part)) for part in zip(*parts, strict=True))
-        return scores, tokens.long()
+        return scores.numpy(), tokens.long().numpy()
 
     def _of(self, rows: Tensor) -> "NativeScores":
         """Those of some rows, repeats allowed."""

@@ -16,7 +16,7 @@ from dragoman.languages import Language
 from dragoman.models.nllb import Nllb
 from dragoman.native.nllb import NativeNllb
 from dragoman.systems.base import Request, System
-from dragoman.systems.placement import AUTO, check, place, prepare
+from dragoman.systems.placement import AUTO, check, place, prepare, work_memory
 from dragoman.systems.vocabulary import TargetVocabulary
 from dragoman.text.lengths import growth
 from dragoman.text.tokenizers import NllbTokenizer
@@ -36,14 +36,12 @@ class NllbSystem(System):
     ) -> None:
         """runner: what generates, if not the model itself; precision: of the weights.
 
-        work: bytes that decoding may take; None is what `Engine` takes.
+        work: bytes that decoding may take; None leaves it to `work_memory`.
         """
         self.model, self.tokenizer, self.card, self.precision = model, tokenizer, card, precision
         self.runner = model if runner is None else runner
-        device = model.decoder.layer_norm.weight.device
-        self.engine = Engine(
-            self.runner, pad=tokenizer.pad_id, eos=tokenizer.eos_id, device=device, memory=work
-        )
+        memory = work_memory(model.decoder.layer_norm.weight.device) if work is None else work
+        self.engine = Engine(self.runner, pad=tokenizer.pad_id, eos=tokenizer.eos_id, memory=memory)
 
     @classmethod
     def load(

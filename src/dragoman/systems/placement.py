@@ -155,6 +155,14 @@ def _limit(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else memory_limit()
 
 
+def work_memory(device: torch.device) -> int | None:
+    """Bytes for decoding with a model that nobody has placed: half of an accelerator's that are free.
+
+    None where the computer's memory is the device's, whose share `Engine` knows.
+    """
+    return _limit(device) // 2 if device.type == "cuda" else None
+
+
 def _refusal(model: Nllb | Llama, size: int, precision: str, least: int, most: int, asked: bool) -> str:
     text = (
         f"in {precision} the weights take {written_size(size)}, and a sentence at work "

@@ -18,7 +18,7 @@ from dragoman.models.xalma import group_of
 from dragoman.native.llama import NativeLlama
 from dragoman.systems.base import ChatSystem, Request
 from dragoman.systems.modules import LanguageModules
-from dragoman.systems.placement import AUTO, Budget, check, place, prepare
+from dragoman.systems.placement import AUTO, Budget, check, place, prepare, work_memory
 from dragoman.text.lengths import growth
 from dragoman.text.prompt_style import Style, style_of
 from dragoman.text.prompts import (
@@ -49,7 +49,7 @@ class XalmaSystem(ChatSystem):
     ) -> None:
         """runner: what generates, if not the model itself; precision: of the weights.
 
-        budget: the memory for modules and decoding; None is what `Engine` takes, and any module.
+        budget: the memory for modules and decoding; None is any module, and what `work_memory` says.
         """
         self.model, self.tokenizer, self.card, self.style = model, tokenizer, card, style
         self.precision = precision
@@ -57,8 +57,7 @@ class XalmaSystem(ChatSystem):
             model if runner is None else runner,
             pad=tokenizer.pad_id,
             eos=tokenizer.eos_id,
-            device=model.model.norm.weight.device,
-            memory=None if budget is None else budget.work,
+            memory=work_memory(model.model.norm.weight.device) if budget is None else budget.work,
         )
         self.modules = LanguageModules(model, self.engine, budget)
 
