@@ -13,6 +13,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,7 +25,6 @@ from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.prompt import Prompt
 from dragoman.native.llama import NativeLlama
-from dragoman.native.scores import NativeScores
 from dragoman.surgery.packing import pack_
 
 CONFIG = LlamaConfig(
@@ -54,7 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     reference = random_model()
     model = packed(reference, args.precision)
-    prompts = torch.randint(3, 32000, (args.rows, args.prompt))
+    prompts = np.random.default_rng(0).integers(3, 32000, (args.rows, args.prompt))
 
     mixed = [GROUPS[row % 8] for row in range(args.rows)]
     alike = same_ids(model, prompts, mixed, args.steps)
@@ -109,41 +109,36 @@ def packed(model: Llama, precision: str) -> Model:
     return NativeLlama(copied)
 
 
-def scores(found: Tensor | NativeScores) -> Tensor:
-    """The likeliest token of each row [rows, 1]."""
-    return found.argmax(-1, keepdim=True) if isinstance(found, Tensor) else found.top(1)[1]
-
-
-def start(model: Model, prompts: Tensor, groups: Sequence[int]) -> tuple[Any, Tensor]:
+def start(model: Model, prompts: np.ndarray, groups: Sequence[int]) -> tuple[Any, np.ndarray]:
     """The state after the prompts, and the first tokens [rows, 1]."""
-    state = model.begin(Prompt(keep=torch.ones_like(prompts, dtype=torch.bool), groups=groups))
-    first = scores(model.step(prompts, state))
-    state.select(torch.arange(len(prompts)), 1)
+    state = model.begin(Prompt(keep=prompts >= 0, groups=groups))
+    _, first = model.step(prompts, state).top(1)
+    state.select(np.arange(len(prompts)), 1)
     return state, first
 
 
-def decode(model: Model, state: Any, tokens: Tensor, steps: int) -> Tensor:
+def decode(model: Model, state: Any, tokens: np.ndarray, steps: int) -> np.ndarray:
     """Greedy continuation [rows, steps]."""
     found = []
     for _ in range(steps):
-        tokens = scores(model.step(tokens, state))
+        _, tokens = model.step(tokens, state).top(1)
         found.append(tokens)
-    return torch.cat(found, 1)
+    return np.concatenate(found, 1)
 
 
-def same_ids(model: Model, prompts: Tensor, groups: list[int], steps: int) -> bool:
+def same_ids(model: Model, prompts: np.ndarray, groups: list[int], steps: int) -> bool:
     """Whether a mixed batch and one batch for each group decode the same."""
     together = decode(model, *start(model, prompts, groups), steps)
     for group in GROUPS:
         rows = [row for row, its in enumerate(groups) if its == group]
         alone = decode(model, *start(model, prompts[rows], [group] * len(rows)), steps)
-        if not torch.equal(together[rows], alone):
+        if not np.array_equal(together[rows], alone):
             return False
     return True
 
 
 def throughput(
-    model: Model, prompts: Tensor, batches: dict[str, list[int]], args: argparse.Namespace
+    model: Model, prompts: np.ndarray, batches: dict[str, list[int]], args: argparse.Namespace
 ) -> dict[str, float]:
     """Tokens per second of decoding, prompts not counted."""
     started = {name: start(model, prompts, groups) for name, groups in batches.items()}
@@ -157,7 +152,7 @@ def throughput(
 
 
 def against_reference(
-    model: Model, reference: Llama, prompt: Tensor, args: argparse.Namespace
+    model: Model, reference: Llama, prompt: np.ndarray, args: argparse.Namespace
 ) -> dict[str, float]:
     """Seconds of one decode step, by thin products and by dense sums."""
     state, first = start(model, prompt, [1])
@@ -165,13 +160,13 @@ def against_reference(
 
     def thin() -> None:
         for _ in range(args.steps):
-            scores(model.step(first, state))
+            model.step(first, state).top(1)
 
-    def dense() -> Tensor:
+    def dense() -> None:
         plain = AdaptedProjections.project
         AdaptedProjections.project = project_densely  # type: ignore[method-assign]
         try:
-            return scores(reference.step(first, dense_state))
+            reference.step(first, dense_state).top(1)
         finally:
             AdaptedProjections.project = plain  # type: ignore[method-assign]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.peers.protocol import serve, timed
@@ -95,7 +96,7 @@ class Dragoman:
             if isinstance(self.model, (Llama, NativeLlama)):
                 return complete(self.model, tokens, keep, options)
             assert prompt is not None
-            return generate(self.model, tokens, keep, torch.tensor([prompt] * len(sources)), options)
+            return generate(self.model, tokens, keep, np.array([prompt] * len(sources)), options)
 
         seconds, results = timed(work)
         written = [list(found[0].tokens) for found in results]
@@ -118,7 +119,7 @@ class Dragoman:
         count = sum(len(pieces) + 2 for pieces in self.tokenizer.encode_pieces(translated))
         return {"seconds": seconds, "tokens": count, "lines": translated}
 
-    def _pad(self, sources: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pad(self, sources: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Ids and mask [sources, time], padded where the family expects it."""
         left = isinstance(self.model, (Llama, NativeLlama))
         longest = max(map(len, sources))
@@ -128,7 +129,7 @@ class Dragoman:
             empty = [False] * fill
             rows.append([1] * fill + row if left else row + [1] * fill)
             masks.append(empty + real if left else real + empty)
-        return torch.tensor(rows), torch.tensor(masks)
+        return np.array(rows), np.array(masks)
 
 
 if __name__ == "__main__":

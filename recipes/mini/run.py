@@ -125,14 +125,13 @@ class Evaluation:
         return figures
 
     def translate(self, model: Nllb, texts: list[str], source: str, target: str) -> list[str]:
-        device = self.trainer.device
         ids, keep = self.tokenizer.pad(self.tokenizer.encode_batch(texts, source))
         prompt = [[self.tokenizer.eos_id, self.ids[target]]] * len(texts)
         results = generate(
             model,
-            torch.tensor(ids, device=device),
-            torch.tensor(keep, device=device).bool(),
-            torch.tensor(prompt, device=device),
+            np.array(ids),
+            np.array(keep, bool),
+            np.array(prompt),
             GenerationOptions(beams=1, max_new_tokens=80),
         )
         return [self.tokenizer.decode(list(ranked[0].tokens)) for ranked in results]

@@ -5,9 +5,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.checkpoints.nllb import load_nllb
@@ -16,6 +16,7 @@ from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.nllb import Nllb
 from dragoman.models.prompt import Prompt
+from dragoman.models.scores import TorchScores
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
@@ -60,28 +61,26 @@ class Rows:
         if isinstance(model, Nllb):
             self.state: Any = model.begin(Prompt(ids, keep))
             self.fed = [[2, 12] for _ in sources]
-            first = torch.tensor(self.fed)
+            first = np.array(self.fed)
         else:
-            self.state = model.begin(
-                Prompt(keep=keep, groups=torch.tensor(groups) if name == "xalma" else None)
-            )
+            self.state = model.begin(Prompt(keep=keep, groups=groups if name == "xalma" else None))
             self.fed, first = [[] for _ in sources], ids
         self.known = list(zip(sources, groups, strict=True))
         self.check(model.step(first, self.state))
         self.select([row for row in range(len(sources)) for _ in range(beams)], beams)
 
-    def padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    def padded(self, rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
         width, left = max(map(len, rows)), not self.name.startswith("nllb")
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        keep = torch.zeros(len(rows), width, dtype=torch.bool)
+        ids = np.zeros((len(rows), width), np.int64)
+        keep = np.zeros((len(rows), width), bool)
         for row, tokens in enumerate(rows):
             place = slice(width - len(tokens), None) if left else slice(None, len(tokens))
-            ids[row, place], keep[row, place] = torch.tensor(tokens), True
+            ids[row, place], keep[row, place] = tokens, True
         return ids, keep
 
-    def check(self, logits: Tensor) -> None:
+    def check(self, scores: TorchScores) -> None:
         """Each row against a pass over all it has read, alone."""
-        model = model_of(self.name)
+        model, logits = model_of(self.name), torch.from_numpy(scores.logits())
         with torch.inference_mode():
             for found, (source, group), fed in zip(logits, self.known, self.fed, strict=True):
                 if isinstance(model, Nllb):
@@ -92,7 +91,7 @@ class Rows:
                 torch.testing.assert_close(found, whole[0, -1], **CLOSE)
 
     def select(self, rows: list[int], beams: int) -> None:
-        self.state.select(torch.tensor(rows, dtype=torch.long), beams)
+        self.state.select(np.array(rows, np.int64), beams)
         self.known = [self.known[row] for row in rows]
         self.fed = [list(self.fed[row]) for row in rows]
 
@@ -100,7 +99,7 @@ class Rows:
         tokens = [[self.chance.randrange(3, 90) for _ in range(new)] for _ in self.fed]
         for fed, more in zip(self.fed, tokens, strict=True):
             fed += more
-        self.check(model_of(self.name).step(torch.tensor(tokens), self.state))
+        self.check(model_of(self.name).step(np.array(tokens), self.state))
 
     def reorder(self) -> None:
         """Beams of a sentence at random, sentences in a new order, some of them gone."""

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -137,7 +138,7 @@ def test_generation_is_that_of_transformers(variant: str, options: dict[str, Any
             output_scores=True,
             **wanted,
         )
-        found = complete(model, ids, keep, GenerationOptions(max_new_tokens=12, **options))[0]
+        found = complete(model, ids.numpy(), keep.numpy(), GenerationOptions(max_new_tokens=12, **options))[0]
         for hypothesis, sequence in zip(found, output.sequences[:, length:].tolist(), strict=True):
             assert list(hypothesis.tokens) == sequence[: len(hypothesis.tokens)]
             assert not any(sequence[len(hypothesis.tokens) :])
@@ -173,10 +174,9 @@ def test_stepwise_equals_at_once(variant: str) -> None:
     with torch.inference_mode():
         whole = model(torch.cat([ids, more], 1), torch.cat([keep, torch.ones(3, 5, dtype=torch.bool)], 1))
         for sizes in ([1] * 5, [2, 3], [5]):
-            state = model.begin(Prompt(keep=keep))
-            logits = [model.step(ids, state)]
-            for part in more.split(sizes, 1):
-                logits.append(model.step(part, state))
+            state = model.begin(Prompt(keep=keep.numpy()))
+            parts = (ids, *more.split(sizes, 1))
+            logits = [torch.from_numpy(model.step(part.numpy(), state).logits()) for part in parts]
             ends = torch.tensor([0, *sizes]).cumsum(0)
             expected = whole[:, 9 + ends]
             torch.testing.assert_close(torch.stack(logits, 1), expected, atol=1e-4, rtol=1e-4)
@@ -190,20 +190,20 @@ def test_beams_that_share_their_prompt_have_the_logits_of_rows_of_their_own(
     model = random_model(num_key_value_heads=heads)
     ids, keep = prompts(lengths)
     generator = torch.Generator().manual_seed(2)
-    state = model.begin(Prompt(keep=keep))
+    state = model.begin(Prompt(keep=keep.numpy()))
     with torch.inference_mode():
-        model.step(ids, state)
+        model.step(ids.numpy(), state)
         rows, tokens = torch.arange(3).repeat_interleave(2), torch.empty(6, 0, dtype=torch.long)
         beams_of = rows
         # Widen, reorder, drop the second sentence, reorder again.
         for chosen in (rows, [1, 0, 2, 2, 5, 4], [0, 1, 5, 4], [1, 1, 3, 2]):
             chosen = torch.as_tensor(chosen)
-            state.select(chosen, 2)
+            state.select(chosen.numpy(), 2)
             if tokens.shape[1]:
                 tokens, beams_of = tokens[chosen], beams_of[chosen]
             new = torch.randint(3, 96, (len(chosen), 1 + tokens.shape[1] % 2), generator=generator)
             tokens = torch.cat([tokens, new], 1)
-            found = model.step(new, state)
+            found = torch.from_numpy(model.step(new.numpy(), state).logits())
             assert state.cache.shared_length == ids.shape[1]
             full = torch.cat([ids[beams_of], tokens], 1)
             real = torch.cat([keep[beams_of], torch.ones_like(tokens, dtype=torch.bool)], 1)
@@ -215,7 +215,7 @@ def test_a_prompt_is_read_once_for_all_beams() -> None:
     ids, keep = prompts([6, 9])
     rows: list[tuple[int, ...]] = []
     model.model.layers[0].register_forward_hook(lambda module, args, output: rows.append(args[0].shape[:2]))
-    complete(model, ids, keep, GenerationOptions(beams=4, max_new_tokens=3))
+    complete(model, ids.numpy(), keep.numpy(), GenerationOptions(beams=4, max_new_tokens=3))
     assert rows == [(2, 9), (8, 1), (8, 1)]
 
 
@@ -233,7 +233,7 @@ def test_cache_keeps_a_shared_prompt_once_per_sentence() -> None:
 @pytest.mark.parametrize("beams", [1, 4])
 def test_padding_and_batch_mates_change_nothing(beams: int) -> None:
     model = random_model(num_key_value_heads=2)
-    ids, keep = prompts([6, 3, 10, 1])
+    ids, keep = (part.numpy() for part in prompts([6, 3, 10, 1]))
     options = GenerationOptions(
         beams=beams, max_new_tokens=12, repetition_penalty=1.2, no_repeat_ngram=3, n_best=beams
     )
@@ -246,7 +246,7 @@ def test_padding_and_batch_mates_change_nothing(beams: int) -> None:
 
 def test_samples_repeat_whatever_the_padding() -> None:
     model = random_model()
-    ids, keep = prompts([6, 3, 10])
+    ids, keep = (part.numpy() for part in prompts([6, 3, 10]))
     options = GenerationOptions(beams=1, sample=True, n_best=3, max_new_tokens=8, seed=4)
     together = complete(model, ids, keep, options)
     alone = complete(model, ids[1:2, -3:], keep[1:2, -3:], options)
@@ -255,12 +255,12 @@ def test_samples_repeat_whatever_the_padding() -> None:
 
 
 def test_no_prompts_give_no_results() -> None:
-    empty = torch.zeros(0, 3, dtype=torch.long)
-    assert complete(random_model(), empty, empty.bool(), GenerationOptions()) == []
+    empty = np.zeros((0, 3), np.int64)
+    assert complete(random_model(), empty, empty > 0, GenerationOptions()) == []
 
 
 def test_prompts_padded_on_the_right_are_an_error() -> None:
-    keep = torch.tensor([[True, True], [True, False]])
+    keep = np.array([[True, True], [True, False]])
     with pytest.raises(ValueError, match="on the left"):
         random_model().begin(Prompt(keep=keep))
 
@@ -302,7 +302,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 def test_training_works_after_the_positions_were_first_used_while_generating() -> None:
     model = random_model()
     ids, keep = prompts([4])
-    complete(model, ids, keep, GenerationOptions(beams=1, max_new_tokens=2))
+    complete(model, ids.numpy(), keep.numpy(), GenerationOptions(beams=1, max_new_tokens=2))
     model(ids).sum().backward()
     assert model.model.layers[0].self_attn.q_proj.weight.grad is not None
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -106,10 +107,10 @@ def test_cached_equals_uncached(name: str, chunks: list[int]) -> None:
     model, cases, keep = golden(name)
     target = cases["decoder_input_ids"]
     logits = model(cases["input_ids"], target, keep)
-    state = model.begin(Prompt(cases["input_ids"], keep))
+    state = model.begin(Prompt(cases["input_ids"].numpy(), keep.numpy()))
     end = 0
     for chunk in chunks:
-        found = model.step(target[:, end : end + chunk], state)
+        found = torch.from_numpy(model.step(target[:, end : end + chunk].numpy(), state).logits())
         end += chunk
         torch.testing.assert_close(found, logits[:, end - 1], **CLOSE)
 
@@ -123,7 +124,7 @@ def test_cached_equals_uncached_behind_left_padding(name: str) -> None:
     target[~real] = 1
     encoded = model.encoder(cases["input_ids"], keep)
     whole = model.decoder(target, encoded, keep, real)
-    cache_ = model.begin(Prompt(cases["input_ids"], keep)).cache
+    cache_ = model.begin(Prompt(cases["input_ids"].numpy(), keep.numpy())).cache
     for end, new in ((2, 2), (3, 1), (6, 3)):
         part = slice(end - new, end)
         found = model.decoder(target[:, part], encoded, keep, real[:, :end], cache_)
@@ -150,15 +151,15 @@ def test_select_widens_reorders_and_drops_rows(
     generator = torch.Generator().manual_seed(0)
     origin = [0, 1, 2]
     history = torch.full((3, 0), 2)
-    state = model.begin(Prompt(cases["input_ids"], keep))
+    state = model.begin(Prompt(cases["input_ids"].numpy(), keep.numpy()))
     if not early:
         history = torch.full((3, 1), 2)
-        model.step(history, state)
+        model.step(history.numpy(), state)
     for rows, beams in moves:
-        state.select(torch.tensor(rows), beams)
+        state.select(np.array(rows), beams)
         new = torch.randint(3, 100, (len(rows), 1), generator=generator)
         history, origin = torch.cat([history[rows], new], 1), [origin[row] for row in rows]
-        found = model.step(new, state)
+        found = torch.from_numpy(model.step(new.numpy(), state).logits())
         afresh = model(cases["input_ids"][origin], history, keep[origin])[:, -1]
         torch.testing.assert_close(found, afresh, **CLOSE)
 

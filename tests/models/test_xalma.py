@@ -1,8 +1,10 @@
 """X-ALMA against the outputs of its authors' implementation."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -57,6 +59,10 @@ def prompts(cases: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return cases["input_ids"], cases["attention_mask"].bool()
 
 
+def arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
+    return [tensor.numpy() for tensor in tensors]
+
+
 def ids_and_scores(results: list[list[Hypothesis]]) -> tuple[list[list[int]], list[float]]:
     flat = [hypothesis for ranked in results for hypothesis in ranked]
     return [list(hypothesis.tokens) for hypothesis in flat], [hypothesis.score for hypothesis in flat]
@@ -92,7 +98,9 @@ def test_generation_is_golden(
     model: Llama, cases: dict[str, Tensor], prompts: tuple[Tensor, Tensor], language: str, search: str
 ) -> None:
     options = GenerationOptions(max_new_tokens=14, **SEARCHES[search])
-    found, scores = ids_and_scores(complete(model, *prompts, options, row_groups(language, 3)))
+    found, scores = ids_and_scores(
+        complete(model, *arrays(prompts), options, row_groups(language, 3).tolist())
+    )
     assert found == golden_ids(cases, f"{language}.{search}")
     if search != "greedy":
         assert scores == pytest.approx(cases[f"{language}.{search}_scores"].tolist(), abs=1e-3)
@@ -109,7 +117,7 @@ def test_every_published_form_of_a_group_gives_the_same(
     torch.testing.assert_close(logits[keep], cases["zh.logits"][keep], atol=1e-4, rtol=0)
     for search, options in SEARCHES.items():
         results = complete(
-            model, *prompts, GenerationOptions(max_new_tokens=14, **options), row_groups("zh", 3)
+            model, *arrays(prompts), GenerationOptions(max_new_tokens=14, **options), [group_of("zh")] * 3
         )
         assert ids_and_scores(results)[0] == golden_ids(cases, f"zh.{search}")
 
@@ -145,12 +153,13 @@ def test_logits_of_mixed_rows_are_those_of_separate_batches(model: Llama, grad: 
     ids=str,
 )
 def test_generation_of_mixed_rows_is_that_of_separate_batches(model: Llama, options: dict[str, Any]) -> None:
-    ids, keep, groups = many()
+    *padded, groups = many()
+    ids, keep = arrays(padded)
     settings = GenerationOptions(max_new_tokens=10, **options)
     mixed = complete(model, ids, keep, settings, groups)
     for group in set(groups):
         rows = [row for row, its in enumerate(groups) if its == group]
-        found = complete(model, ids[rows], keep[rows], settings, torch.tensor([group] * len(rows)))
+        found = complete(model, ids[rows], keep[rows], settings, [group] * len(rows))
         expected = [mixed[row] for row in rows]
         assert ids_and_scores(found)[0] == ids_and_scores(expected)[0]
         assert ids_and_scores(found)[1] == pytest.approx(ids_and_scores(expected)[1], abs=1e-4)
@@ -176,8 +185,8 @@ def test_rows_of_a_state_lie_sorted_so_that_decoding_gathers_nothing(
         return project(self, names, x, routes)
 
     monkeypatch.setattr(AdaptedProjections, "project", watched)
-    ids, keep, groups = many()
-    complete(model, ids, keep, GenerationOptions(beams=3, max_new_tokens=6), groups)
+    *padded, groups = many()
+    complete(model, *arrays(padded), GenerationOptions(beams=3, max_new_tokens=6), groups)
     assert seen
     assert all(routes.first is not None for routes in seen)
 
@@ -256,4 +265,4 @@ def test_a_group_that_was_not_loaded_is_an_error() -> None:
     with pytest.raises(LanguageModuleError, match=r"group 3.*attached: 1, 6"):
         model(ids, keep, [6, 3])
     with pytest.raises(LanguageModuleError, match="group 3"):
-        model.begin(Prompt(keep=keep, groups=[6, 3]))
+        model.begin(Prompt(keep=keep.numpy(), groups=[6, 3]))

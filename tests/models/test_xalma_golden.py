@@ -63,8 +63,8 @@ def test_generated_ids_and_scores_are_the_reference_s(
     model: Llama, cases: dict[str, Tensor], language: str, search: str
 ) -> None:
     keep = cases["attention_mask"].bool()
-    groups = row_groups(language, len(keep))
-    ranked = complete(model, cases["input_ids"], keep, SEARCHES[search], groups)
+    groups = row_groups(language, len(keep)).tolist()
+    ranked = complete(model, cases["input_ids"].numpy(), keep.numpy(), SEARCHES[search], groups)
     found = [hypothesis for row in ranked for hypothesis in row]
     expected = cases[f"{language}.{search}_ids"][:, keep.shape[1] :]
     width = expected.shape[1]

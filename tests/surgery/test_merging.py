@@ -67,8 +67,9 @@ def test_merged_weights_are_those_of_the_published_merged_model(model: Llama) ->
 def test_merged_generates_the_same(model: Llama, untouched: Llama, prompts: tuple[Tensor, Tensor]) -> None:
     options = GenerationOptions(beams=4, max_new_tokens=14)
     merge_(model, 6)
-    merged = complete(model, *prompts, options, [6] * 3)
-    attached = complete(untouched, *prompts, options, [6] * 3)
+    arrays = [part.numpy() for part in prompts]
+    merged = complete(model, *arrays, options, [6] * 3)
+    attached = complete(untouched, *arrays, options, [6] * 3)
     assert [[h.tokens for h in ranked] for ranked in merged] == [[h.tokens for h in r] for r in attached]
 
 
