@@ -42,6 +42,8 @@ WITHOUT_TORCH = {
     "data",
     "text",
     "evaluation",
+    "generation",
+    "models/prompt.py",
     "cli",
 }
 
@@ -101,9 +103,22 @@ def test_only_the_transformers_faces_import_transformers() -> None:
 
 
 def test_text_and_tables_never_import_torch() -> None:
-    users = {place(path) for path in FILES if "torch" in libraries(path)}
-    assert "models" in users
-    assert not users & WITHOUT_TORCH
+    users = [path for path in FILES if "torch" in libraries(path)]
+    assert "models" in map(place, users)
+    for path in users:
+        assert not {place(path), path.relative_to(ROOT).as_posix()} & WITHOUT_TORCH, path
+
+
+@pytest.mark.parametrize("module", ["dragoman.generation.engine", "dragoman.generation.search"])
+def test_what_runs_without_torch_loads_none_however_deep(module: str) -> None:
+    assert loaded_by(module) == {"numpy"}
+
+
+def loaded_by(module: str) -> set[str]:
+    """Which heavy libraries an interpreter has once it has imported a module."""
+    code = f"import sys, {module}; print(*{{'torch', 'transformers', 'numpy'}} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(found.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -111,6 +126,4 @@ def test_text_and_tables_never_import_torch() -> None:
     ["dragoman", "dragoman.cli", "dragoman.languages", "dragoman.text.tokenizers", "dragoman.text.sentences"],
 )
 def test_importing_what_starts_first_loads_nothing_heavy(module: str) -> None:
-    code = f"import sys, {module}; print(*sorted({{'torch', 'transformers', 'numpy'}} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == ""
+    assert not loaded_by(module)

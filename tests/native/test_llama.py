@@ -15,7 +15,7 @@ from dragoman.generation.hypotheses import Array
 from dragoman.generation.scores import log_softmax
 from dragoman.kernels.arrays import empty
 from dragoman.kernels.packing import PRECISIONS
-from dragoman.layers.rotary import RotaryOptions
+from dragoman.layers.options import RotaryOptions
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.prompt import Prompt

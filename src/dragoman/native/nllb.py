@@ -10,8 +10,8 @@ from dragoman.kernels.arrays import address, empty
 from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import SPAN
-from dragoman.layers.moe import MoeOptions
-from dragoman.layers.positions import SinusoidalPositions
+from dragoman.layers.angles import OFFSET
+from dragoman.layers.options import MoeOptions
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb
 from dragoman.models.prompt import Prompt
@@ -128,9 +128,7 @@ class NativeNllb:
     def _embed(self, tokens: np.ndarray, places: np.ndarray) -> Tensor:
         embedding: Any = self.model.shared
         table = self.positions.table(int(places.max(initial=0)) + 1, torch.device("cpu"))
-        return (
-            embedding(torch.from_numpy(tokens)) + table[torch.from_numpy(places + SinusoidalPositions.OFFSET)]
-        )
+        return embedding(torch.from_numpy(tokens)) + table[torch.from_numpy(places + OFFSET)]
 
 
 class NativeNllbState:
@@ -182,7 +180,7 @@ def _routes_simply(config: NllbConfig) -> bool:
     return not config.is_sparse or (
         options.second_expert_policy == "all"
         and options.eval_capacity_fraction >= 1
-        and options.router_dtype == torch.float32
+        and options.router_dtype == "float32"
     )
 
 
