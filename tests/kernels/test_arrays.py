@@ -71,7 +71,11 @@ def test_numbers_of_another_type_than_said_are_refused(data: object, dtype: str,
 
 
 def test_a_table_with_gaps_within_its_rows_is_refused() -> None:
-    for array in (np.zeros((4, 6), np.float32)[:, ::2], np.zeros(4, np.float32), np.zeros((4, 6), np.float32)[::-1]):
+    for array in (
+        np.zeros((4, 6), np.float32)[:, ::2],
+        np.zeros(4, np.float32),
+        np.zeros((4, 6), np.float32)[::-1],
+    ):
         with pytest.raises(ValueError, match="as a matrix"):
             Stored.of(array).matrix()
     assert Stored.of(np.zeros((4, 6), np.float32)[:, :3]).matrix().stride == 6

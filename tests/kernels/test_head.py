@@ -71,9 +71,11 @@ def test_no_error_of_the_rough_pass_exceeds_its_bound(
         found = (np.empty((70, 4), np.float32), np.empty((70, 4), np.int32), spread)
         native.top(head.struct(), hidden, 64, None, None, found)
         error = np.abs(head.linear(hidden) - head.in_full(hidden)).max(1)
-        assert (error <= spread[:, 1]).all()
+        known = ~np.isnan(spread[:, 1])  # the others are scored in full
+        assert known.sum() >= 65
+        assert (error <= spread[:, 1])[known].all()
         lengths = np.linalg.norm(hidden, axis=1) * np.linalg.norm(weight, axis=1).max()
-        assert (spread[:, 1] <= 0.1 * lengths).all()
+        assert (spread[:, 1] <= 0.1 * lengths)[known].all()
 
 
 def test_exact_scores_of_tokens_that_are_not_there_are_an_error(

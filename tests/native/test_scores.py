@@ -35,9 +35,7 @@ def scores_of(head: Head, hidden: np.ndarray, extra: tuple[list[int], ...] | Non
     return NativeScores(hidden, [Choice(head, None, extra)])
 
 
-def top(
-    scores: NativeScores, count: int, banned: tuple[int, ...] = ()
-) -> tuple[np.ndarray, np.ndarray]:
+def top(scores: NativeScores, count: int, banned: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
     values, tokens = scores.top(count, banned)
     return np.asarray(values), np.asarray(tokens)
 

@@ -35,7 +35,9 @@ class Stored:
         wanted = np.dtype(STORED[self.dtype][1])
         if not isinstance(self.data, np.ndarray) or self.data.dtype != wanted:
             came = getattr(self.data, "dtype", type(self.data).__name__)
-            raise ValueError(f"numbers stored as {self.dtype} came as {came}; they must be an array of {wanted}")
+            raise ValueError(
+                f"numbers stored as {self.dtype} came as {came}; they must be an array of {wanted}"
+            )
 
     @classmethod
     def of(cls, array: Array) -> "Stored":
@@ -70,13 +72,15 @@ class Stored:
         return self.data.astype(np.float32)
 
     def matrix(self) -> Matrix:
-        """For the kernels; it points to the data, which must outlive it and be a matrix of adjacent numbers."""
+        """For the kernels; it points to the data, a matrix of adjacent numbers, which must outlive it."""
         size = self.data.itemsize
         apart, step = self.data.strides if self.data.ndim == 2 else (0, 0)
         rows, columns = self.data.shape if self.data.ndim == 2 else (0, 0)
         sound = self.data.ndim == 2 and (step == size or columns == 1) and apart % size == 0 and apart >= 0
         if not (sound and self.data.flags.aligned):
-            raise _unfit("a matrix", f"{self.dtype} {list(self.shape)}", np.dtype(STORED[self.dtype][1]), self.shape)
+            raise _unfit(
+                "a matrix", f"{self.dtype} {list(self.shape)}", np.dtype(STORED[self.dtype][1]), self.shape
+            )
         return Matrix(self.data.ctypes.data, apart // size, self.kind, rows, columns)
 
 

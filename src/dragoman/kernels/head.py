@@ -1,4 +1,4 @@
-"""The output layer: a rough pass over all tokens, and exact scores for the best of them. And tokens' vectors."""
+"""The output layer, a rough pass over all tokens and exact scores for the best; and tokens' vectors."""
 
 from dataclasses import dataclass
 from functools import cached_property

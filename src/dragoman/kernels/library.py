@@ -101,7 +101,7 @@ class Kernels:
         return float(most[0])
 
     def gather(self, matrix: Matrix, rows: Array, scale: float, out: Array) -> None:
-        """out [count, columns]: the rows [count] of a table, times `scale`; IndexError if there is none such."""
+        """out [count, columns]: `rows` [count] of a table times `scale`; IndexError if there is none such."""
         (count,) = rows.shape
         code = self._call(
             self._gather,
@@ -252,8 +252,8 @@ def needed() -> Kernels:
     found = kernels()
     if found is None:
         raise InvalidOption(
-            "the compiled kernels are needed for this, and there are none: install Dragoman where there is a C "
-            f"compiler, and don't set {SWITCH} to torch"
+            "the compiled kernels are needed for this, and there are none: install Dragoman where there is "
+            f"a C compiler, and don't set {SWITCH} to torch"
         )
     return found
 

@@ -44,7 +44,9 @@ class Packed:
         """Room for a matrix, with arbitrary contents."""
         kind, panels = KINDS[precision], -(-outputs // PANEL)
         data = np.empty((panels, panel_bytes(kind, inputs)), np.uint8)
-        return cls(kind, outputs, inputs, data, np.empty(panels * PANEL, np.float32) if kind == BYTE else None)
+        return cls(
+            kind, outputs, inputs, data, np.empty(panels * PANEL, np.float32) if kind == BYTE else None
+        )
 
     @property
     def precision(self) -> str:

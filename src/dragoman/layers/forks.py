@@ -1,7 +1,8 @@
 """What PyTorch has to know in a forked process.
 
-Its threads don't survive a fork: a child that shares out an operation waits for threads that aren't there. So
-PyTorch works in one thread in forked children, as it does in those of its own data loader. Models import this.
+Its threads don't survive a fork: a child that shares out an operation waits for threads that aren't there.
+So PyTorch works in one thread in forked children, as it does in those of its own data loader. Models import
+this.
 """
 
 import os

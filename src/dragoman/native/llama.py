@@ -182,9 +182,7 @@ class NativeLlama:
         x = self.embed(tokens)
         angles = self.model.model.rotary(torch.from_numpy(places)[:, None], torch.float32)
         half = self.config.head_dim // 2
-        rotation = tuple(
-            part.reshape(-1, part.shape[-1])[:, :half].contiguous().numpy() for part in angles
-        )
+        rotation = tuple(part.reshape(-1, part.shape[-1])[:, :half].contiguous().numpy() for part in angles)
         both = spans[0] if len(spans) == 1 else np.stack(spans, 1).reshape(-1)
         forward(self.stack, x, both, len(spans), write, None, rotation, routes)  # type: ignore[arg-type]
         if order is None:

@@ -44,7 +44,9 @@ class NativeScores:
         """[rows, vocabulary]; exact where the model is, else rough but for the best. rows: of which."""
         if rows is not None:
             return self._of(rows.numpy()).logits()
-        return torch.from_numpy(self._together([_logits(choice, self._part(choice)) for choice in self._choices]))
+        return torch.from_numpy(
+            self._together([_logits(choice, self._part(choice)) for choice in self._choices])
+        )
 
     def top(self, count: int, banned: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         """The `count` best log-probabilities [rows, count] and their tokens, best first."""
