@@ -95,7 +95,7 @@ def test_layers_know_only_torch_the_errors_and_where_they_are_packed_the_kernels
         if place(path) == "layers":
             packed = {"kernels"} if path.stem.startswith("packed") else set()
             assert own_imports(path) <= {"errors"} | packed, path
-            assert libraries(path) - {"dragoman", "torch"} <= sys.stdlib_module_names, path
+            assert libraries(path) - {"dragoman", "torch", "numpy"} <= sys.stdlib_module_names, path
 
 
 def test_only_the_transformers_faces_import_transformers() -> None:

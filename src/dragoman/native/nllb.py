@@ -9,9 +9,9 @@ from torch import Tensor
 from dragoman.kernels.arrays import Array, address, empty
 from dragoman.kernels.library import kernels, needed
 from dragoman.kernels.structs import SPAN
-from dragoman.layers.moe import MoeOptions
+from dragoman.layers.angles import OFFSET
+from dragoman.layers.options import MoeOptions
 from dragoman.layers.packed import PackedHead
-from dragoman.layers.positions import SinusoidalPositions
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb
 from dragoman.models.prompt import Prompt
@@ -125,7 +125,7 @@ class NativeNllb:
 
     def _embed(self, tokens: Array, places: Array) -> Array:
         table = self.positions.table(int(places.max(initial=0)) + 1, torch.device("cpu")).numpy()
-        return self.embed(tokens) + table[places + SinusoidalPositions.OFFSET]
+        return self.embed(tokens) + table[places + OFFSET]
 
 
 class NativeNllbState:
@@ -177,7 +177,7 @@ def _routes_simply(config: NllbConfig) -> bool:
     return not config.is_sparse or (
         options.second_expert_policy == "all"
         and options.eval_capacity_fraction >= 1
-        and options.router_dtype == torch.float32
+        and options.router_dtype == "float32"
     )
 
 
