@@ -2,9 +2,10 @@
 
 The table is `data/languages.tsv`: a row per language token of NLLB-200, in the order in which their ids
 (256001 to 256202) were published. That order is almost alphabetical; never sort it. X-ALMA's 50 languages are
-columns of the same rows. Languages that NLLB hasn't got and another model has are rows of
-`data/further_languages.tsv`; they are found only among a model's own. In `aliases` a space parts two aliases and `_` stands for a space inside one. An
-alias decides where a spelling fits several rows: `zh` is an alias of zho_Hans, so it never means zho_Hant.
+columns of the same rows. What NLLB lacks and another model speaks is in `data/further_languages.tsv`, and is
+found only among that model's languages. In `aliases` a space parts two aliases and `_` stands for a space
+inside one. An alias decides where a spelling fits several rows: `zh` is an alias of zho_Hans, so it never
+means zho_Hant.
 
 A tag's region picks a row only where the table says so (`ar-EG`, `zh-TW`); any other region is let go
 (`fr-CA` is French). A tag's script is never let go: `sr-Latn` is an error, as the model writes Cyrillic.

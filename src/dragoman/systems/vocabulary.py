@@ -11,7 +11,10 @@ class TargetVocabulary:
     """Which tokens a language may need, and which ones a source sentence brings along."""
 
     def __init__(
-        self, tokenizer: MultilingualTokenizer, size: int | None, texts: Mapping[str, Sequence[str]] | None = None
+        self,
+        tokenizer: MultilingualTokenizer,
+        size: int | None,
+        texts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """size: tokens for a language; texts: by any spelling of a language, lines written in it.
 

@@ -28,24 +28,22 @@ from dragoman.text.tokenizers.libraries import cut_sentencepiece, open_sentencep
 from dragoman.text.tokenizers.multilingual import MultilingualTokenizer
 
 VOCABULARY_NAME = "vocab.json"
-M2M100_LANGUAGES: Mapping[str, str] = dict(
-    pair.split(":")
-    for pair in (
-        "af:afr_Latn am:amh_Ethi ar:arb_Arab ast:ast_Latn az:azj_Latn ba:bak_Cyrl be:bel_Cyrl bg:bul_Cyrl "
-        "bn:ben_Beng br:bre_Latn bs:bos_Latn ca:cat_Latn ceb:ceb_Latn cs:ces_Latn cy:cym_Latn da:dan_Latn "
-        "de:deu_Latn el:ell_Grek en:eng_Latn es:spa_Latn et:est_Latn fa:pes_Arab ff:fuv_Latn fi:fin_Latn "
-        "fr:fra_Latn fy:fry_Latn ga:gle_Latn gd:gla_Latn gl:glg_Latn gu:guj_Gujr ha:hau_Latn he:heb_Hebr "
-        "hi:hin_Deva hr:hrv_Latn ht:hat_Latn hu:hun_Latn hy:hye_Armn id:ind_Latn ig:ibo_Latn ilo:ilo_Latn "
-        "is:isl_Latn it:ita_Latn ja:jpn_Jpan jv:jav_Latn ka:kat_Geor kk:kaz_Cyrl km:khm_Khmr kn:kan_Knda "
-        "ko:kor_Hang lb:ltz_Latn lg:lug_Latn ln:lin_Latn lo:lao_Laoo lt:lit_Latn lv:lvs_Latn mg:plt_Latn "
-        "mk:mkd_Cyrl ml:mal_Mlym mn:khk_Cyrl mr:mar_Deva ms:zsm_Latn my:mya_Mymr ne:npi_Deva nl:nld_Latn "
-        "no:nob_Latn ns:nso_Latn oc:oci_Latn or:ory_Orya pa:pan_Guru pl:pol_Latn ps:pbt_Arab pt:por_Latn "
-        "ro:ron_Latn ru:rus_Cyrl sd:snd_Arab si:sin_Sinh sk:slk_Latn sl:slv_Latn so:som_Latn sq:als_Latn "
-        "sr:srp_Cyrl ss:ssw_Latn su:sun_Latn sv:swe_Latn sw:swh_Latn ta:tam_Taml th:tha_Thai tl:tgl_Latn "
-        "tn:tsn_Latn tr:tur_Latn uk:ukr_Cyrl ur:urd_Arab uz:uzn_Latn vi:vie_Latn wo:wol_Latn xh:xho_Latn "
-        "yi:ydd_Hebr yo:yor_Latn zh:zho_Hans zu:zul_Latn"
-    ).split()
-)
+_PAIRS = """
+af:afr_Latn am:amh_Ethi ar:arb_Arab ast:ast_Latn az:azj_Latn ba:bak_Cyrl be:bel_Cyrl bg:bul_Cyrl
+bn:ben_Beng br:bre_Latn bs:bos_Latn ca:cat_Latn ceb:ceb_Latn cs:ces_Latn cy:cym_Latn da:dan_Latn
+de:deu_Latn el:ell_Grek en:eng_Latn es:spa_Latn et:est_Latn fa:pes_Arab ff:fuv_Latn fi:fin_Latn
+fr:fra_Latn fy:fry_Latn ga:gle_Latn gd:gla_Latn gl:glg_Latn gu:guj_Gujr ha:hau_Latn he:heb_Hebr
+hi:hin_Deva hr:hrv_Latn ht:hat_Latn hu:hun_Latn hy:hye_Armn id:ind_Latn ig:ibo_Latn ilo:ilo_Latn
+is:isl_Latn it:ita_Latn ja:jpn_Jpan jv:jav_Latn ka:kat_Geor kk:kaz_Cyrl km:khm_Khmr kn:kan_Knda
+ko:kor_Hang lb:ltz_Latn lg:lug_Latn ln:lin_Latn lo:lao_Laoo lt:lit_Latn lv:lvs_Latn mg:plt_Latn
+mk:mkd_Cyrl ml:mal_Mlym mn:khk_Cyrl mr:mar_Deva ms:zsm_Latn my:mya_Mymr ne:npi_Deva nl:nld_Latn
+no:nob_Latn ns:nso_Latn oc:oci_Latn or:ory_Orya pa:pan_Guru pl:pol_Latn ps:pbt_Arab pt:por_Latn
+ro:ron_Latn ru:rus_Cyrl sd:snd_Arab si:sin_Sinh sk:slk_Latn sl:slv_Latn so:som_Latn sq:als_Latn
+sr:srp_Cyrl ss:ssw_Latn su:sun_Latn sv:swe_Latn sw:swh_Latn ta:tam_Taml th:tha_Thai tl:tgl_Latn
+tn:tsn_Latn tr:tur_Latn uk:ukr_Cyrl ur:urd_Arab uz:uzn_Latn vi:vie_Latn wo:wol_Latn xh:xho_Latn
+yi:ydd_Hebr yo:yor_Latn zh:zho_Hans zu:zul_Latn
+"""
+M2M100_LANGUAGES: Mapping[str, str] = dict(pair.split(":") for pair in _PAIRS.split())
 """M2M-100's languages in the order of their ids: its code, and the code they have in the language table."""
 LANGUAGE_TOKENS = tuple(f"__{code}__" for code in M2M100_LANGUAGES)
 FILLING = tuple(f"madeupword{place:04d}" for place in range(8))
@@ -131,7 +129,7 @@ class M2m100Tokenizer(MultilingualTokenizer):
     def from_folder(
         cls, folder: str | Path, src_lang: str | None = None, tgt_lang: str | None = None
     ) -> "M2m100Tokenizer":
-        """Open sentencepiece.bpe.model and vocab.json; CheckpointError if they don't make M2M-100's layout."""
+        """Open sentencepiece.bpe.model and vocab.json; CheckpointError if they aren't as M2M-100's."""
         folder = Path(folder)
         for name in (SPM_NAME, VOCABULARY_NAME):
             if not (folder / name).is_file():

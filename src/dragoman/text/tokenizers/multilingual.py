@@ -105,7 +105,7 @@ class MultilingualTokenizer:
         return self.layout.languages
 
     def language_id(self, code: str) -> int:
-        """The id of a language in any spelling; UnknownLanguage, never `<unk>`, if the model hasn't got it."""
+        """The id of a language in any spelling; UnknownLanguage, never `<unk>`, if the model lacks it."""
         return self.layout.languages[self.code(code)]
 
     def code(self, language: str) -> str:
