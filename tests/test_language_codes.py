@@ -72,8 +72,9 @@ def test_languages_is_the_table():
         _ = languages.LANGUAGE
 
 
-def test_table_file_has_one_tab_separated_row_per_language():
-    text = files("dragoman.data").joinpath("languages.tsv").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["languages.tsv", "further_languages.tsv"])
+def test_table_file_has_one_tab_separated_row_per_language(name: str):
+    text = files("dragoman.data").joinpath(name).read_text(encoding="utf-8")
     rows = list(csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
     assert {len(row) for row in rows} == {10}
     assert all(cell == cell.strip() for row in rows for cell in row)

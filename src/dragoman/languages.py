@@ -89,6 +89,12 @@ def further_languages() -> tuple[Language, ...]:
     return _read_table("further_languages.tsv")
 
 
+@cache
+def known_languages() -> tuple[Language, ...]:
+    """The rows of both tables: what some model speaks."""
+    return (*all_languages(), *further_languages())
+
+
 def _read_table(name: str) -> tuple[Language, ...]:
     from importlib.resources import files  # late: it costs more than the rest of this module
 
@@ -144,7 +150,7 @@ def of_code(code: str) -> Language:
     if known is None and is_code(code):
         iso3, script = code.split("_")
         return Language(code, None, iso3, code, code, script, None, None, None, ())
-    return known or find(code)
+    return known or find(code, known_languages())
 
 
 @cache
@@ -183,6 +189,8 @@ def find(spelling: str, among: Collection[Language] | None = None) -> Language:
         raise UnknownLanguage("'auto' is for the source language, where it means: detect it")
     is_long = len(spelling.strip()) > _LONGEST
     language = None if is_long else _spellings().get(key) or _find_tag(spelling.strip(), among)
+    if language is None and among is not None:
+        language = next((row for row in further_languages() if key in map(_fold, _own_spellings(row))), None)
     if language is None:
         raise _unknown(f"{_quote(spelling)} is no language I know.", suggest(spelling, among))
     if among is not None and language not in among:
