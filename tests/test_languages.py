@@ -14,9 +14,6 @@ from dragoman.languages import (
     all_languages,
     find,
     find_source,
-    further_languages,
-    known_languages,
-    of_code,
     suggest,
 )
 
@@ -384,23 +381,3 @@ def test_any_text_is_found_or_unknown(text: str):
     else:
         assert language in all_languages()
         assert find(text.upper()) is find(text.lower())
-
-
-def test_language_that_nllb_lacks_is_found_among_a_models_own_only():
-    breton, frisian = further_languages()
-    for spelling in ("br", "bre", "bre_Latn", "Breton", "brezhoneg", "BR_FR"):
-        assert find(spelling, [breton, frisian]) is breton is of_code(spelling)
-        with pytest.raises(UnknownLanguage):
-            find(spelling)
-    assert find("fy", known_languages()) is frisian
-    assert (breton.short_code, frisian.short_code) == ("br", "fy")
-    with pytest.raises(UnknownLanguage, match="'fy' is Western Frisian, which this model doesn't speak"):
-        find("fy", all_languages())
-
-
-def test_further_languages_share_no_spelling_with_the_table():
-    for row in further_languages():
-        assert row not in all_languages()
-        for spelling in (row.nllb, row.iso1, row.iso3, row.name, row.own_name, *row.aliases):
-            with pytest.raises(UnknownLanguage):
-                find(spelling)
