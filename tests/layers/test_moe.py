@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dragoman.layers.moe import MoeOptions, SparseMLP, Top2Router
+from dragoman.layers.moe import SparseMLP, Top2Router
+from dragoman.layers.options import MoeOptions
 
 TOKENS, EXPERTS, HIDDEN, INNER = 22, 5, 6, 9
 PADDING = (3, 11, 12, 20, 21)
@@ -120,7 +121,7 @@ def test_router_is_that_of_the_reference(
                 1.0 if training else float(fraction),
                 route_padding=route_padding,
                 router_bias=bias,
-                router_dtype=dtype,
+                router_dtype=str(dtype).removeprefix("torch."),
             )
             router, x = router_with(options, training), tokens()
             torch.manual_seed(5)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dragoman.layers.moe import MoeOptions, Routing, SparseMLP, Top2Router
+from dragoman.layers.moe import Routing, SparseMLP, Top2Router
+from dragoman.layers.options import MoeOptions
 
 TOKENS, EXPERTS, HIDDEN, INNER = 22, 5, 6, 9
 PADDING = (3, 11, 12, 20, 21)
@@ -116,7 +117,7 @@ def test_gradient_is_that_of_finite_differences(before: bool, fraction: float) -
         EXPERTS,
         normalize_before_dropping=before,
         eval_capacity_fraction=fraction,
-        router_dtype=torch.float64,
+        router_dtype="float64",
         expert_output_masking=0.2,
     )
     mlp = sparse_with(options, dtype=torch.float64)

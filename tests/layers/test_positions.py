@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from dragoman.layers.angles import sinusoids
 from dragoman.layers.positions import SinusoidalPositions
 
 
@@ -65,3 +67,13 @@ def test_nothing_of_the_table_is_stored() -> None:
     positions(keep("xxx"))
     assert not positions.state_dict()
     assert not list(positions.buffers())
+
+
+@pytest.mark.parametrize("hidden", [4, 16, 33, 1024])
+def test_numpy_has_the_same_vectors(hidden: int) -> None:
+    rows = np.array([[0, 1, 2, 3], [4, 5, 600, 1026]])
+    table = SinusoidalPositions(hidden).table(1026, torch.device("cpu"))
+    found = sinusoids(rows, hidden)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, table[torch.from_numpy(rows)].numpy(), atol=1e-6)
+    assert not found[0, 1].any()

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from dragoman.errors import ConfigError
-from dragoman.layers.rotary import KINDS, Rotary, RotaryOptions, rotate
+from dragoman.layers.options import KINDS, RotaryOptions
+from dragoman.layers.rotary import Rotary, rotate
 
 # Settings of `rope_scaling` as published configs have them, in both spellings of the kind.
 SCALINGS: dict[str, dict[str, Any] | None] = {

@@ -13,7 +13,7 @@ from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import LanguageModuleError
 from dragoman.kernels.arrays import empty
 from dragoman.kernels.packing import PRECISIONS
-from dragoman.layers.rotary import RotaryOptions
+from dragoman.layers.options import RotaryOptions
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.prompt import Prompt

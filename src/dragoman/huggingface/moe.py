@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dragoman.huggingface.configuration import NllbMoeConfig, plain_config
-from dragoman.layers.moe import Routing, SparseMLP, Top2Router
+from dragoman.layers.moe import Routing, SparseMLP, Top2Router, working_dtype
 
 RouterOutput = tuple[Tensor, Tensor]
 
@@ -50,7 +50,7 @@ class NllbMoeTop2Router(Top2Router):
         With the policy "sampling" the noise stays in `router_logits`, as it does in transformers.
         """
         keep = _keep(padding_mask, len(router_logits))
-        routing = self.route(router_logits.to(self.options.router_dtype), keep, input_dtype)
+        routing = self.route(router_logits.to(working_dtype(self.options)), keep, input_dtype)
         return router_output(routing)
 
     def routing(self, hidden_states: Tensor, padding_mask: Tensor | bool | None = None) -> Routing:

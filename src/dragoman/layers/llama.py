@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from dragoman.layers.attention import attention_with_weights
 from dragoman.layers.cache import causal_mask
 from dragoman.layers.lora import AdaptedProjections, Routes
-from dragoman.layers.moe import ACTIVATIONS
+from dragoman.layers.moe import FUNCTIONS
 from dragoman.layers.rotary import Rotation, rotate
 
 
@@ -163,7 +163,7 @@ class LlamaMLP(AdaptedProjections):
     ) -> None:
         sizes = {"gate": (hidden, inner), "up": (hidden, inner), "down": (inner, hidden)}
         super().__init__(sizes, groups, rank, bias)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = FUNCTIONS[activation]
 
     def forward(self, x: Tensor, routes: Routes | None = None) -> Tensor:
         """[rows, time, hidden] -> the same."""

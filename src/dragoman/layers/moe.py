@@ -8,33 +8,13 @@ runs experts 0 and 1 only.)
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dragoman.errors import ConfigError
-
-SecondExpertPolicy = Literal["all", "sampling", "random"]
-
-
-@dataclass(frozen=True)
-class MoeOptions:
-    """How a sparse layer routes. The fields are those of the published config."""
-
-    num_experts: int
-    second_expert_policy: SecondExpertPolicy = "all"
-    normalize_before_dropping: bool = False
-    batch_prioritized: bool = False
-    eval_capacity_fraction: float = 1.0
-    route_padding: bool = False
-    router_bias: bool = False
-    router_dtype: torch.dtype = torch.float32
-    expert_output_masking: float = 0.0
-    """EOM: share of (expert, token) rows zeroed in training; at inference rows are scaled by 1 - share."""
-    final_output_masking: float = 0.0
-    """FOM: the same on the combined output of a token."""
+from dragoman.layers.options import MoeOptions
 
 
 @dataclass(frozen=True)
@@ -80,6 +60,12 @@ class Routing:
         return (squared * share).sum() / share.sum().clamp(min=1)
 
 
+def working_dtype(options: MoeOptions) -> torch.dtype:
+    """What routers multiply in."""
+    found: torch.dtype = getattr(torch, options.router_dtype)
+    return found
+
+
 class RouterLinear(nn.Linear):
     """A linear layer that multiplies in `working_dtype`, whatever its weights are stored in."""
 
@@ -100,7 +86,9 @@ class Top2Router(nn.Module):
     def __init__(self, hidden: int, options: MoeOptions) -> None:
         super().__init__()
         self.options = options
-        self.classifier = RouterLinear(hidden, options.num_experts, options.router_bias, options.router_dtype)
+        self.classifier = RouterLinear(
+            hidden, options.num_experts, options.router_bias, working_dtype(options)
+        )
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Routing:
         """Route the tokens of `x` [tokens, hidden]; keep: boolean [tokens], False on padding."""
@@ -182,7 +170,7 @@ class DenseMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]."""
-        x = ACTIVATIONS[self.activation](self.fc1(x))
+        x = FUNCTIONS[self.activation](self.fc1(x))
         return self.fc2(F.dropout(x, self.dropout, self.training))
 
 
@@ -267,7 +255,7 @@ def _denominator(gates: Tensor) -> Tensor:
     return gates.sum(-1, keepdim=True).clamp(min=torch.finfo(gates.dtype).eps)
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
     "silu": F.silu,

@@ -1,10 +1,10 @@
 """Sinusoidal positions, computed and never stored in a checkpoint."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from dragoman.layers.angles import OFFSET, PADDING_ROW, waves
 
 
 class SinusoidalPositions(nn.Module):
@@ -14,12 +14,10 @@ class SinusoidalPositions(nn.Module):
     one); row 1 belongs to padding and is zero. The table grows on demand.
     """
 
-    OFFSET = 2
-    PADDING_ROW = 1
-
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
+        self._waves: list[float] = waves(hidden).tolist()
         # Not a buffer: meta-device loading and offload would have to materialise it.
         self._table: Tensor | None = None
 
@@ -31,14 +29,14 @@ class SinusoidalPositions(nn.Module):
         them were padding, [batch, 1].
         """
         before = past if padded is None else past - padded
-        rows = (keep.cumsum(1) + before) * keep + self.PADDING_ROW
+        rows = (keep.cumsum(1) + before) * keep + PADDING_ROW
         if torch.compiler.is_compiling():  # a graph has no table that grows
             return self._vectors(rows)
         return self.table(keep.shape[1] + past, keep.device)[rows]
 
     def table(self, positions: int, device: torch.device) -> Tensor:
         """At least the rows of that many positions, [OFFSET + positions, hidden]."""
-        count = positions + self.OFFSET
+        count = positions + OFFSET
         table = self._table
         if table is None or len(table) < count or table.device != device:
             # With room to spare: a decoder comes back for one more row at every step.
@@ -47,9 +45,6 @@ class SinusoidalPositions(nn.Module):
 
     def _vectors(self, rows: Tensor) -> Tensor:
         """The vectors of `rows` [...], as numbers of the table; [..., hidden] in float32."""
-        half = self.hidden // 2
-        steps = torch.arange(half, dtype=torch.float32, device=rows.device)
-        frequency = torch.exp(steps * -(math.log(10000) / (half - 1)))
-        angle = rows[..., None].float() * frequency
+        angle = rows[..., None].float() * torch.tensor(self._waves, dtype=torch.float32, device=rows.device)
         vectors = F.pad(torch.cat([angle.sin(), angle.cos()], -1), (0, self.hidden % 2))
-        return vectors.masked_fill(rows[..., None] == self.PADDING_ROW, 0)
+        return vectors.masked_fill(rows[..., None] == PADDING_ROW, 0)

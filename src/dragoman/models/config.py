@@ -5,11 +5,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dragoman.errors import ConfigError
 from dragoman.files import read_json
-from dragoman.layers.moe import ACTIVATIONS, MoeOptions, SecondExpertPolicy
+from dragoman.layers.options import ACTIVATIONS, MoeOptions, SecondExpertPolicy
 
 DENSE, MOE = "m2m_100", "nllb-moe"
 
@@ -127,7 +125,7 @@ class NllbConfig:
             # The published flag says the opposite of its name: False means padding is NOT routed.
             route_padding=self.router_ignore_padding_tokens,
             router_bias=self.router_bias,
-            router_dtype=getattr(torch, self.router_dtype),
+            router_dtype=self.router_dtype,
             expert_output_masking=self.moe_token_dropout,
             final_output_masking=self.moe_final_output_dropout,
         )
@@ -137,7 +135,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model_type": (MOE, DENSE),
     "second_expert_policy": ("all", "sampling", "random"),
     "router_dtype": ("float32", "float16", "bfloat16"),
-    "activation_function": tuple(ACTIVATIONS),
+    "activation_function": ACTIVATIONS,
 }
 # Fields that count something, and the least there may be of it.
 _LEAST = {

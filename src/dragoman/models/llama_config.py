@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.errors import ConfigError
-from dragoman.layers.moe import ACTIVATIONS
-from dragoman.layers.rotary import RotaryOptions
+from dragoman.layers.options import ACTIVATIONS, RotaryOptions
 from dragoman.models.config import read_config
 
 LLAMA, XALMA = "llama", "xalma"

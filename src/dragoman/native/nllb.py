@@ -10,8 +10,8 @@ from dragoman.kernels.arrays import address, empty
 from dragoman.kernels.head import PackedHead
 from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import SPAN
-from dragoman.layers.moe import MoeOptions
-from dragoman.layers.positions import SinusoidalPositions
+from dragoman.layers.angles import OFFSET
+from dragoman.layers.options import MoeOptions
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb
 from dragoman.models.prompt import Prompt
@@ -127,7 +127,7 @@ class NativeNllb:
     def _embed(self, tokens: Tensor, places: Tensor) -> Tensor:
         embedding: Any = self.model.shared
         table = self.positions.table(int(places.max()) + 1 if len(places) else 1, tokens.device)
-        return embedding(tokens) + table[places + SinusoidalPositions.OFFSET]
+        return embedding(tokens) + table[places + OFFSET]
 
 
 class NativeNllbState:
@@ -179,7 +179,7 @@ def _routes_simply(config: NllbConfig) -> bool:
     return not config.is_sparse or (
         options.second_expert_policy == "all"
         and options.eval_capacity_fraction >= 1
-        and options.router_dtype == torch.float32
+        and options.router_dtype == "float32"
     )
 
 
