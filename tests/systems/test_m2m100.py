@@ -22,7 +22,7 @@ from dragoman.systems.m2m100 import M2m100System, Small100System
 from dragoman.text.tokenizers.m2m100 import M2M100_LANGUAGES
 
 PAIRS = [("en", "fr"), ("fr", "br"), ("de", "fy"), ("zh", "no"), ("ns", "ff"), ("ru", "en")]
-LONGEST = 24
+LONGEST = 16
 
 
 @pytest.fixture(params=["plain", "native"])
@@ -51,7 +51,7 @@ def requests_of(sentences: list[str]) -> list[Request]:
     def language(code: str) -> Any:
         return of_code(M2M100_LANGUAGES[code])
 
-    texts = [text for text in sentences if "<" not in text][20:32]
+    texts = [text for text in sentences if "<" not in text][20:28]
     return [
         Request(text, language(PAIRS[i % 6][0]), language(PAIRS[i % 6][1])) for i, text in enumerate(texts)
     ]
@@ -110,7 +110,7 @@ def test_m2m100_translates_as_transformers_does(
     ours = our_translations(system, requests, beams)
     assert ours == their_translations(model, rows, forced, beams)
     assert [row[0] for row in ours] == forced
-    assert len({tuple(row[1:]) for row in ours}) > 6
+    assert len({tuple(row[1:]) for row in ours}) > 4
 
 
 @pytest.mark.parametrize("beams", [1, 4])
@@ -129,7 +129,7 @@ def test_small100_translates_by_its_published_rule(
     assert system.encode(requests) == rows
     ours = our_translations(system, requests, beams)
     assert ours == their_translations(model, rows, [None] * len(rows), beams)
-    assert len(set(map(tuple, ours))) > 6
+    assert len(set(map(tuple, ours))) > 4
 
 
 def test_small100_does_not_look_at_the_source_language(small100: Path) -> None:
