@@ -370,7 +370,7 @@ def test_import_is_light():
 any_text = st.text(max_size=40) | st.from_regex(r"[a-zA-Z]{2,3}([-_][a-zA-Z0-9]{1,8}){0,3}", fullmatch=True)
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=50, deadline=None, database=None)
 @given(any_text)
 def test_any_text_is_found_or_unknown(text: str):
     try:

@@ -19,7 +19,8 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "errors",
         "limits files lines",
         "languages data",
-        "kernels layers",
+        "kernels",
+        "layers",
         "models text",
         "checkpoints",
         "surgery native generation training evaluation",
@@ -40,6 +41,7 @@ WITHOUT_TORCH = {
     "limits",
     "languages",
     "data",
+    "kernels",
     "text",
     "evaluation",
     "generation",
@@ -90,11 +92,12 @@ def test_imports_go_only_downward(path: Path) -> None:
         assert LEVEL[there] < LEVEL[here], f"{here} is not above {there}"
 
 
-def test_layers_know_only_torch_and_the_errors() -> None:
+def test_layers_know_only_torch_the_errors_and_where_they_are_packed_the_kernels() -> None:
     for path in FILES:
         if place(path) == "layers":
-            assert own_imports(path) <= {"errors"}, path
-            assert libraries(path) - {"dragoman", "torch"} <= sys.stdlib_module_names, path
+            packed = {"kernels"} if path.stem.startswith("packed") else set()
+            assert own_imports(path) <= {"errors"} | packed, path
+            assert libraries(path) - {"dragoman", "torch", "numpy"} <= sys.stdlib_module_names, path
 
 
 def test_only_the_transformers_faces_import_transformers() -> None:
@@ -109,7 +112,15 @@ def test_text_and_tables_never_import_torch() -> None:
         assert not {place(path), path.relative_to(ROOT).as_posix()} & WITHOUT_TORCH, path
 
 
-@pytest.mark.parametrize("module", ["dragoman.generation.engine", "dragoman.generation.search"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "dragoman.generation.engine",
+        "dragoman.generation.search",
+        "dragoman.kernels.packing",
+        "dragoman.kernels.head",
+    ],
+)
 def test_what_runs_without_torch_loads_none_however_deep(module: str) -> None:
     assert loaded_by(module) == {"numpy"}
 

@@ -129,10 +129,10 @@ def test_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     config = config_of(
         model,
-        updates=30,
+        updates=12,
         optimizer=optimizer,
-        save_every=8,
-        evaluate_every=13,
+        save_every=4,
+        evaluate_every=7,
         accumulate=2,
         batch_tokens=200,
     )
@@ -147,7 +147,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
     first = trainer_in(parts, config, interrupt)
     with pytest.raises(Interruption):
         first.run()
-    assert first.update == 13
+    assert first.update == 7
     second = trainer_in(parts, config)
     second.run()
     assert (second.update, second.pairs) == (whole.update, whole.pairs)

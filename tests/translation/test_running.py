@@ -117,16 +117,16 @@ def test_what_the_iterator_raises_comes_after_the_results_of_what_came_before(to
 @pytest.mark.parametrize("kind", [list, iter])
 def test_closing_cancels_and_reads_no_more(toy: Any, waits: Any, kind: Any) -> None:
     waits(lambda: lambda ticket, oldest=toy.engine.open[0]: ticket is oldest)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     results = run_of(toy, timeout=20).translations(kind(letters(100)))
     assert next(results).text == "aa>en>fr"
     assert toy.engine.open
     results.close()
     assert not toy.engine.open
-    for thread in threading.enumerate():
-        if thread.name == "dragoman texts":
-            thread.join(20)
-    assert threading.active_count() <= before
+    new = set(threading.enumerate()) - before
+    for thread in new:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in new)
 
 
 def test_a_generator_that_is_never_read_starts_nothing(toy: Any) -> None:

@@ -55,11 +55,11 @@ def test_list_gives_a_list_in_order(translator):
     assert result[2] == translator.translate("I am tired.", "en", "es")
 
 
-def test_padding_batch_size_and_order_change_nothing(translator, tatoeba):
-    sentences = [(text, "fr", "en") for text, _ in tatoeba["fr"][:70]]
-    sentences += [(english, "en", "de") for _, english in tatoeba["de"][:70]]
-    sentences += [(text, "nl", "en") for text, _ in tatoeba["nl"][:60]]
-    assert len(sentences) == 200
+@pytest.mark.parametrize("count", [8, pytest.param(70, marks=pytest.mark.slow)])
+def test_padding_batch_size_and_order_change_nothing(translator, tatoeba, count):
+    sentences = [(text, "fr", "en") for text, _ in tatoeba["fr"][:count]]
+    sentences += [(english, "en", "de") for _, english in tatoeba["de"][:count]]
+    sentences += [(text, "nl", "en") for text, _ in tatoeba["nl"][:count]]
 
     def tokens(order, batch_size):
         found = {}
@@ -72,8 +72,8 @@ def test_padding_batch_size_and_order_change_nothing(translator, tatoeba):
                 found[i] = [c.tokens for s in result.sentences for c in s.candidates]
         return found
 
-    straight = list(range(200))
-    shuffled = random.Random(5).sample(straight, 200)
+    straight = list(range(len(sentences)))
+    shuffled = random.Random(5).sample(straight, len(straight))
     alone = tokens(straight, 1)
     assert tokens(straight, 7) == alone
     assert tokens(straight, 32) == alone
@@ -84,9 +84,9 @@ def test_padding_batch_size_and_order_change_nothing(translator, tatoeba):
 def test_sentences_that_come_and_go_are_translated_as_alone(translator, tatoeba, beams):
     """The engine itself, with arrivals and cancellations at random times."""
     system, chance = translator.system, random.Random(beams)
-    pairs = [(text, "de", "en") for text, _ in tatoeba["de"][:20]]
-    pairs += [(english, "en", "es") for _, english in tatoeba["es"][:20]]
-    pairs += [(text, "fr", "en") for text, _ in tatoeba["fr"][:20]]
+    pairs = [(text, "de", "en") for text, _ in tatoeba["de"][:8]]
+    pairs += [(english, "en", "es") for _, english in tatoeba["es"][:8]]
+    pairs += [(text, "fr", "en") for text, _ in tatoeba["fr"][:8]]
     chance.shuffle(pairs)
     requests = [Request(text, find(source), find(target)) for text, source, target in pairs]
     rows = system.encode(requests)
@@ -94,7 +94,7 @@ def test_sentences_that_come_and_go_are_translated_as_alone(translator, tatoeba,
         system.job(row, request, GenerationOptions(beams=beams, max_new_tokens=length_cap(len(row), 256)))
         for row, request in zip(rows, requests, strict=True)
     ]
-    engine = Engine(system.model, rows=12 * beams)
+    engine = Engine(system.model, rows=6 * beams)
     tickets = {}
     while len(tickets) < len(jobs):
         for _ in range(chance.choice((0, 0, 1, 2, 9))):
@@ -104,7 +104,7 @@ def test_sentences_that_come_and_go_are_translated_as_alone(translator, tatoeba,
             chance.choice(list(tickets.values())).cancel()
         engine.between_steps(lambda: None)  # a step or two later
     kept = [index for index, ticket in tickets.items() if not ticket.cancelled()]
-    assert len(kept) > 40
+    assert len(kept) > 15
     for index in kept:
         ((_, alone),) = system.engine.run([jobs[index]])
         assert [h.tokens for h in tickets[index].result()] == [h.tokens for h in alone]
@@ -226,12 +226,12 @@ def test_sentence_over_the_limit_is_cut_at_clauses_and_not_off(translator):
     assert "".join("".join(s.source for s in result.sentences).split()) == "".join(text.split())
 
 
-def test_a_megabyte_without_a_space_is_split_and_comes_back_whole(translator, monkeypatch):
+def test_a_long_text_without_a_space_is_split_and_comes_back_whole(translator, monkeypatch):
     """Only the model is replaced, by one that returns its source; all else is the real path."""
     system = translator.system
     monkeypatch.setattr(system, "decode", lambda hypothesis, request: request.text)
     monkeypatch.setattr(system, "engine", Instant())
-    text = "abcdefghij" * 100_000
+    text = "abcdefghij" * 20_000
     result = next(translator.stream([text], "en", "fr"))
     assert result.text == text
     longest = max(len(row) for row in system.encode([Request(s.source, EN, EN) for s in result.sentences]))
@@ -272,7 +272,7 @@ def test_sampling_repeats_with_its_seed_whatever_the_batch(translator):
 
     (alone,) = samples(["It is raining today."], 7)
     assert samples(["Good night.", "It is raining today.", "Yes."], 7)[1] == alone
-    assert len({samples(["It is raining today."], seed)[0] for seed in range(9)}) > 1
+    assert len({samples(["It is raining today."], seed)[0] for seed in range(4)}) > 1
 
 
 def test_one_bad_text_does_not_harm_its_neighbours(translator):

@@ -4,14 +4,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from dragoman.kernels.arrays import address, empty
-from dragoman.kernels.head import PackedHead
-from dragoman.kernels.library import kernels
+from dragoman.kernels.arrays import Array, address, empty
+from dragoman.kernels.library import kernels, needed
 from dragoman.kernels.structs import SPAN
 from dragoman.layers.angles import OFFSET
 from dragoman.layers.options import MoeOptions
+from dragoman.layers.packed import PackedHead
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb
 from dragoman.models.prompt import Prompt
@@ -36,8 +35,8 @@ class NativeNllb:
             builder.linears((layer.cross_attention.k_proj, layer.cross_attention.v_proj))  # type: ignore[union-attr,arg-type]
             for layer in model.decoder.layers
         ]
-        head: PackedHead = model.lm_head  # type: ignore[assignment]
-        self.heads = Heads(head)
+        self.heads = Heads(model.lm_head.kernel())  # type: ignore[operator]
+        self.embed = model.shared.kernel()  # type: ignore[operator]
         self.positions = model.decoder.positions
         self._builder = builder
 
@@ -73,7 +72,7 @@ class NativeNllb:
         width = self.config.d_model
         return NativeNllbState(KeyValueCache(len(self.source), width, sentences))
 
-    def _encode(self, tokens: np.ndarray, counts: list[int]) -> list[Sentence]:
+    def _encode(self, tokens: Array, counts: list[int]) -> list[Sentence]:
         """tokens: those of all sentences one after the other; counts: how many each has."""
         total, width = len(tokens), self.config.d_model
         starts = np.cumsum([0, *counts[:-1]])
@@ -90,8 +89,7 @@ class NativeNllb:
         zeros = np.zeros(total, np.int64)
         forward(self.encoder, x, spans, 1, (write, zeros, zeros + total * width))
         source = empty(len(self.source), 2, total, width)
-        native = kernels()
-        assert native is not None
+        native = needed()
         for pair, out in zip(self.source, source, strict=True):
             native.linear(pair, x, out)
         sentences = []
@@ -104,7 +102,7 @@ class NativeNllb:
         return sentences
 
     @torch.inference_mode()
-    def step(self, tokens: np.ndarray, state: "NativeNllbState") -> NativeScores:
+    def step(self, tokens: Array, state: "NativeNllbState") -> NativeScores:
         """Feed the newest tokens of each row [rows, new]; scores of the next one."""
         rows, new = tokens.shape
         cache = state.cache
@@ -118,17 +116,16 @@ class NativeNllb:
             cross = np.repeat(cross, new)
         forward(self.decoder, x, spans, 1, write, cross)
         if new > 1:
-            x = x.view(rows, new, -1)[:, -1].contiguous()
+            x = np.ascontiguousarray(x.reshape(rows, new, -1)[:, -1])
         return NativeScores(x, state.choices(self.heads))
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
         """Memory that decoding one sentence takes."""
         return 8 * len(self.source) * self.config.d_model * (source_tokens + beams * (new_tokens + 32))
 
-    def _embed(self, tokens: np.ndarray, places: np.ndarray) -> Tensor:
-        embedding: Any = self.model.shared
-        table = self.positions.table(int(places.max(initial=0)) + 1, torch.device("cpu"))
-        return embedding(torch.from_numpy(tokens)) + table[torch.from_numpy(places + OFFSET)]
+    def _embed(self, tokens: Array, places: Array) -> Array:
+        table = self.positions.table(int(places.max(initial=0)) + 1, torch.device("cpu")).numpy()
+        return self.embed(tokens) + table[places + OFFSET]
 
 
 class NativeNllbState:
@@ -145,7 +142,7 @@ class NativeNllbState:
             self._cross = fixed_spans(self.cache.sentences, 0, self.cache.beams)
         return self._cross
 
-    def choose(self, heads: Heads, prompts: np.ndarray) -> None:
+    def choose(self, heads: Heads, prompts: Array) -> None:
         """Note what the sentences may choose from; the last token of a prompt is the target language."""
         for sentence, prompt in zip(self.cache.sentences, prompts.tolist(), strict=True):
             sentence.language = prompt[-1]
@@ -158,7 +155,7 @@ class NativeNllbState:
             self._choices = heads.choices([s.language for s in sentences], [s.source for s in sentences])
         return self._choices
 
-    def select(self, rows: np.ndarray, beams: int) -> None:
+    def select(self, rows: Array, beams: int) -> None:
         """Keep `rows` (numbers of the present rows, repeats allowed) in the given order.
 
         Each run of `beams` rows must come from one sentence.

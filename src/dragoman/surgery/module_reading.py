@@ -20,8 +20,8 @@ from dragoman.checkpoints.module_layout import (
     projection_sizes,
 )
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError, Shape
-from dragoman.kernels.linear import PackedLinear
 from dragoman.layers.lora import linear_of
+from dragoman.layers.packed import PackedLinear
 from dragoman.models.llama import LlamaStack
 
 Source = str | Path | Mapping[str, Tensor]
