@@ -1,6 +1,8 @@
 """Fixtures for all tests: the embedded model, and real sentences."""
 
 import json
+import shutil
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,12 @@ import sentencepiece
 import torch
 
 from dragoman.checkpoints.loading import pending
+from dragoman.checkpoints.nllb_files import EMBEDDINGS, published_name
 from dragoman.checkpoints.weight_files import write_shards
+from dragoman.models.config import NllbConfig
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
+from dragoman.models.nllb import Nllb
 from dragoman.translation.translator import Translator
 
 DATA = Path(__file__).parent / "data"
@@ -30,6 +35,71 @@ def tatoeba() -> dict[str, list[tuple[str, str]]]:
         rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
         pairs[path.name[:2]] = [(row[0], row[1]) for row in rows]
     return pairs
+
+
+@pytest.fixture(scope="session")
+def sentences() -> list[str]:
+    """120 sentences in about a hundred languages."""
+    return (DATA / "multilingual.txt").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture(scope="session")
+def m2m100(sentences: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random M2M-100 of 1,500 pieces, in the files and under the names of the published ones.
+
+    Its vocab.json has the pieces in another order than the SentencePiece file, not quite all of them, and a
+    character that this file doesn't know.
+    """
+    folder = tmp_path_factory.mktemp("hub") / "m2m100_tiny"
+    folder.mkdir()
+    written = BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=written,
+        vocab_size=1500,
+        model_type="bpe",
+        character_coverage=1.0,
+        minloglevel=2,
+    )
+    (folder / "sentencepiece.bpe.model").write_bytes(written.getvalue())
+    spm = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    pieces = [spm.id_to_piece(i) for i in range(3, 1500) if i % 97]
+    names = ["<s>", "<pad>", "</s>", "<unk>", *reversed(pieces), "龘"]
+    (folder / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(names)}))
+    settings = {"src_lang": None, "tgt_lang": None, "name_or_path": "m2m_100_tiny", "model_max_length": 1024}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    write_m2m100(folder, len(names) + 108, encoder_layers=2, decoder_layers=2)
+    return folder
+
+
+def write_m2m100(folder: Path, rows: int, **layers: int) -> None:
+    """Write config.json and pytorch_model.bin of a random model as M2M-100's are."""
+    shape = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "vocab_size": rows, **layers}
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_layerdrop": 0.05}
+    config = NllbConfig(model_type="m2m_100", **shape, **heads)
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, parameter in Nllb(config).named_parameters():
+        weight = parameter.detach().clone()
+        if weight.dim() == 2:
+            weight.normal_(0, 0.3, generator=generator)
+        tensors[published_name(name, config)] = weight
+    shared = tensors["model.shared.weight"]
+    tensors |= {f"model.{name}": shared for name in EMBEDDINGS} | {"lm_head.weight": shared}
+    for side in ("encoder", "decoder"):
+        tensors[f"model.{side}.embed_positions.weights"] = torch.zeros(1026, 32)
+    torch.save(tensors, folder / "pytorch_model.bin")
+
+
+@pytest.fixture(scope="session")
+def small100(m2m100: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as SMaLL-100: its name, and fewer layers in the decoder."""
+    folder = tmp_path_factory.mktemp("hub") / "small100"
+    shutil.copytree(m2m100, folder)
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    write_m2m100(folder, rows, encoder_layers=3, decoder_layers=1)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,9 @@ from dragoman.languages import (
     Language,
     all_languages,
     find,
+    further_languages,
     is_code,
+    known_languages,
     nllb_codes,
     of_code,
 )
@@ -72,8 +74,9 @@ def test_languages_is_the_table():
         _ = languages.LANGUAGE
 
 
-def test_table_file_has_one_tab_separated_row_per_language():
-    text = files("dragoman.data").joinpath("languages.tsv").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["languages.tsv", "further_languages.tsv"])
+def test_table_file_has_one_tab_separated_row_per_language(name: str):
+    text = files("dragoman.data").joinpath(name).read_text(encoding="utf-8")
     rows = list(csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
     assert {len(row) for row in rows} == {10}
     assert all(cell == cell.strip() for row in rows for cell in row)
@@ -159,3 +162,23 @@ def test_code_of_the_table_is_its_row_and_other_words_are_no_code() -> None:
         assert not is_code(spelling)
     with pytest.raises(UnknownLanguage):
         of_code("Klingon")
+
+
+def test_language_that_nllb_lacks_is_found_among_a_models_own_only():
+    breton, frisian = further_languages()
+    for spelling in ("br", "bre", "bre_Latn", "Breton", "brezhoneg", "BR_FR"):
+        assert find(spelling, [breton, frisian]) is breton is of_code(spelling)
+        with pytest.raises(UnknownLanguage):
+            find(spelling)
+    assert find("fy", known_languages()) is frisian
+    assert (breton.short_code, frisian.short_code) == ("br", "fy")
+    with pytest.raises(UnknownLanguage, match="'fy' is Western Frisian, which this model doesn't speak"):
+        find("fy", all_languages())
+
+
+def test_further_languages_share_no_spelling_with_the_table():
+    for row in further_languages():
+        assert row not in all_languages()
+        for spelling in (row.nllb, row.iso1, row.iso3, row.name, row.own_name, *row.aliases):
+            with pytest.raises(UnknownLanguage):
+                find(spelling)

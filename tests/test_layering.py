@@ -19,7 +19,8 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "errors",
         "limits files lines",
         "languages data",
-        "kernels layers",
+        "kernels",
+        "layers",
         "models text",
         "checkpoints",
         "surgery native generation training evaluation",
@@ -40,6 +41,7 @@ WITHOUT_TORCH = {
     "limits",
     "languages",
     "data",
+    "kernels",
     "text",
     "evaluation",
     "cli",
@@ -88,11 +90,12 @@ def test_imports_go_only_downward(path: Path) -> None:
         assert LEVEL[there] < LEVEL[here], f"{here} is not above {there}"
 
 
-def test_layers_know_only_torch_and_the_errors() -> None:
+def test_layers_know_only_torch_the_errors_and_where_they_are_packed_the_kernels() -> None:
     for path in FILES:
         if place(path) == "layers":
-            assert own_imports(path) <= {"errors"}, path
-            assert libraries(path) - {"dragoman", "torch"} <= sys.stdlib_module_names, path
+            packed = {"kernels"} if path.stem.startswith("packed") else set()
+            assert own_imports(path) <= {"errors"} | packed, path
+            assert libraries(path) - {"dragoman", "torch", "numpy"} <= sys.stdlib_module_names, path
 
 
 def test_only_the_transformers_faces_import_transformers() -> None:
@@ -114,3 +117,10 @@ def test_importing_what_starts_first_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{'torch', 'transformers', 'numpy'}} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("module", ["dragoman.kernels.packing", "dragoman.kernels.head"])
+def test_what_runs_without_torch_does_not_load_it(module: str) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

@@ -2,8 +2,10 @@
 
 The table is `data/languages.tsv`: a row per language token of NLLB-200, in the order in which their ids
 (256001 to 256202) were published. That order is almost alphabetical; never sort it. X-ALMA's 50 languages are
-columns of the same rows. In `aliases` a space parts two aliases and `_` stands for a space inside one. An
-alias decides where a spelling fits several rows: `zh` is an alias of zho_Hans, so it never means zho_Hant.
+columns of the same rows. What NLLB lacks and another model speaks is in `data/further_languages.tsv`, and is
+found only among that model's languages. In `aliases` a space parts two aliases and `_` stands for a space
+inside one. An alias decides where a spelling fits several rows: `zh` is an alias of zho_Hans, so it never
+means zho_Hant.
 
 A tag's region picks a row only where the table says so (`ar-EG`, `zh-TW`); any other region is let go
 (`fr-CA` is French). A tag's script is never let go: `sr-Latn` is an error, as the model writes Cyrillic.
@@ -69,6 +71,8 @@ class Language:
     @property
     def short_code(self) -> str:
         """The shortest code that `find` takes for this row: `fr`, `ceb`, `zho_Hant`."""
+        if self in further_languages():
+            return self.iso1 or self.iso3
         codes = (self.iso1, self.iso3, self.nllb)
         return next((code for code in codes if code and _spellings().get(_fold(code)) is self), self.nllb)
 
@@ -76,9 +80,25 @@ class Language:
 @cache
 def all_languages() -> tuple[Language, ...]:
     """The 202 rows in NLLB's order."""
+    return _read_table("languages.tsv")
+
+
+@cache
+def further_languages() -> tuple[Language, ...]:
+    """Languages that NLLB hasn't got, with codes like NLLB's."""
+    return _read_table("further_languages.tsv")
+
+
+@cache
+def known_languages() -> tuple[Language, ...]:
+    """The rows of both tables: what some model speaks."""
+    return (*all_languages(), *further_languages())
+
+
+def _read_table(name: str) -> tuple[Language, ...]:
     from importlib.resources import files  # late: it costs more than the rest of this module
 
-    text = files("dragoman.data").joinpath("languages.tsv").read_text(encoding="utf-8")
+    text = files("dragoman.data").joinpath(name).read_text(encoding="utf-8")
     return tuple(_parse_row(line) for line in text.splitlines()[1:])
 
 
@@ -122,14 +142,15 @@ def is_code(spelling: str) -> bool:
 def of_code(code: str) -> Language:
     """The language with this token in a model's tokenizer.
 
-    A model may have been taught languages beyond the table's: such a one has its code for a name, and the
-    script that its code says. UnknownLanguage if `code` is neither in the table nor spelled like its codes.
+    A model may have languages beyond the tables': such a one has its code for a name, and the
+    script that its code says. UnknownLanguage if `code` is neither in a table nor spelled like their codes.
     """
-    known = _by_code().get(code) or _spellings().get(_fold(code))
+    further = (row for row in further_languages() if row.nllb == code)
+    known = _by_code().get(code) or next(further, None) or _spellings().get(_fold(code))
     if known is None and is_code(code):
         iso3, script = code.split("_")
         return Language(code, None, iso3, code, code, script, None, None, None, ())
-    return known or find(code)
+    return known or find(code, known_languages())
 
 
 @cache
@@ -152,7 +173,7 @@ def find(spelling: str, among: Collection[Language] | None = None) -> Language:
 
     Case, accents and the choice of `-`, `_` or space don't matter. UnknownLanguage if there is no such
     language, or if it is not `among` those given (what a model speaks). Those of them that the table
-    hasn't got (see `of_code`) are found by their codes (`tyv_Cyrl`, `tyv`).
+    hasn't got (see `of_code`) are found by the spellings of their rows (`tyv_Cyrl`, `tyv`).
     """
     if not isinstance(spelling, str):
         raise UnknownLanguage(
@@ -161,13 +182,15 @@ def find(spelling: str, among: Collection[Language] | None = None) -> Language:
     key = _fold(spelling)
     if not key:
         raise UnknownLanguage(f"{_quote(spelling)} names no language. Give one such as 'fr' or 'French'")
-    for taught in among or ():
-        if taught.nllb not in _by_code() and key in (_fold(taught.nllb), taught.iso3):
-            return taught
+    for other in among or ():
+        if other.nllb not in _by_code() and key in map(_fold, _own_spellings(other)):
+            return other
     if key == AUTO:
         raise UnknownLanguage("'auto' is for the source language, where it means: detect it")
     is_long = len(spelling.strip()) > _LONGEST
     language = None if is_long else _spellings().get(key) or _find_tag(spelling.strip(), among)
+    if language is None and among is not None:
+        language = next((row for row in further_languages() if key in map(_fold, _own_spellings(row))), None)
     if language is None:
         raise _unknown(f"{_quote(spelling)} is no language I know.", suggest(spelling, among))
     if among is not None and language not in among:
@@ -245,6 +268,10 @@ def _spellings() -> Mapping[str, Language]:
             for spelling in spellings(language):
                 found.setdefault(_fold(spelling), language)
     return MappingProxyType(found)
+
+
+def _own_spellings(row: Language) -> list[str]:
+    return [row.nllb, *row.aliases, *_implied(row)]
 
 
 def _implied(row: Language) -> list[str]:

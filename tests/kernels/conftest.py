@@ -5,6 +5,7 @@ import ctypes
 import pytest
 
 import dragoman.kernels.linear
+import dragoman.layers.packed
 from dragoman.kernels.build import BUILDS, LIBRARY
 from dragoman.kernels.library import Kernels, available, kernels
 
@@ -20,7 +21,8 @@ def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ke
         found = Kernels(ctypes.CDLL(str(LIBRARY)), request.param)
     else:
         pytest.skip(f"this machine has no {request.param} kernels")
-    monkeypatch.setattr(dragoman.kernels.linear, "kernels", lambda: found)
+    monkeypatch.setattr(dragoman.layers.packed, "kernels", lambda: found)
+    monkeypatch.setattr(dragoman.kernels.linear, "needed", lambda: found)
     return found
 
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from dragoman.kernels.library import Kernels
-from dragoman.kernels.linear import PackedLinear, multiply
-from dragoman.kernels.packing import PRECISIONS, pack
+from dragoman.kernels.packing import PRECISIONS
+from dragoman.layers.packed import PackedLinear, pack
+from dragoman.layers.packed_twin import multiply
 
 SHAPES = ((64, 32), (100, 50), (1, 7), (320, 1030), (130, 4200))
 TOLERANCE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.02, "int4": 0.12}

@@ -8,15 +8,15 @@ import threading
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from dragoman.errors import InvalidOption
 from dragoman.kernels import library
 from dragoman.kernels import threads as module
-from dragoman.kernels.head import PackedHead
+from dragoman.kernels.arrays import Stored
+from dragoman.kernels.head import Head
 from dragoman.kernels.library import Kernels
-from dragoman.kernels.linear import PackedLinear
+from dragoman.kernels.linear import Linear
+from dragoman.kernels.packing import PRECISIONS, pack
 from dragoman.kernels.threads import MOST, set_threads, threads
 from dragoman.native.scores import Choice, NativeScores
 
@@ -33,17 +33,17 @@ def _as_before():
 @pytest.fixture
 def work(native: Kernels):
     """Something that is worth sharing out: its results are bytes."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(150, 192, generator=generator)
-    layer = nn.Linear(192, 1000)
-    layers = [PackedLinear.of(layer, precision) for precision in ("fp32", "int8", "int4")]
-    head = PackedHead.screened(torch.randn(9000, 192, generator=generator).half())
+    random = np.random.default_rng(0)
+    x = random.standard_normal((150, 192), np.float32)
+    weight = Stored.of(random.standard_normal((1000, 192), np.float32))
+    table = Stored.of(random.standard_normal((9000, 192), np.float32).astype(np.float16))
 
-    @torch.no_grad()
     def results() -> list[bytes]:
+        packed = [pack(weight, precision) for precision in PRECISIONS]
+        head = Head.screened(table)
         scores = NativeScores(x, [Choice(head, None)])
-        tensors = [*(layer(x) for layer in layers), *scores.top(9), head.in_full(x)]
-        return [tensor.numpy().tobytes() for tensor in tensors]
+        arrays = [each.data for each in packed] + [Linear(each)(x) for each in packed]
+        return [np.asarray(array).tobytes() for array in (*arrays, *scores.top(9), head.in_full(x))]
 
     return results
 
@@ -150,23 +150,26 @@ def test_the_plain_path_translates_in_forked_children() -> None:
 
 
 INTERRUPTED = """
-import os, signal, threading, torch
+import os, signal, threading
+import numpy as np
+from dragoman.kernels.arrays import Stored
 from dragoman.kernels.library import set_threads
-from dragoman.kernels.linear import PackedLinear
+from dragoman.kernels.linear import Linear
+from dragoman.kernels.packing import pack
 set_threads(3)
-layer = PackedLinear.of(torch.nn.Linear(1024, 4096), "fp32")
-x = torch.randn(2000, 1024)
-with torch.no_grad():
-    expected = layer(x)
-    stopped = 0
-    for delay in (0.01, 0.05, 0.1):
-        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
-        try:
-            while True:
-                layer(x)
-        except KeyboardInterrupt:
-            stopped += 1
-        assert torch.equal(layer(x), expected)
+random = np.random.default_rng(0)
+layer = Linear(pack(Stored.of(random.standard_normal((4096, 1024), np.float32)), "fp32"))
+x = random.standard_normal((2000, 1024), np.float32)
+expected = layer(x)
+stopped = 0
+for delay in (0.01, 0.05, 0.1):
+    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        while True:
+            layer(x)
+    except KeyboardInterrupt:
+        stopped += 1
+    assert np.array_equal(layer(x), expected)
 assert stopped == 3
 """
 

@@ -10,9 +10,9 @@ from torch import nn
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.checkpoints.nllb import load_nllb
 from dragoman.errors import CheckpointError, InvalidOption, LanguageModuleError
-from dragoman.kernels.linear import PackedLinear
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.layers.moe import RouterLinear
+from dragoman.layers.packed import PackedLinear
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
 from dragoman.surgery.language_modules import attach_, merge_

@@ -45,12 +45,6 @@ def train_sentencepiece() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def sentences() -> list[str]:
-    """120 sentences in about a hundred languages."""
-    return SENTENCES.read_text(encoding="utf-8").splitlines()
-
-
-@pytest.fixture(scope="session")
 def spm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `sentencepiece.bpe.model` alone."""
     folder = tmp_path_factory.mktemp("spm")

@@ -11,12 +11,16 @@ from dragoman.languages import of_code
 
 CARD = "dragoman.json"
 NLLB_LICENCE = "CC-BY-NC-4.0 (non-commercial)"
+M2M100_LICENCE = "MIT (commercial use allowed)"
 XALMA_LICENCE = "MIT (on a Llama-2 base)"
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model folder's `dragoman.json` says; published folders have none and need none."""
+    """What a model folder's `dragoman.json` says; published folders have none and need none.
+
+    A file with a `family` and nothing else only tells what the model is.
+    """
 
     name: str
     languages: tuple[str, ...]
@@ -28,6 +32,8 @@ class ModelCard:
     licence: str = ""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """What generation does unless it is told otherwise: fields of `GenerationOptions`."""
+    family: str | None = None
+    """The model's row in `families`; None where its files tell."""
 
 
 def read_card(folder: Path) -> ModelCard | None:
@@ -35,6 +41,8 @@ def read_card(folder: Path) -> ModelCard | None:
     path = folder / CARD
     try:
         data = read_json(path, ConfigError)
+        if data.keys() == {"family"}:
+            return None
         known = {each.name for each in fields(ModelCard)}
         card = ModelCard(**{name: value for name, value in data.items() if name in known})
         if not isinstance(card.generation, dict):
@@ -45,3 +53,14 @@ def read_card(folder: Path) -> ModelCard | None:
         return None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is no model card: {error}") from None
+
+
+def read_family(folder: Path) -> str | None:
+    """The family that the card in `folder` says; None if it says none."""
+    try:
+        family = read_json(folder / CARD, ConfigError).get("family")
+    except FileNotFoundError:
+        return None
+    if family is not None and not isinstance(family, str):
+        raise ConfigError(f"{folder / CARD} is no model card: family is {family!r}; it must be a name")
+    return family

@@ -6,13 +6,21 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from dragoman.checkpoints.cards import CARD, NLLB_LICENCE, ModelCard
+from dragoman.checkpoints.cards import CARD, M2M100_LICENCE, NLLB_LICENCE, ModelCard
 from dragoman.checkpoints.families import ADAPTER_CONFIG, card_of, is_whole
 from dragoman.errors import CheckpointError
 from dragoman.files import read_json
+from dragoman.text.tokenizers.m2m100 import VOCABULARY_NAME
 
 EMBEDDED = "mini"
-DESCRIPTIONS = ("config.json", ADAPTER_CONFIG, CARD, "tokenizer_config.json", "added_tokens.json")
+DESCRIPTIONS = (
+    "config.json",
+    ADAPTER_CONFIG,
+    CARD,
+    "tokenizer_config.json",
+    "added_tokens.json",
+    VOCABULARY_NAME,
+)
 """The small files that say what a model is and speaks."""
 
 
@@ -29,6 +37,7 @@ class KnownModel:
 
 
 _NLLB = "dense; 202 languages"
+_M2M100 = "dense; 100 languages"
 _MOE = "128 experts; 202 languages; needs 218 GB of memory in fp32"
 KNOWN = (
     KnownModel(EMBEDDED, None, "25 M", 0.05, "Apache-2.0 (data: CC-BY and others)", "embedded; 5 languages"),
@@ -40,6 +49,14 @@ KNOWN = (
             ("nllb-200-1.3B", "1.4 B", 5.5, _NLLB),
             ("nllb-200-3.3B", "3.3 B", 17.6, _NLLB),
             ("nllb-moe-54b", "54.5 B", 222.0, _MOE),
+        )
+    ),
+    *(
+        KnownModel(repository.split("/")[1], repository, parameters, size_gb, M2M100_LICENCE, summary)
+        for repository, parameters, size_gb, summary in (
+            ("facebook/m2m100_418M", "484 M", 1.9, _M2M100),
+            ("facebook/m2m100_1.2B", "1.2 B", 5.0, _M2M100),
+            ("alirezamsh/small100", "333 M", 1.3, f"{_M2M100}; M2M-100 distilled, with a small decoder"),
         )
     ),
     KnownModel(

@@ -1,6 +1,7 @@
 """The families of models: what tells one from the files in a folder, and what a folder of each must hold.
 
-A family is a row in `FAMILIES`. How its models run is in `dragoman.systems`, in a file for each.
+A family is a row in `FAMILIES`. How its models run is in `dragoman.systems`. Dense NLLB-200, M2M-100 and
+SMaLL-100 are of one model type: `telling` says which one a folder is.
 """
 
 import re
@@ -9,7 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dragoman.checkpoints.cards import NLLB_LICENCE, XALMA_LICENCE, ModelCard, read_card
+from dragoman.checkpoints.cards import (
+    M2M100_LICENCE,
+    NLLB_LICENCE,
+    XALMA_LICENCE,
+    ModelCard,
+    read_card,
+    read_family,
+)
+from dragoman.checkpoints.telling import M2M100, NLLB, SMALL100, name_of, tell_dense
 from dragoman.checkpoints.weight_files import find_shards, read_metadata
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.files import read_json
@@ -17,6 +26,8 @@ from dragoman.languages import all_languages, is_code, nllb_codes
 from dragoman.models.config import DENSE, MOE, NllbConfig, read_config
 from dragoman.models.llama_config import LLAMA, XALMA, LlamaConfig
 from dragoman.text.tokenizers.added import JSON_NAME, listed_in, named_in
+from dragoman.text.tokenizers.backends import SPM_NAME
+from dragoman.text.tokenizers.m2m100 import M2M100_LANGUAGES, VOCABULARY_NAME
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -25,6 +36,8 @@ GROUP_MARK = "xalma_group"
 ENGLISH = "eng_Latn"
 # X-ALMA's prompts were trained at 256 tokens in all; longer sentences are cut at clauses.
 XALMA_LONGEST = 200
+# M2M-100 was trained on sentences of up to 250 pieces.
+M2M100_LONGEST = 250
 
 
 @dataclass(frozen=True)
@@ -34,8 +47,8 @@ class Family:
     name: str
     model_types: tuple[str, ...]
     """What its `config.json` calls it."""
-    tokenizers: tuple[str, ...]
-    """The files of which one is needed beside the weights."""
+    tokenizers: tuple[tuple[str, ...], ...]
+    """The files that make up a tokenizer; of several such groups one is needed beside the weights."""
     read: Callable[[Mapping[str, Any]], object]
     """Reads its config; ConfigError if that can't be one."""
     card: Callable[[Path, Mapping[str, Any]], ModelCard]
@@ -48,6 +61,12 @@ def nllb_card(folder: Path, config: Mapping[str, Any]) -> ModelCard:
     return ModelCard(folder.name, nllb_codes(), longest, licence=NLLB_LICENCE)
 
 
+def m2m100_card(folder: Path, config: Mapping[str, Any]) -> ModelCard:
+    """M2M-100's hundred languages; SMaLL-100 has the same."""
+    longest = min(M2M100_LONGEST, NllbConfig.from_dict(config).max_position_embeddings - 2)
+    return ModelCard(folder.name, tuple(M2M100_LANGUAGES.values()), longest, licence=M2M100_LICENCE)
+
+
 def xalma_card(folder: Path, config: Mapping[str, Any]) -> ModelCard:
     """All of X-ALMA's languages, or English and those of the only group there is."""
     group = None if config.get("model_type") == XALMA else known_group(folder)
@@ -56,21 +75,38 @@ def xalma_card(folder: Path, config: Mapping[str, Any]) -> ModelCard:
     return ModelCard(folder.name, codes, XALMA_LONGEST, pivot=ENGLISH, licence=XALMA_LICENCE)
 
 
+_M2M100_FILES = ((SPM_NAME, VOCABULARY_NAME),)
 FAMILIES = (
-    Family("NLLB", (DENSE, MOE), ("sentencepiece.bpe.model", JSON_NAME), NllbConfig.from_dict, nllb_card),
-    Family("X-ALMA", (LLAMA, XALMA), ("tokenizer.model", JSON_NAME), LlamaConfig.from_dict, xalma_card),
+    Family(NLLB, (DENSE, MOE), ((SPM_NAME,), (JSON_NAME,)), NllbConfig.from_dict, nllb_card),
+    Family(M2M100, (DENSE,), _M2M100_FILES, NllbConfig.from_dict, m2m100_card),
+    Family(SMALL100, (DENSE,), _M2M100_FILES, NllbConfig.from_dict, m2m100_card),
+    Family("X-ALMA", (LLAMA, XALMA), (("tokenizer.model",), (JSON_NAME,)), LlamaConfig.from_dict, xalma_card),
 )
 
 
 def family_of(folder: Path) -> Family:
-    """The family of the model in `folder`, an adapter alone included; ConfigError if it belongs to none."""
+    """The family of the model in `folder`, an adapter alone included.
+
+    The card has the first word. ConfigError if the model belongs to no family, or may belong to several.
+    """
     has_config = (folder / "config.json").is_file() or not (folder / ADAPTER_CONFIG).is_file()
-    model_type = read_config(folder).get("model_type") if has_config else _adapted_type(folder)
-    for family in FAMILIES:
-        if model_type in family.model_types:
-            return family
-    known = ", ".join(repr(each) for family in FAMILIES for each in family.model_types)
-    raise ConfigError(f"{folder}: model_type is {model_type!r}; models of these types are known: {known}")
+    config = read_config(folder) if has_config else {"model_type": _adapted_type(folder)}
+    model_type = config.get("model_type")
+    fitting = {family.name: family for family in FAMILIES if model_type in family.model_types}
+    if not fitting:
+        known = ", ".join(
+            map(repr, dict.fromkeys(each for family in FAMILIES for each in family.model_types))
+        )
+        raise ConfigError(f"{folder}: model_type is {model_type!r}; models of these types are known: {known}")
+    name = read_family(folder)
+    if name is None:
+        name = tell_dense(folder, config) if model_type == DENSE else next(iter(fitting))
+    if name not in fitting:
+        raise ConfigError(
+            f"{folder}: family is {name!r} in its card; a model of type {model_type!r} can be of these: "
+            f"{', '.join(map(repr, fitting))}"
+        )
+    return fitting[name]
 
 
 def card_of(folder: Path, base: Path) -> ModelCard:
@@ -80,7 +116,8 @@ def card_of(folder: Path, base: Path) -> ModelCard:
     """
     family = family_of(base)
     card = read_card(folder) or read_card(base) or family.card(folder, read_config(base))
-    if family.name != "NLLB":
+    card = replace(card, family=family.name)
+    if family.name != NLLB:
         return card
     listed = [token.content for token in listed_in(folder).values()]
     return with_languages(card, filter(is_code, (*listed, *named_in(folder))))
@@ -113,7 +150,7 @@ def is_whole(folder: Path) -> bool:
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder holds the tokenizer of its family."""
-    return any((folder / name).is_file() for name in family_of(folder).tokenizers)
+    return any(all((folder / name).is_file() for name in names) for names in family_of(folder).tokenizers)
 
 
 def known_group(folder: Path) -> int | None:
@@ -130,10 +167,7 @@ def known_group(folder: Path) -> int | None:
 
 def guess_group(folder: Path) -> int | None:
     """The group that a folder's name ends in, as `X-ALMA-13B-Group6` does; also in the hub's cache."""
-    folder = folder.absolute()
-    # The cache keeps models--owner--name/snapshots/revision.
-    name = folder.parents[1].name if folder.parent.name == "snapshots" else folder.name
-    match = re.search(r"group[-_ ]?([1-8])$", name.removesuffix("-LoRA"), re.IGNORECASE)
+    match = re.search(r"group[-_ ]?([1-8])$", name_of(folder).removesuffix("-LoRA"), re.IGNORECASE)
     return int(match[1]) if match else None
 
 

@@ -89,7 +89,9 @@ def _check_languages(chosen: dict[str, Any]) -> None:
     for name, find in (("source", table.find_source), ("target", table.find)):
         spelling = chosen.get(name)
         # A code may be of this model alone.
-        if spelling is not None and not table.is_code(spelling) and find(spelling) is None:
+        if spelling is None or table.is_code(spelling):
+            continue
+        if find(spelling, table.known_languages()) is None:
             del chosen[name]
 
 

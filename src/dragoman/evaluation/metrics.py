@@ -36,9 +36,9 @@ def score(hypotheses: Sequence[str], references: Sequence[str], target: str) -> 
 
 def bleu_tokenizer(target: str) -> str:
     """The sacrebleu tokenizer for a language given by its NLLB code."""
-    from dragoman.languages import find
+    from dragoman.languages import of_code
 
-    language = find(target)
+    language = of_code(target)
     if language.script in ("Hans", "Hant"):
         return "zh"
     return "char" if language.nllb == "kor_Hang" or not language.writes_spaces else "13a"

@@ -1,27 +1,22 @@
-"""The output layer: a rough pass over all tokens, and exact scores for the best of them."""
+"""The output layer, a rough pass over all tokens and exact scores for the best; and tokens' vectors."""
 
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from dragoman.errors import InvalidOption
 from dragoman.kernels import structs
-from dragoman.kernels.arrays import address_or_none
-from dragoman.kernels.library import kernels
-from dragoman.kernels.linear import PackedLinear
+from dragoman.kernels.arrays import STORED, Array, Stored, address, address_or_none, empty
+from dragoman.kernels.library import needed
+from dragoman.kernels.linear import Linear
 from dragoman.kernels.packing import pack, unpack
 
-EXACT_KINDS: dict[torch.dtype, tuple[int, Any]] = {
-    torch.float32: (structs.FLOAT, np.float32),
-    torch.float16: (structs.HALF, np.float16),
-}
-"""What the rows of exact scores may be, and what the kernels call it."""
+SCREEN = 64
+"""Tokens of the rough pass that are scored anew, at least."""
 
 
-class PackedHead(nn.Module):
+@dataclass(frozen=True, eq=False)
+class Head:
     """Scores of next tokens, from hidden states.
 
     With `exact`, rows of the unquantised output matrix, the best SCREEN tokens of the packed
@@ -30,33 +25,20 @@ class PackedHead(nn.Module):
     the best, all are scored exactly.
     """
 
-    SCREEN = 64
-
-    exact: Tensor | None
-    kept: Tensor | None
-
-    def __init__(self, linear: PackedLinear, exact: Tensor | None, kept: Tensor | None = None) -> None:
-        """exact: [vocabulary, hidden] in fp32 or fp16. kept: which tokens the columns are, if not all.
-
-        InvalidOption if `exact` is in another precision.
-        """
-        super().__init__()
-        if exact is not None and exact.dtype not in EXACT_KINDS:
-            possible = " or ".join(map(str, EXACT_KINDS))
-            raise InvalidOption(f"exact scores from rows in {exact.dtype}; convert them to {possible}")
-        self.linear = linear
-        self.register_buffer("exact", exact, persistent=False)
-        self.register_buffer("kept", None if kept is None else kept.int(), persistent=False)
-        self.vocabulary = linear.out_features if exact is None else len(exact)
-        self._bounds: tuple[float, float] | None = None
+    linear: Linear
+    exact: Stored | None
+    """[vocabulary, hidden], without gaps."""
+    kept: Array | None = None
+    """Which tokens the columns are, if not all: int32 [tokens], sorted."""
 
     @classmethod
-    def screened(cls, weight: Tensor, precision: str = "int8") -> "PackedHead":
-        """For a matrix [tokens, hidden] in fp32 or fp16, which itself serves for the exact scores.
+    def screened(cls, weight: Stored, precision: str = "int8") -> "Head":
+        """For a matrix [tokens, hidden], which itself serves for the exact scores.
 
         precision: of the rough pass.
         """
-        return cls(PackedLinear(pack(weight, precision)), weight.detach())
+        weight = weight.contiguous()
+        return cls(Linear(pack(weight, precision)), weight)
 
     @cached_property
     def kept_set(self) -> frozenset[int]:
@@ -66,101 +48,91 @@ class PackedHead(nn.Module):
     @property
     def tokens(self) -> int:
         """How many tokens can come out."""
-        return self.linear.out_features
+        return self.linear.outputs
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., hidden] -> [..., vocabulary]; tokens that were cut away score -inf."""
-        if self.exact is not None and self.exact.dtype == torch.float32:
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return self.linear.outputs if self.exact is None else len(self.exact)
+
+    def __call__(self, x: Array) -> Array:
+        """float32 [rows, hidden] -> [rows, vocabulary]; tokens that were cut away score -inf."""
+        if self.exact is not None and self.exact.dtype == "F32":
             return self.in_full(x)  # the model is exact, so all scores are
         rough = self.linear(x)
         if self.exact is not None:
-            flat = x.reshape(-1, x.shape[-1])
-            places = rough.reshape(len(flat), -1).topk(min(self.SCREEN, self.tokens), -1).indices
-            found = self.exactly(flat, places if self.kept is None else self.kept.long()[places])
-            rough = rough.scatter(-1, places.view(*x.shape[:-1], -1), found.view(*x.shape[:-1], -1))
+            count = min(SCREEN, self.tokens)
+            places = np.argpartition(rough, self.tokens - count, -1)[:, -count:]
+            found = self.exactly(x, places.astype(np.int32) if self.kept is None else self.kept[places])
+            np.put_along_axis(rough, places, found, -1)
         return self._spread(rough)
 
-    def in_full(self, x: Tensor) -> Tensor:
-        """Scores from the exact matrix alone, [..., vocabulary]."""
-        flat = x.reshape(-1, x.shape[-1])
-        return self._spread(self.exactly(flat, self.kept)).view(*x.shape[:-1], self.vocabulary)
+    def in_full(self, x: Array) -> Array:
+        """Scores from the exact matrix alone, [rows, vocabulary]."""
+        return self._spread(self.exactly(x, self.kept))
 
-    def exactly(self, x: Tensor, tokens: Tensor | None) -> Tensor:
+    def exactly(self, x: Array, tokens: Array | None) -> Array:
         """Exact scores [rows, count] of `x` [rows, hidden], each row's the same whatever the others are.
 
-        tokens: [count] or, different for each row, [rows, count]; None: the whole vocabulary.
+        tokens: int32 [count] or, different for each row, [rows, count]; None: the whole vocabulary.
         """
         assert self.exact is not None
-        native = kernels() if x.device.type == "cpu" else None
-        if native is None:
-            return self._exactly_in_torch(x.float(), tokens)
-        x = x.float().contiguous()
-        tokens = None if tokens is None else tokens.int().contiguous()
-        out = x.new_empty(len(x), len(self.exact) if tokens is None else tokens.shape[-1])
-        native.exact(self.struct(), x, tokens, out)
+        if tokens is not None and tokens.size and not 0 <= tokens.min() <= tokens.max() < self.vocabulary:
+            raise IndexError(
+                f"tokens {tokens.min()} to {tokens.max()} were asked for; there are {self.vocabulary}"
+            )
+        out = empty(len(x), self.vocabulary if tokens is None else tokens.shape[-1])
+        needed().exact(self._struct(0.0, 0.0), np.ascontiguousarray(x), tokens, out)
         return out
 
-    def _exactly_in_torch(self, x: Tensor, tokens: Tensor | None) -> Tensor:
-        assert self.exact is not None
-        if tokens is not None and tokens.dim() == 2:
-            return (self.exact[tokens.long()].float() @ x[..., None]).squeeze(-1)
-        rows = self.exact if tokens is None else self.exact[tokens.long()]
-        # Parts, so that no copy of the whole in another precision is made.
-        return torch.cat([x @ part.float().t() for part in rows.split(16384)], -1)
-
-    def _spread(self, scores: Tensor) -> Tensor:
-        """Scores of the head's tokens among those of the whole vocabulary."""
-        if self.kept is None:
-            return scores
-        full = scores.new_full((*scores.shape[:-1], self.vocabulary), -torch.inf)
-        return full.index_copy_(-1, self.kept.long(), scores)
-
-    def cut(self, tokens: Tensor) -> "PackedHead":
+    def cut(self, tokens: Array) -> "Head":
         """A head that only knows `tokens` (their numbers, sorted)."""
-        exact = unpack(self.linear.packed).half() if self.exact is None else self.exact
-        return PackedHead(PackedLinear(pack(exact[tokens], self.linear.precision)), exact, tokens)
+        exact = Stored.of(unpack(self.linear.packed).astype(np.float16)) if self.exact is None else self.exact
+        kept = np.asarray(tokens, np.int32)
+        return Head(Linear(pack(exact.rows(kept), self.linear.packed.precision)), exact, kept)
 
+    @cached_property
     def bounds(self) -> tuple[float, float]:
-        """The largest distance of a packed row to the exact one, and the longest exact row; measured once.
+        """The largest distance of a packed row to the exact one, and the longest exact row.
 
         By Cauchy and Schwarz, no rough score is further from the exact one than |x'| times the first
         and |x - x'| times the second, with x' as the rough pass has x.
         """
-        if self._bounds is None:
-            native = kernels()
-            assert native is not None
-            self._bounds = (0.0, 0.0) if self.exact is None else native.measure(self._struct(0.0, 0.0))
-        return self._bounds
+        return (0.0, 0.0) if self.exact is None else needed().measure(self._struct(0.0, 0.0))
 
     def struct(self) -> structs.Head:
-        """What the kernels need to know; it points into this module."""
-        return self._struct(*self.bounds())
+        """What the kernels need to know; it points to this head's arrays, which must outlive it."""
+        return self._struct(*self.bounds)
 
     def _struct(self, gap: float, norm: float) -> structs.Head:
-        kind, dtype = structs.NONE, np.float32
+        kind, exact, shape = structs.NONE, None, (self.vocabulary, self.linear.inputs)
         if self.exact is not None:
-            kind, dtype = EXACT_KINDS[self.exact.dtype]
-        shape = (self.vocabulary, self.linear.in_features)
-        return structs.Head(
-            self.linear.struct(),
-            kind,
-            address_or_none("exact rows", self.exact, dtype, *shape),
-            address_or_none("kept tokens", self.kept, np.int32, self.tokens),
-            gap,
-            norm,
-        )
+            kind = self.exact.kind
+            exact = address("exact rows", self.exact.data, STORED[self.exact.dtype][1], *shape)
+        kept = address_or_none("kept tokens", self.kept, np.int32, self.tokens)
+        return structs.Head(self.linear.struct(), kind, exact, kept, gap, norm)
+
+    def _spread(self, scores: Array) -> Array:
+        """Scores of the head's tokens among those of the whole vocabulary."""
+        if self.kept is None:
+            return scores
+        full = empty(len(scores), self.vocabulary)
+        full[:] = -np.inf
+        full[:, self.kept] = scores
+        return full
 
 
-class PackedEmbedding(nn.Module):
-    """Vectors of tokens from a table in fp32 or fp16, in float32 and multiplied by `scale`."""
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Vectors of tokens from a table, in float32 and multiplied by `scale`."""
 
-    weight: Tensor
+    weight: Stored
+    """[tokens, hidden]."""
+    scale: float = 1.0
 
-    def __init__(self, weight: Tensor, scale: float = 1.0) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight.detach(), persistent=False)
-        self.embed_scale = scale
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[...] -> [..., hidden]."""
-        return nn.functional.embedding(tokens, self.weight).float() * self.embed_scale
+    def __call__(self, tokens: Array) -> Array:
+        """int64 [...] -> float32 [..., hidden]; IndexError for a token that isn't there."""
+        rows = np.ascontiguousarray(tokens, np.int64).reshape(-1)
+        out = empty(len(rows), self.weight.shape[1])
+        needed().gather(self.weight.matrix(), rows, self.scale, out)
+        return out.reshape(*tokens.shape, out.shape[1])

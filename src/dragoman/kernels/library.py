@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from ctypes import POINTER, c_char_p, c_int, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ import numpy as np
 from dragoman.errors import InvalidOption
 from dragoman.kernels.arrays import Array, address, address_or_none
 from dragoman.kernels.build import BUILDS, LIBRARY, SOURCES, fingerprint
-from dragoman.kernels.structs import GROUP, PANEL, RECORD, SHARED, Batch, Head, Linear, Stack
+from dragoman.kernels.structs import SHARED, Batch, Head, Linear, Matrix, Stack
 from dragoman.kernels.threads import set_threads, threads
 
-__all__ = ["Kernels", "available", "forced", "kernels", "set_threads", "threads"]
+__all__ = ["Kernels", "available", "forced", "kernels", "needed", "set_threads", "threads"]
 SWITCH = "DRAGOMAN_KERNELS"
 """Environment variable: one of BUILDS to force that build, or `torch` for none."""
 
@@ -50,8 +50,19 @@ class Kernels:
             c_int64,
             c_int64,
         )
-        self._pack_nibbles = _function(
-            library, f"pack_nibbles_{isa}", None, c_void_p, c_void_p, c_int, c_int, c_void_p
+        self._pack = _function(
+            library, f"pack_{isa}", c_int, c_void_p, POINTER(Matrix), POINTER(Linear), c_void_p
+        )
+        self._gather = _function(
+            library,
+            f"gather_{isa}",
+            c_int,
+            c_void_p,
+            POINTER(Matrix),
+            c_void_p,
+            c_int,
+            c_float,
+            c_void_p,
         )
         self._exact = _function(
             library,
@@ -80,16 +91,30 @@ class Kernels:
             *[c_void_p] * 6,
         )
 
-    def pack_nibbles(self, rows: Array, out: Array) -> None:
-        """4-bit records of float rows [panels * 64, inputs], into out [panels, bytes of a panel]."""
-        panels, (_, inputs) = len(out), rows.shape
-        self._call(
-            self._pack_nibbles,
-            address("rows", rows, np.float32, panels * PANEL, inputs),
-            panels,
-            inputs,
-            address("records", out, np.uint8, panels, inputs // GROUP * RECORD),
+    def pack(self, matrix: Matrix, packed: Linear) -> float:
+        """Fill in the data (and scales) of `packed`, or just measure if its kind is NONE.
+
+        Returns the largest magnitude, or NaN if a number is NaN or infinite: then what was written is void.
+        """
+        most = np.zeros(1, np.float32)
+        _check(self._call(self._pack, matrix, packed, address("most", most, np.float32, 1)))
+        return float(most[0])
+
+    def gather(self, matrix: Matrix, rows: Array, scale: float, out: Array) -> None:
+        """out [count, columns]: `rows` [count] of a table times `scale`; IndexError if there is none such."""
+        (count,) = rows.shape
+        code = self._call(
+            self._gather,
+            matrix,
+            address("rows", rows, np.int64, count),
+            count,
+            scale,
+            address("out", out, np.float32, count, matrix.columns),
         )
+        if code:
+            raise IndexError(
+                f"rows {rows.min()} to {rows.max()} were asked for of a table with {matrix.rows} rows"
+            )
 
     def forward(self, stack: Stack, batch: Batch) -> None:
         """Run all layers of `stack` over `batch`, whose rows change in place."""
@@ -220,6 +245,17 @@ def kernels() -> Kernels | None:
         raise InvalidOption(f"{SWITCH} is {wanted!r}, which is not built or can't run here (there: {there})")
     name = wanted or next(iter(possible), None)
     return None if library is None or name is None else Kernels(library, name)
+
+
+def needed() -> Kernels:
+    """As `kernels`, where nothing else can do the work; InvalidOption if there are none."""
+    found = kernels()
+    if found is None:
+        raise InvalidOption(
+            "the compiled kernels are needed for this, and there are none: install Dragoman where there is "
+            f"a C compiler, and don't set {SWITCH} to torch"
+        )
+    return found
 
 
 def forced() -> bool:

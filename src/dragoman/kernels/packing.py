@@ -1,7 +1,6 @@
 """Weights in the order in which the kernels read them.
 
-Outputs lie in panels of 64, padded with zeros to whole ones; inside a panel inputs follow each
-other. One storage serves the kernels and the computation in PyTorch, which unpacks it.
+Outputs lie in panels of 64, padded with zeros to whole ones; inside a panel inputs follow each other.
 
 fp32, fp16   [panel, input, 64]
 int8         [panel, input / 4, 64, 4] as weight + 128, and a scale for each output
@@ -11,75 +10,99 @@ int4         for each panel and group of 32 inputs: 64 scales in fp16, then [4, 
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from dragoman.errors import CheckpointError, InvalidOption
-from dragoman.kernels.library import kernels
-from dragoman.kernels.structs import BYTE, FLOAT, GROUP, HALF, KINDS, NIBBLE, PANEL, RECORD
+from dragoman.kernels import structs
+from dragoman.kernels.arrays import Array, Stored, address, address_or_none
+from dragoman.kernels.library import needed
+from dragoman.kernels.structs import BYTE, FLOAT, GROUP, HALF, KINDS, NIBBLE, NONE, PANEL, RECORD
 
 PRECISIONS = tuple(KINDS)
-CHUNK = 4  # panels packed at a time: what is worked on stays near the processor
 LARGEST = {"fp16": 65504.0, "int4": 8 * 65504.0}
 """Weights beyond would become infinite; in 4 bits it is the scales, in fp16, that would."""
 MOST_INPUTS = {"int8": 2**16}
 """More products of bytes may not fit into a sum of 32 bits."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Packed:
     """A weight matrix [outputs, inputs] for the kernels."""
 
     kind: int
     outputs: int
     inputs: int
-    data: Tensor
-    """Bytes, [panels, bytes of a panel]."""
-    scale: Tensor | None
+    data: Array
+    """uint8 [panels, bytes of a panel]."""
+    scale: Array | None
     """int8: what a weight of one stands for, float32 [outputs, padded to panels]."""
 
-    @property
-    def padded(self) -> int:
-        """Inputs, rounded up to whole groups where activations are quantised."""
-        return _padded(self.inputs) if self.kind >= BYTE else self.inputs
+    @classmethod
+    def empty(cls, precision: str, outputs: int, inputs: int) -> "Packed":
+        """Room for a matrix, with arbitrary contents."""
+        kind, panels = KINDS[precision], -(-outputs // PANEL)
+        data = np.empty((panels, panel_bytes(kind, inputs)), np.uint8)
+        return cls(
+            kind, outputs, inputs, data, np.empty(panels * PANEL, np.float32) if kind == BYTE else None
+        )
 
     @property
-    def panel_bytes(self) -> int:
-        return panel_bytes(self.kind, self.inputs)
+    def precision(self) -> str:
+        return next(name for name, kind in KINDS.items() if kind == self.kind)
 
     @property
     def bytes(self) -> int:
-        return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)
+        return int(self.data.nbytes) + (0 if self.scale is None else int(self.scale.nbytes))
+
+    def struct(self, bias: Array | None = None) -> structs.Linear:
+        """What the kernels need to know; it points to these arrays, which must outlive it."""
+        panels = -(-self.outputs // PANEL)
+        return structs.Linear(
+            self.kind,
+            self.outputs,
+            self.inputs,
+            padded_inputs(self.kind, self.inputs),
+            address("packed weights", self.data, np.uint8, panels, panel_bytes(self.kind, self.inputs)),
+            address_or_none("scales", self.scale, np.float32, panels * PANEL),
+            address_or_none("bias", bias, np.float32, self.outputs),
+        )
 
 
-def pack(weight: Tensor, precision: str, name: str = "a weight") -> Packed:
+def pack(weight: Stored, precision: str, name: str = "a weight", out: Packed | None = None) -> Packed:
     """Pack `weight` [outputs, inputs], which errors call `name`, in "fp32", "fp16", "int8" or "int4".
 
-    Raises InvalidOption for another precision or a matrix that doesn't fit it, CheckpointError if a
-    number is NaN or infinite.
+    out: where to, if the memory is the caller's; after an error its contents are void. Raises
+    InvalidOption for another precision or a matrix that doesn't fit it, CheckpointError if a number is NaN
+    or infinite.
     """
-    check_shape(tuple(weight.shape), precision, name)
-    kind = KINDS[precision]
+    check_shape(weight.shape, precision, name)
     outputs, inputs = weight.shape
-    panels = -(-outputs // PANEL)
-    data = torch.empty(panels, panel_bytes(kind, inputs), dtype=torch.uint8, device=weight.device)
-    scale = None
-    if kind == BYTE:
-        scale = torch.zeros(panels * PANEL, dtype=torch.float32, device=weight.device)
-    for first in range(0, panels, CHUNK):
-        rows = weight[first * PANEL : (first + CHUNK) * PANEL].detach().float()
-        check_range(largest(rows, name), precision, name)
-        part = data[first : first + CHUNK]
-        rows = torch.nn.functional.pad(rows, (0, 0, 0, len(part) * PANEL - len(rows)))
-        if kind == BYTE:
-            assert scale is not None
-            part.copy_(_bytes(rows, scale[first * PANEL : (first + CHUNK) * PANEL]))
-        elif kind == NIBBLE:
-            _nibbles(rows, part)
-        else:
-            part.copy_(_floats(rows, torch.float32 if kind == FLOAT else torch.float16))
-    return Packed(kind, outputs, inputs, data, scale)
+    out = Packed.empty(precision, outputs, inputs) if out is None else out
+    if (out.kind, out.outputs, out.inputs) != (KINDS[precision], outputs, inputs):
+        raise ValueError(
+            f"{name} is to be packed in {precision} as [{outputs}, {inputs}], but the room for it is in "
+            f"{out.precision} as [{out.outputs}, {out.inputs}]"
+        )
+    if not (out.data.flags.writeable and (out.scale is None or out.scale.flags.writeable)):
+        raise ValueError(f"the room for {name} can't be written to")
+    weight = _adjacent(weight)
+    most = needed().pack(weight.matrix(), out.struct())
+    check_numbers(most, name)
+    check_range(most, precision, name)
+    return out
+
+
+def largest(values: Stored, name: str) -> float:
+    """The largest magnitude among `values` [...]; CheckpointError if one is NaN or infinite."""
+    if 0 in values.shape:
+        return 0.0
+    flat = values.data if values.data.ndim == 2 else values.data.reshape(1, -1)
+    matrix = _adjacent(Stored(flat, values.dtype))
+    most = needed().pack(matrix.matrix(), structs.Linear(NONE))
+    check_numbers(most, name)
+    return most
 
 
 def check_shape(shape: tuple[int, ...], precision: str, name: str) -> None:
@@ -106,116 +129,59 @@ def check_range(most: float, precision: str, name: str) -> None:
         )
 
 
-def largest(values: Tensor, name: str) -> float:
-    """The largest magnitude among `values`; CheckpointError if one is NaN or infinite."""
-    if not values.numel():
-        return 0.0
-    low, high = (float(end) for end in values.detach().aminmax())
-    if not (math.isfinite(low) and math.isfinite(high)):
+def check_numbers(most: float, name: str) -> None:
+    """CheckpointError if the largest of some numbers is none, or infinite."""
+    if not math.isfinite(most):
         raise CheckpointError(
             f"{name} holds NaN or infinite numbers, so the model can't work; take another copy of it"
         )
-    return max(-low, high)
 
 
-def unpack(packed: Packed) -> Tensor:
-    """The matrix [outputs, inputs] in float32, as the kernels see it."""
+def unpack(packed: Packed) -> Array:
+    """The matrix float32 [outputs, inputs], as the kernels see it."""
     weight, scale = levels(packed)
     if scale is not None:
-        weight = (weight.view(len(weight), -1, weight.shape[1] // scale.shape[1]) * scale[..., None]).flatten(
-            1
-        )
+        grouped = weight.reshape(len(weight), scale.shape[1], -1)
+        weight = (grouped * scale[..., None]).reshape(len(weight), -1)
     return weight[: packed.outputs, : packed.inputs]
 
 
-def levels(packed: Packed) -> tuple[Tensor, Tensor | None]:
+def levels(packed: Packed) -> tuple[Array, Array | None]:
     """Quantised weights as whole numbers (in float32) [panels * 64, padded], and their scales.
 
     Scales are [panels * 64, groups], with one group in int8; None if the weights are floats.
     """
-    panels = len(packed.data)
+    panels, data = len(packed.data), packed.data
     if packed.kind in (FLOAT, HALF):
-        dtype = torch.float32 if packed.kind == FLOAT else torch.float16
-        return packed.data.view(dtype).view(panels, packed.inputs, PANEL).transpose(1, 2).flatten(
-            0, 1
-        ).float(), None
+        numbers = data.view(np.float32 if packed.kind == FLOAT else np.float16)
+        columns: Any = numbers.reshape(panels, packed.inputs, PANEL).swapaxes(1, 2)
+        return columns.reshape(panels * PANEL, -1).astype(np.float32), None
     if packed.kind == BYTE:
         assert packed.scale is not None
-        grid = packed.data.view(panels, -1, PANEL, 4).transpose(1, 2).reshape(panels * PANEL, -1)
-        return grid.float() - 128, packed.scale[:, None]
-    records = packed.data.view(panels, -1, RECORD)
-    scale = records[..., : 2 * PANEL].contiguous().view(torch.float16).transpose(1, 2).flatten(0, 1).float()
-    pairs = records[..., 2 * PANEL :].view(panels, -1, 4, PANEL, 4)
-    grid = torch.stack([pairs & 15, pairs >> 4], 3)  # [panel, group, eight, half, output, 4]
-    grid = grid.permute(0, 4, 1, 2, 3, 5).reshape(panels * PANEL, -1)
-    return grid.float() - 8, scale
+        grid = data.reshape(panels, -1, PANEL, 4).swapaxes(1, 2).reshape(panels * PANEL, -1)
+        return grid.astype(np.float32) - np.float32(128), packed.scale[:, None]
+    assert packed.kind == NIBBLE
+    records = data.reshape(panels, -1, RECORD)
+    scale = np.ascontiguousarray(records[..., : 2 * PANEL]).view(np.float16).swapaxes(1, 2)
+    pairs = records[..., 2 * PANEL :].reshape(panels, -1, 4, PANEL, 4)
+    grid = np.stack([pairs & 15, pairs >> 4], 3)  # [panel, group, eight, half, output, 4]
+    grid = grid.transpose(0, 4, 1, 2, 3, 5).reshape(panels * PANEL, -1)
+    return grid.astype(np.float32) - np.float32(8), scale.reshape(panels * PANEL, -1).astype(np.float32)
 
 
 def panel_bytes(kind: int, inputs: int) -> int:
     """Bytes that 64 outputs of so many inputs take."""
-    if kind in (FLOAT, HALF):
-        return inputs * PANEL * (4 if kind == FLOAT else 2)
-    return _padded(inputs) * PANEL if kind == BYTE else _padded(inputs) // GROUP * RECORD
+    padded = padded_inputs(kind, inputs)
+    return padded // GROUP * RECORD if kind == NIBBLE else padded * PANEL * {FLOAT: 4, HALF: 2, BYTE: 1}[kind]
 
 
-def _padded(inputs: int) -> int:
-    return -(-inputs // GROUP) * GROUP
+def padded_inputs(kind: int, inputs: int) -> int:
+    """Inputs, rounded up to whole groups where activations are quantised."""
+    return -(-inputs // GROUP) * GROUP if kind >= BYTE else inputs
 
 
-def _floats(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    return (
-        rows.to(dtype)
-        .view(-1, PANEL, rows.shape[1])
-        .transpose(1, 2)
-        .contiguous()
-        .view(torch.uint8)
-        .flatten(1)
-    )
-
-
-def _bytes(rows: Tensor, scale: Tensor) -> Tensor:
-    """Weights from -127 to 127, the largest of each row at the end; `scale` is filled."""
-    torch.div(rows.abs().amax(1), 127, out=scale)
-    grid = (rows / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round_().clamp_(-127, 127)
-    grid = torch.nn.functional.pad(grid, (0, _padded(rows.shape[1]) - rows.shape[1]))
-    return (grid + 128).to(torch.uint8).view(-1, PANEL, grid.shape[1] // 4, 4).transpose(1, 2).flatten(1)
-
-
-def _nibbles(rows: Tensor, out: Tensor) -> None:
-    rows = torch.nn.functional.pad(rows, (0, _padded(rows.shape[1]) - rows.shape[1]))
-    native = kernels() if rows.device.type == "cpu" else None
-    if native is None:
-        out.copy_(nibble_records(rows))
-        return
-    native.pack_nibbles(rows.contiguous(), out)
-
-
-def nibble_records(rows: Tensor) -> Tensor:
-    """The 4-bit records of rows [panels * 64, whole groups], in PyTorch."""
-    groups = rows.view(len(rows), -1, GROUP)
-    scale = best_scale(groups)
-    step = scale.float()
-    grid = (groups / torch.where(step == 0, 1.0, step)[..., None]).round_().clamp_(-8, 7) + 8
-    # [panel, output, group, eight, half, 4] -> [panel, group, eight, half, output, 4]
-    grid = grid.to(torch.uint8).view(-1, PANEL, groups.shape[1], 4, 2, 4).permute(0, 2, 3, 4, 1, 5)
-    pairs = (grid[:, :, :, 0] | grid[:, :, :, 1] << 4).flatten(2)
-    scales = scale.view(-1, PANEL, groups.shape[1]).transpose(1, 2).contiguous().view(torch.uint8)
-    return torch.cat([scales, pairs], 2).flatten(1)
-
-
-def best_scale(groups: Tensor) -> Tensor:
-    """The fp16 scale of each group [..., 32] that leaves the least squared error with levels -8 to 7.
-
-    The largest weight goes to -8 or a little beyond; of several such scales the best is kept.
-    """
-    index = groups.abs().argmax(-1, keepdim=True)
-    largest = groups.gather(-1, index).squeeze(-1)
-    found = torch.zeros_like(largest, dtype=torch.float16)
-    least = torch.full_like(largest, torch.inf)
-    for end in (-7.0, -7.4, -7.7, -8.0, -8.4, -8.8, 7.0):
-        scale = (largest / end).to(torch.float16)
-        step = torch.where(scale == 0, 1, scale).float()[..., None]
-        error = ((groups / step).round_().clamp_(-8, 7) * step - groups).square_().sum(-1)
-        found = torch.where(error < least, scale, found)
-        least = torch.minimum(error, least)
-    return found
+def _adjacent(weight: Stored) -> Stored:
+    """The same with the numbers of a row side by side, copied if need be."""
+    apart, step = weight.data.strides
+    fits = step == weight.data.itemsize and apart >= 0 and apart % step == 0 and weight.data.flags.aligned
+    return weight if fits else weight.contiguous()

@@ -5,7 +5,7 @@ from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 
 import numpy as np
 
-NONE, FLOAT, HALF, BYTE, NIBBLE = range(5)
+NONE, FLOAT, HALF, BYTE, NIBBLE, BRAIN = range(6)
 KINDS = {"fp32": FLOAT, "fp16": HALF, "int8": BYTE, "int4": NIBBLE}
 PANEL, GROUP = 64, 32
 """Outputs that lie side by side; inputs that share a 4-bit scale."""
@@ -13,6 +13,16 @@ RECORD = 2 * PANEL + PANEL * GROUP // 2
 """Bytes of a 4-bit group: scales and nibbles."""
 RELU, GELU, SILU = 1, 2, 3
 Q, K, V, O, GATE, UP, DOWN, PROJECTIONS = range(8)  # noqa: E741 (the projection's usual name)
+
+
+class Matrix(Structure):
+    _fields_ = (
+        ("data", c_void_p),
+        ("stride", c_int64),
+        ("kind", c_int32),
+        ("rows", c_int32),
+        ("columns", c_int32),
+    )
 
 
 class Linear(Structure):
@@ -118,7 +128,7 @@ class Head(Structure):
     )
 
 
-SHARED = (Linear, Norm, Adapter, Layer, Stack, Span, Batch, Head)
+SHARED = (Linear, Norm, Adapter, Layer, Stack, Span, Batch, Head, Matrix)
 """In the order of `size` in csrc/dispatch.c."""
 
 SPAN = np.dtype(

@@ -1,14 +1,10 @@
-"""In how many threads the kernels work, and what a forked process has to know.
+"""In how many threads the kernels work.
 
-The kernels have a pool of their own (csrc/threads.c), which a forked child makes anew when it first needs it.
-PyTorch's doesn't survive a fork: a child that shares out an operation waits for threads that aren't there.
-So PyTorch works in one thread in forked children, as it does in those of its own data loader.
+They have a pool of their own (csrc/threads.c), which a forked child makes anew when it first needs it.
 """
 
 import os
 from functools import cache
-
-import torch
 
 from dragoman.errors import InvalidOption
 from dragoman.limits import usable_threads
@@ -52,11 +48,3 @@ def _default() -> int:
     if usual.isdecimal() and int(usual) >= 1:
         return min(int(usual), MOST)
     return min(usable_threads(), MOST)
-
-
-def _forked() -> None:
-    torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)

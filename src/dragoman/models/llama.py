@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.errors import LanguageModuleError
+from dragoman.layers import forks  # noqa: F401 (it takes effect when it is imported)
 from dragoman.layers.attention import unless_all_real
 from dragoman.layers.cache import Slots
 from dragoman.layers.llama import LlamaAttention, LlamaMLP, Pass, SelfCache, count_positions, self_mask

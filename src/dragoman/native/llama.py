@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dragoman.kernels.arrays import empty
-from dragoman.kernels.head import PackedHead
+from dragoman.kernels.arrays import Array, empty
 from dragoman.kernels.library import kernels
 from dragoman.kernels.structs import SPAN
+from dragoman.layers.packed import PackedHead
 from dragoman.models.llama import Llama
 from dragoman.models.prompt import Prompt
 from dragoman.native.kv_cache import Fixed, KeyValueCache, Sentence, fixed_spans
@@ -29,8 +29,8 @@ class NativeLlama:
 
     def __init__(self, model: Llama) -> None:
         self.model, self.config = model, model.config
-        head: PackedHead = model.lm_head  # type: ignore[assignment]
-        self.choices = (Choice(head, None),)
+        self.choices = (Choice(model.lm_head.kernel(), None),)  # type: ignore[operator]
+        self.embed = model.model.embed_tokens.kernel()  # type: ignore[operator]
         self.width = self.config.num_key_value_heads * self.config.head_dim
         self.prefixes = PrefixCache()
         self._build()
@@ -82,9 +82,9 @@ class NativeLlama:
         places = np.repeat([s.position for s in cache.sentences], cache.beams)[:, None] + np.arange(new)
         own, write = cache.extend(new)
         parts = [*(np.repeat(spans, new) for spans in state.fixed()), own]
-        x = self._forward(tokens.flatten(), places.reshape(-1), parts, write, state.row_groups(new))
+        x = self._forward(tokens.numpy().reshape(-1), places.reshape(-1), parts, write, state.row_groups(new))
         if new > 1:
-            x = x.view(rows, new, -1)[:, -1].contiguous()
+            x = np.ascontiguousarray(x.reshape(rows, new, -1)[:, -1])
         return NativeScores(x, self.choices)
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
@@ -92,7 +92,7 @@ class NativeLlama:
         layers = self.config.num_hidden_layers
         return 8 * layers * self.width * (source_tokens + beams * (new_tokens + 32))
 
-    def _read(self, tokens: Tensor, state: "NativeLlamaState") -> Tensor:
+    def _read(self, tokens: Tensor, state: "NativeLlamaState") -> Array:
         """Read the prompts [rows, time]; hidden states of their last tokens."""
         prompts = [row[real].tolist() for row, real in zip(tokens, state.keep, strict=True)]
         groups = state.groups or [0] * len(prompts)
@@ -128,12 +128,12 @@ class NativeLlama:
         past: list[int],
         shared: list[Fixed | None],
         groups: Sequence[int],
-    ) -> tuple[list[Fixed], Tensor]:
+    ) -> tuple[list[Fixed], Array]:
         """Read tokens of each sentence, behind `past` ones whose keys are `shared`.
 
         Returns what stays of each, and the hidden states of the last tokens.
         """
-        tokens = torch.from_numpy(np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts]))
+        tokens = np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts])
         counts = np.array([len(prompt) for prompt in prompts])
         total, layers = len(tokens), self.config.num_hidden_layers
         starts, ends = np.cumsum(counts) - counts, np.cumsum(counts) - 1
@@ -162,13 +162,13 @@ class NativeLlama:
                     [part[these] for part in (*parts, spans)],
                     tuple(part[these] for part in where),  # type: ignore[arg-type]
                     row_groups[these],
-                )[torch.from_numpy(ends[(ends >= first) & (ends < first + TOKENS)] - first)]
+                )[ends[(ends >= first) & (ends < first + TOKENS)] - first]
             )
-        return fixed, torch.cat(hidden)
+        return fixed, np.concatenate(hidden)
 
     def _forward(
-        self, tokens: Tensor, places: Any, spans: list[Any], write: tuple[Any, Any, Any], groups: Any
-    ) -> Tensor:
+        self, tokens: Array, places: Any, spans: list[Any], write: tuple[Any, Any, Any], groups: Any
+    ) -> Array:
         """Vectors of `tokens` [rows] at `places` through all layers, rows sorted by language group."""
         order = None
         routes = None
@@ -177,16 +177,19 @@ class NativeLlama:
                 order = np.argsort(groups, kind="stable")
                 spans = [part[order] for part in spans]
                 write = (write[0][order], write[1][order], write[2][order])
-                tokens, places, groups = tokens[torch.from_numpy(order)], places[order], groups[order]
+                tokens, places, groups = tokens[order], places[order], groups[order]
             routes = self._routes(groups)
-        embed: Any = self.model.model.embed_tokens
-        x = embed(tokens).contiguous()
-        cosine, sine = self.model.model.rotary(torch.from_numpy(places)[:, None], x.dtype)
+        x = self.embed(tokens)
+        angles = self.model.model.rotary(torch.from_numpy(places)[:, None], torch.float32)
         half = self.config.head_dim // 2
-        rotation = tuple(part.reshape(-1, part.shape[-1])[:, :half].contiguous() for part in (cosine, sine))
+        rotation = tuple(part.reshape(-1, part.shape[-1])[:, :half].contiguous().numpy() for part in angles)
         both = spans[0] if len(spans) == 1 else np.stack(spans, 1).reshape(-1)
         forward(self.stack, x, both, len(spans), write, None, rotation, routes)  # type: ignore[arg-type]
-        return x if order is None else torch.empty_like(x).index_copy_(0, torch.from_numpy(order), x)
+        if order is None:
+            return x
+        back = np.empty_like(x)
+        back[order] = x
+        return back
 
     def _routes(self, groups: Any) -> Routing | None:
         """Ranges of rows of one group; groups: sorted, [rows]."""

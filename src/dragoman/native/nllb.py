@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dragoman.kernels.arrays import address, empty
-from dragoman.kernels.head import PackedHead
-from dragoman.kernels.library import kernels
+from dragoman.kernels.arrays import Array, address, empty
+from dragoman.kernels.library import kernels, needed
 from dragoman.kernels.structs import SPAN
 from dragoman.layers.angles import OFFSET
 from dragoman.layers.options import MoeOptions
+from dragoman.layers.packed import PackedHead
 from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb
 from dragoman.models.prompt import Prompt
@@ -36,8 +36,8 @@ class NativeNllb:
             builder.linears((layer.cross_attention.k_proj, layer.cross_attention.v_proj))  # type: ignore[union-attr,arg-type]
             for layer in model.decoder.layers
         ]
-        head: PackedHead = model.lm_head  # type: ignore[assignment]
-        self.heads = Heads(head)
+        self.heads = Heads(model.lm_head.kernel())  # type: ignore[operator]
+        self.embed = model.shared.kernel()  # type: ignore[operator]
         self.positions = model.decoder.positions
         self._builder = builder
 
@@ -78,7 +78,7 @@ class NativeNllb:
         total, width = len(tokens), self.config.d_model
         starts = np.cumsum([0, *counts[:-1]])
         places = np.arange(total) - np.repeat(starts, counts)
-        x = self._embed(tokens, torch.from_numpy(places))
+        x = self._embed(tokens.numpy(), places)
         room = empty(2, total, width)
         first = address("keys", room, np.float32, 2, total, width)
         spans = np.zeros(total, SPAN)
@@ -90,8 +90,7 @@ class NativeNllb:
         zeros = np.zeros(total, np.int64)
         forward(self.encoder, x, spans, 1, (write, zeros, zeros + total * width))
         source = empty(len(self.source), 2, total, width)
-        native = kernels()
-        assert native is not None
+        native = needed()
         for pair, out in zip(self.source, source, strict=True):
             native.linear(pair, x, out)
         sentences = []
@@ -110,24 +109,23 @@ class NativeNllb:
         if self.heads.vocabulary is not None and not cache.sentences[0].language:
             state.choose(self.heads, tokens)
         places = cache.lengths()[:, None] + np.arange(new)
-        x = self._embed(tokens.flatten(), torch.from_numpy(places.reshape(-1)))
+        x = self._embed(tokens.numpy().reshape(-1), places.reshape(-1))
         spans, write = cache.extend(new)
         cross = state.cross()
         if new > 1:
             cross = np.repeat(cross, new)
         forward(self.decoder, x, spans, 1, write, cross)
         if new > 1:
-            x = x.view(rows, new, -1)[:, -1].contiguous()
+            x = np.ascontiguousarray(x.reshape(rows, new, -1)[:, -1])
         return NativeScores(x, state.choices(self.heads))
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
         """Memory that decoding one sentence takes."""
         return 8 * len(self.source) * self.config.d_model * (source_tokens + beams * (new_tokens + 32))
 
-    def _embed(self, tokens: Tensor, places: Tensor) -> Tensor:
-        embedding: Any = self.model.shared
-        table = self.positions.table(int(places.max()) + 1 if len(places) else 1, tokens.device)
-        return embedding(tokens) + table[places + OFFSET]
+    def _embed(self, tokens: Array, places: Array) -> Array:
+        table = self.positions.table(int(places.max(initial=0)) + 1, torch.device("cpu")).numpy()
+        return self.embed(tokens) + table[places + OFFSET]
 
 
 class NativeNllbState:

@@ -8,13 +8,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from dragoman.kernels import structs
-from dragoman.kernels.arrays import address, address_or_none
-from dragoman.kernels.library import kernels
-from dragoman.kernels.linear import PackedLinear
+from dragoman.kernels.arrays import Array, address, address_or_none
+from dragoman.kernels.library import needed
 from dragoman.kernels.structs import DOWN, GATE, PROJECTIONS, SPAN, UP, K, O, Q, V
 from dragoman.layers.lora import AdaptedProjections
 from dragoman.layers.moe import DenseMLP, SparseMLP
 from dragoman.layers.norm import RMSNorm
+from dragoman.layers.packed import PackedLinear
 from dragoman.models.llama import LlamaLayer, LlamaStack
 from dragoman.models.nllb import Decoder, DecoderLayer, Encoder, EncoderLayer
 
@@ -32,9 +32,10 @@ class Builder:
         if isinstance(module, nn.Linear):
             module = PackedLinear.of(module, "fp32")
         assert isinstance(module, PackedLinear), f"{type(module).__name__} can't run in the kernels"
-        # Its tensors too: `.half()` or `.to()` would give the module others.
-        self.alive += [module, module.data, module.scale, module.bias]
-        return module.struct()
+        # The module's own memory, also where `.half()` or `.to()` give the module another.
+        kernel = module.kernel()
+        self.alive.append(kernel)
+        return kernel.struct()
 
     def linears(self, modules: Iterable[nn.Module]) -> Any:
         found = [self.linear(module) for module in modules]
@@ -50,9 +51,9 @@ class Builder:
         """Where a float32 copy of `tensor` (itself, if it is one) lies."""
         if tensor is None:
             return None
-        tensor = tensor.detach().float().contiguous()
-        self.alive.append(tensor)
-        return address("a norm's weights", tensor, np.float32, *tensor.shape)
+        array = tensor.detach().float().contiguous().numpy()
+        self.alive.append(array)
+        return address("a norm's weights", array, np.float32, *array.shape)
 
     def stack(self, layers: Sequence[structs.Layer], **fields: Any) -> structs.Stack:
         experts = max((layer.experts for layer in layers), default=0)
@@ -169,15 +170,15 @@ def _places(
 
 def forward(
     stack: structs.Stack,
-    x: Tensor,
+    x: Array,
     self_spans: Any,
     spans: int,
     write: tuple[Any, Any, Any],
     cross: Any = None,
-    rotation: tuple[Tensor, Tensor] | None = None,
+    rotation: tuple[Array, Array] | None = None,
     routes: tuple[Any, Any, Any, Any] | None = None,
 ) -> None:
-    """Run `x` [rows, hidden] through the stack, in place.
+    """Run `x`, float32 [rows, hidden], through the stack, in place.
 
     self_spans: structured array [rows, spans]; write: addresses, layer strides and value
     offsets of the rows' own keys; cross: structured array [rows]; rotation: cosines and sines
@@ -204,6 +205,4 @@ def forward(
             address("routes", part, dtype, count)
             for part, dtype in zip(routes, (np.int32, np.int32, np.int32, np.float32), strict=True)
         )
-    native = kernels()
-    assert native is not None
-    native.forward(stack, batch)
+    needed().forward(stack, batch)

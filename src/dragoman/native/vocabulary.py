@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from dragoman.kernels.head import PackedHead
+from dragoman.kernels.head import Head
 from dragoman.native.scores import Choice
 
 KEPT = 16
@@ -28,10 +26,10 @@ class Vocabulary(Protocol):
 class Heads:
     """The output layer, whole and cut to languages; cut ones are made when first asked for."""
 
-    def __init__(self, head: PackedHead) -> None:
+    def __init__(self, head: Head) -> None:
         self.whole = head
         self.vocabulary: Vocabulary | None = None
-        self._cut: OrderedDict[int, PackedHead] = OrderedDict()
+        self._cut: OrderedDict[int, Head] = OrderedDict()
 
     def restrict(self, vocabulary: Vocabulary | None) -> None:
         """From now on choose from `vocabulary`; None: from all tokens."""
@@ -45,14 +43,14 @@ class Heads:
             return ()
         return tuple(sorted(set(self.vocabulary.source(source)) - head.kept_set))
 
-    def of(self, language: int) -> PackedHead:
+    def of(self, language: int) -> Head:
         """The output layer for a language."""
         if self.vocabulary is None:
             return self.whole
         found = self._cut.get(language)
         if found is None:
             tokens = self.vocabulary.tokens(language)
-            found = self.whole if tokens is None else self.whole.cut(_numbers(sorted(tokens)))
+            found = self.whole if tokens is None else self.whole.cut(np.array(sorted(tokens), np.int32))
             self._cut[language] = found
             while len(self._cut) > KEPT:
                 self._cut.popitem(last=False)
@@ -70,11 +68,6 @@ class Heads:
 
     def _choice(self, language: int, rows: list[int], count: int, extra: Sequence[Sequence[int]]) -> Choice:
         head = self.of(language)
-        places = None if len(rows) == count else _numbers(rows)
+        places = None if len(rows) == count else np.array(rows, np.int64)
         more = tuple(extra[row] for row in rows)
         return Choice(head, places, more if head.kept is not None and any(more) else None)
-
-
-def _numbers(values: Sequence[int]) -> Tensor:
-    """On the CPU, whatever new tensors are made on elsewhere in the process."""
-    return torch.from_numpy(np.asarray(values, np.int64))

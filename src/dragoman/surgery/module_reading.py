@@ -21,8 +21,8 @@ from dragoman.checkpoints.module_layout import (
 from dragoman.checkpoints.places import Place, Reader
 from dragoman.checkpoints.torch_tensors import tensor_of
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError, Shape
-from dragoman.kernels.linear import PackedLinear
 from dragoman.layers.lora import linear_of
+from dragoman.layers.packed import PackedLinear
 from dragoman.models.llama import LlamaStack
 
 Source = str | Path | Mapping[str, Tensor]

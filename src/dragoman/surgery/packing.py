@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.errors import InvalidOption
-from dragoman.kernels.head import PackedEmbedding, PackedHead
-from dragoman.kernels.linear import PackedLinear
-from dragoman.kernels.packing import LARGEST, PRECISIONS, check_range, check_shape, largest
+from dragoman.kernels.packing import LARGEST, PRECISIONS, check_range, check_shape
 from dragoman.layers.moe import RouterLinear
+from dragoman.layers.packed import PackedEmbedding, PackedHead, PackedLinear, largest
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
 

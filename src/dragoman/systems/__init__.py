@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from dragoman.checkpoints.families import family_of
+from dragoman.checkpoints.catalog import base_of
+from dragoman.checkpoints.families import family_of, is_adapter
+from dragoman.checkpoints.telling import M2M100, NLLB, SMALL100
 from dragoman.systems.base import Request, System
 from dragoman.systems.devices import usable_device
 from dragoman.systems.placement import AUTO
@@ -23,10 +25,18 @@ def load_system(
     `dragoman.kernels.packing.PRECISIONS`. memory: what weights and decoding may take, as bytes or "12GB".
     """
     device = usable_device(device)
-    if family_of(folder).name == "NLLB":
+    family = family_of(folder).name
+    if family == NLLB and is_adapter(folder):
+        family = family_of(base_of(folder)).name  # an adapter's config doesn't tell these families apart
+    if family == NLLB:
         from dragoman.systems.nllb import NllbSystem
 
         return NllbSystem.load(folder, device, precision, memory)
+    if family in (M2M100, SMALL100):
+        from dragoman.systems.m2m100 import M2m100System, Small100System
+
+        system = M2m100System if family == M2M100 else Small100System
+        return system.load(folder, device, precision, memory)
     from dragoman.systems.xalma import XalmaSystem
 
     return XalmaSystem.load(folder, device, name, precision, memory)

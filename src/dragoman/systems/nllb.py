@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from dragoman.checkpoints.cards import ModelCard
 from dragoman.checkpoints.catalog import base_of
@@ -19,16 +20,18 @@ from dragoman.systems.base import Request, System
 from dragoman.systems.placement import AUTO, check, place, prepare
 from dragoman.systems.vocabulary import TargetVocabulary
 from dragoman.text.lengths import growth
-from dragoman.text.tokenizers import NllbTokenizer
+from dragoman.text.tokenizers import MultilingualTokenizer, NllbTokenizer
 
 
 class NllbSystem(System):
     """Dense or sparse NLLB as a `System`."""
 
+    tokenizer: MultilingualTokenizer
+
     def __init__(
         self,
         model: Nllb,
-        tokenizer: NllbTokenizer,
+        tokenizer: MultilingualTokenizer,
         card: ModelCard,
         runner: Nllb | NativeNllb | None = None,
         precision: str = "fp32",
@@ -46,9 +49,7 @@ class NllbSystem(System):
         )
 
     @classmethod
-    def load(
-        cls, folder: Path, device: str, precision: str = AUTO, memory: str | int | None = None
-    ) -> "NllbSystem":
+    def load(cls, folder: Path, device: str, precision: str = AUTO, memory: str | int | None = None) -> Self:
         """Load model, tokenizer and card; CheckpointError if the first two don't belong together.
 
         `placement.place` explains the other arguments.
@@ -56,7 +57,7 @@ class NllbSystem(System):
         check(precision, memory)
         model = load_nllb(folder, dtype=None)
         base = base_of(folder) if is_adapter(folder) else folder
-        tokenizer = NllbTokenizer.from_folder(folder if has_tokenizer(folder) else base)
+        tokenizer = cls.open_tokenizer(folder if has_tokenizer(folder) else base)
         layout, rows = tokenizer.layout, model.config.vocab_size
         if layout.needed > rows:
             raise CheckpointError(
@@ -67,6 +68,11 @@ class NllbSystem(System):
         placement = place(model, device, precision, memory)
         runner = prepare(model, placement)
         return cls(model, tokenizer, card, runner, placement.precision, placement.budget.work)
+
+    @classmethod
+    def open_tokenizer(cls, folder: Path) -> MultilingualTokenizer:
+        """The tokenizer in `folder`; CheckpointError if there is none of this family."""
+        return NllbTokenizer.from_folder(folder)
 
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
         if not isinstance(self.runner, NativeNllb):
@@ -103,8 +109,12 @@ class NllbSystem(System):
         # The mask, data tags and filling of the embedding are rows of the model, but never of a text.
         banned = self.tokenizer.layout.never_generated(self.model.config.vocab_size)
         options = replace(options, suppress=(*options.suppress, *banned))
-        prompt = (self.tokenizer.eos_id, self.tokenizer.language_id(request.target.nllb))
-        return Job(row, options, prompt, forced=1)
+        prompt = self.prompt(request)
+        return Job(row, options, prompt, forced=len(prompt) - 1)
+
+    def prompt(self, request: Request) -> tuple[int, ...]:
+        """What the decoder begins with; all but the first token counts as generated."""
+        return self.tokenizer.eos_id, self.tokenizer.language_id(request.target.nllb)
 
     def decode(self, hypothesis: Hypothesis, request: Request) -> str:
         return self.tokenizer.decode(hypothesis.tokens)

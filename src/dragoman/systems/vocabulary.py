@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from dragoman.languages import find, of_code
-from dragoman.text.tokenizers import NllbTokenizer
+from dragoman.languages import of_code
+from dragoman.text.tokenizers import MultilingualTokenizer
 from dragoman.text.vocabulary import source_tokens, target_vocabulary
 
 
@@ -11,14 +11,17 @@ class TargetVocabulary:
     """Which tokens a language may need, and which ones a source sentence brings along."""
 
     def __init__(
-        self, tokenizer: NllbTokenizer, size: int | None, texts: Mapping[str, Sequence[str]] | None = None
+        self,
+        tokenizer: MultilingualTokenizer,
+        size: int | None,
+        texts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """size: tokens for a language; texts: by any spelling of a language, lines written in it.
 
         Raises UnknownLanguage, and InvalidOption or InvalidText for a strange size or text.
         """
         self._tokenizer, self._size = tokenizer, size
-        self._texts = {find(name).nllb: lines for name, lines in (texts or {}).items()}
+        self._texts = {tokenizer.code(name): lines for name, lines in (texts or {}).items()}
         self._codes = {token: code for code, token in tokenizer.layout.languages.items()}
         self._known: dict[int, list[int]] = {}
         for code in ("eng_Latn", *self._texts):  # what is wrong should show at once

@@ -83,7 +83,7 @@ def explain(text: str, among: Collection[str]) -> str:
 
 def detectable(among: Collection[str]) -> frozenset[str]:
     """Those of the languages given that `detect` can find among them by n-grams or script."""
-    languages = [find(code) for code in among]
+    languages = [of_code(code) for code in among]
     found: set[str] = set()
     for script in {language.script for language in languages}:
         candidates = frozenset(language.nllb for language in languages if language.script == script)

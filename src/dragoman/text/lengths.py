@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 
 from dragoman.languages import Language
 from dragoman.text.scripts import script_of
-from dragoman.text.tokenizers import LlamaTokenizer, NllbTokenizer
+from dragoman.text.tokenizers import LlamaTokenizer, MultilingualTokenizer
 from dragoman.text.words import word_list
 
-Tokenizer = NllbTokenizer | LlamaTokenizer
+Tokenizer = MultilingualTokenizer | LlamaTokenizer
 
 _WORDS = 512
 """How many common words are cut to see how fine a tokenizer cuts a language."""

@@ -28,10 +28,10 @@ from dragoman.text.piece_languages import PieceLanguages
 from dragoman.text.scripts import is_own_spelling, script_of, scripts_of
 from dragoman.text.tokenizers.llama import LlamaTokenizer
 from dragoman.text.tokenizers.llama_backends import FIRST_BYTE, HEAD
-from dragoman.text.tokenizers.nllb import NllbTokenizer
+from dragoman.text.tokenizers.multilingual import MultilingualTokenizer
 from dragoman.text.words import word_list
 
-Tokenizer = NllbTokenizer | LlamaTokenizer
+Tokenizer = MultilingualTokenizer | LlamaTokenizer
 
 SPACE = "▁"
 _WORD = re.compile(r"[^\W\d_]+")
@@ -159,15 +159,16 @@ def _pieces(tokenizer: Tokenizer) -> _Pieces:
 
 def _range(tokenizer: Tokenizer) -> tuple[int, int]:
     """The ids of pieces of text: the first, and the one behind the last."""
-    if isinstance(tokenizer, NllbTokenizer):
-        return tokenizer.unk_id + 1, tokenizer.vocabulary + 1
+    if isinstance(tokenizer, MultilingualTokenizer):
+        ids = tokenizer.layout.piece_ids
+        return ids.start, ids.stop
     return len(HEAD), tokenizer.vocabulary
 
 
 def _special(tokenizer: Tokenizer, language: Language) -> list[int]:
     """What isn't text, but may be generated, or stands for text."""
     always = [tokenizer.eos_id, tokenizer.unk_id]
-    if isinstance(tokenizer, NllbTokenizer):
+    if isinstance(tokenizer, MultilingualTokenizer):
         return [*always, tokenizer.language_id(language.nllb)]
     return [*always, *range(FIRST_BYTE, len(HEAD))]
 

@@ -53,9 +53,10 @@ static void settle(Pool *p, int keep) {
 static float exact_score(const Head *h, const float *x, int32_t token, int width) {
     if (h->exact_kind == FLOAT) return dot(x, (const float *)h->exact + (int64_t)token * width, width);
     const uint16_t *w = (const uint16_t *)h->exact + (int64_t)token * width;
+    const int brain = h->exact_kind == BRAIN;
     F s = f_set(0);
     int j = 0;
-    for (; j + 16 <= width; j += 16) s = f_fma(f_load(x + j), f_half(w + j), s);
+    for (; j + 16 <= width; j += 16) s = f_fma(f_load(x + j), brain ? f_brain(w + j) : f_half(w + j), s);
     float sum = f_sum(s);
     if (j < width) {
         uint16_t rest[16];
@@ -64,7 +65,7 @@ static float exact_score(const Head *h, const float *x, int32_t token, int width
         memset(y, 0, sizeof y);
         memcpy(rest, w + j, (width - j) * 2);
         memcpy(y, x + j, (width - j) * 4);
-        sum += f_sum(f_mul(f_load(y), f_half(rest)));
+        sum += f_sum(f_mul(f_load(y), brain ? f_brain(rest) : f_half(rest)));
     }
     return sum;
 }
@@ -250,6 +251,12 @@ static float packed_weight(const Linear *w, int column, int input) {
     return (panel[((int64_t)(input / 4) * PANEL + n) * 4 + input % 4] - 128) * w->scale[column];
 }
 
+static float exact_weight(const Head *h, int64_t at) {
+    if (h->exact_kind == FLOAT) return ((const float *)h->exact)[at];
+    const uint16_t bits = ((const uint16_t *)h->exact)[at];
+    return h->exact_kind == BRAIN ? from_brain(bits) : from_half(bits);
+}
+
 typedef struct {
     const Head *h;
     float *gaps, *norms; /* of each panel the largest */
@@ -265,8 +272,7 @@ static void measuring_task(void *work, int panel, int thread) {
         const int64_t first = (int64_t)token_of(h, column) * inputs;
         double apart = 0, all = 0;
         for (int k = 0; k < inputs; k++) {
-            const double exact = h->exact_kind == FLOAT ? ((const float *)h->exact)[first + k]
-                                                        : from_half(((const uint16_t *)h->exact)[first + k]);
+            const double exact = exact_weight(h, first + k);
             const double d = exact - packed_weight(&h->w, column, k);
             apart += d * d;
             all += exact * exact;

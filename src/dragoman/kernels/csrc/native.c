@@ -99,13 +99,33 @@ int NAME(measure)(Context *c, const Head *h, float *found) {
     return 0;
 }
 
-/* Rows [count * PANEL, inputs], inputs a multiple of GROUP, as panels of 4-bit records. */
-void NAME(pack_nibbles)(Context *c, const float *rows, int count, int inputs, uint8_t *out) {
+/* Put a matrix in the order of w, whose data (and scale, in BYTE) are filled; with kind NONE it is measured and no
+ * more. most: its largest magnitude, or NaN if a number is NaN or infinite, and then nothing can be said of what
+ * was written. 0, or -1 if memory ran out. */
+int NAME(pack)(Context *c, const Matrix *m, const Linear *w, float *most) {
+    Arena a = {NULL, 0};
+    const int count = (m->rows + PANEL - 1) / PANEL;
+    take(&a, (size_t)count * 4);
+    if (reserve(c, &a)) return -1;
+    Packing p = {m, *w, (uint8_t *)w->data, (float *)w->scale, take(&a, (size_t)count * 4)};
     const int threads = enter(c->threads);
-    Packing p = {rows, inputs, count * (inputs / GROUP), 1, out};
-    p.grain = grain(threads, p.total, PANEL * GROUP * 32, 16);
-    share(threads, (p.total + p.grain - 1) / p.grain, packing_task, &p);
+    share(threads, count, packing_task, &p);
     leave(threads);
+    *most = 0;
+    for (int i = 0; i < count && *most == *most; i++) *most = p.tops[i] <= *most ? *most : p.tops[i];
+    return 0;
+}
+
+/* Rows of a table times `scale`: out [count, columns]. 0, or -1 if there is no such row; nothing is written then. */
+int NAME(gather)(Context *c, const Matrix *m, const int64_t *rows, int count, float scale, float *out) {
+    for (int i = 0; i < count; i++)
+        if (rows[i] < 0 || rows[i] >= m->rows) return -1;
+    Gathering g = {m, rows, count, 1, scale, out};
+    const int threads = enter(c->threads);
+    g.grain = grain(threads, count, m->columns, 8);
+    share(threads, (count + g.grain - 1) / g.grain, gathering_task, &g);
+    leave(threads);
+    return 0;
 }
 
 void *NAME(context)(int threads) {

@@ -1,11 +1,54 @@
-/* Weights in 4 bits. */
+/* Weights as they are stored, put in the order in which the kernels read them; and rows of tables. */
 #ifndef DRAGOMAN_PACKING_H
 #define DRAGOMAN_PACKING_H
 
+#include <float.h>
+
 #include "products.h"
 
+#define AT_ONCE 128          /* inputs of a panel that are converted together */
+#define APART (AT_ONCE + 16) /* so that the numbers of a column don't crowd into a few sets of the cache */
+
+/* `count` numbers of a row, as floats. */
+static void convert(const Matrix *m, int64_t row, int from, int count, float *out) {
+    int j = 0;
+    if (m->kind == FLOAT) {
+        memcpy(out, (const float *)m->data + row * m->stride + from, count * sizeof(float));
+        return;
+    }
+    const uint16_t *p = (const uint16_t *)m->data + row * m->stride + from;
+    if (m->kind == HALF) {
+        for (; j + 16 <= count; j += 16) f_store(out + j, f_half(p + j));
+        for (; j < count; j++) out[j] = from_half(p[j]);
+    } else {
+        for (; j + 16 <= count; j += 16) f_store(out + j, f_brain(p + j));
+        for (; j < count; j++) out[j] = from_brain(p[j]);
+    }
+}
+
+/* The largest magnitude of a row; NaN if a number is NaN or infinite. */
+static float row_top(const Matrix *m, int64_t row) {
+    float piece[AT_ONCE], most = 0, sound = 0;
+    F top = f_set(0), zero = f_set(0);
+    for (int from = 0; from < m->columns; from += AT_ONCE) {
+        const int count = MIN(AT_ONCE, m->columns - from);
+        convert(m, row, from, count, piece);
+        int j = 0;
+        for (; j + 16 <= count; j += 16) {
+            top = f_max(top, f_abs(f_load(piece + j)));
+            zero = f_fma(f_load(piece + j), f_set(0), zero);
+        }
+        for (; j < count; j++) {
+            most = MAX(most, fabsf(piece[j]));
+            sound += piece[j] * 0.0f;
+        }
+    }
+    sound += f_sum(zero);
+    return sound == 0 ? MAX(most, f_top(top)) : NAN;
+}
+
 /* The scale of 32 weights that leaves the least squared error with levels -8 to 7: the largest goes
- * to -8 or near it. kernels/packing.py says the same in PyTorch. */
+ * to -8 or near it. layers/packed_twin.py says the same in PyTorch. */
 static uint16_t best_scale(F a, F b) {
     static const float ENDS[] = {-7.0f, -7.4f, -7.7f, -8.0f, -8.4f, -8.8f, 7.0f};
     float values[32], largest = 0, least = INFINITY;
@@ -27,10 +70,10 @@ static uint16_t best_scale(F a, F b) {
     return found;
 }
 
-static void pack_group(const float *rows, int inputs, int g, uint8_t *record) {
+/* A group of 32 inputs of a panel, whose rows lie APART. */
+static void pack_group(const float *rows, uint8_t *record) {
     for (int n = 0; n < PANEL; n++) {
-        const float *w = rows + (int64_t)n * inputs + g * GROUP;
-        const F a = f_load(w), b = f_load(w + 16);
+        const F a = f_load(rows + n * APART), b = f_load(rows + n * APART + 16);
         const uint16_t half = best_scale(a, b);
         memcpy(record + 2 * n, &half, 2);
         const float scale = from_half(half);
@@ -45,19 +88,86 @@ static void pack_group(const float *rows, int inputs, int g, uint8_t *record) {
     }
 }
 
+static void pack_bytes(const float *rows, int inputs, const float *scale, uint8_t *out) {
+    for (int n = 0; n < PANEL; n++) {
+        const F step = f_set(MAX(scale[n], FLT_MIN));
+        for (int j = 0; j < inputs; j += 16) {
+            int8_t bytes[16];
+            const F level = f_max(f_min(f_div(f_load(rows + n * APART + j), step), f_set(127)), f_set(-127));
+            i_store_bytes(bytes, i_add(i_round(level), i_set(128)));
+            for (int four = 0; four < 4; four++) memcpy(out + ((j / 4 + four) * PANEL + n) * 4, bytes + 4 * four, 4);
+        }
+    }
+}
+
+static void pack_floats(const float *rows, int inputs, int kind, uint8_t *out) {
+    float column[PANEL];
+    for (int k = 0; k < inputs; k++) {
+        for (int n = 0; n < PANEL; n++) column[n] = rows[n * APART + k];
+        if (kind == FLOAT) memcpy((float *)out + k * PANEL, column, sizeof column);
+        else
+            for (int v = 0; v < PANEL; v += 16) f_store_half((uint16_t *)out + k * PANEL + v, f_load(column + v));
+    }
+}
+
 typedef struct {
-    const float *rows;
-    int inputs, total, grain;
+    const Matrix *m;
+    Linear w; /* its kind may be NONE: then the matrix is measured and no more */
     uint8_t *out;
+    float *scale; /* [panels * PANEL], kind BYTE */
+    float *tops;  /* of each panel: the largest magnitude, or NaN */
 } Packing;
 
-static void packing_task(void *work, int number, int thread) {
+static void packing_task(void *work, int panel, int thread) {
     const Packing *p = work;
-    const int groups = p->inputs / GROUP;
+    const int rows = MIN(PANEL, p->m->rows - panel * PANEL), inputs = p->m->columns;
+    float tops[PANEL], tile[PANEL * APART] __attribute__((aligned(64)));
+    float most = 0;
     (void)thread;
-    for (int at = number * p->grain; at < MIN(p->total, (number + 1) * p->grain); at++)
-        pack_group(p->rows + (int64_t)(at / groups) * PANEL * p->inputs, p->inputs, at % groups,
-                   p->out + (int64_t)at * NIBBLE_RECORD);
+    memset(tops, 0, sizeof tops);
+    for (int n = 0; n < rows; n++) {
+        tops[n] = row_top(p->m, (int64_t)panel * PANEL + n);
+        most = tops[n] <= most ? most : tops[n]; /* a NaN stays */
+        if (most != most) break;
+    }
+    p->tops[panel] = most;
+    if (p->w.kind == NONE || most != most) return;
+    if (p->w.kind == BYTE)
+        for (int n = 0; n < PANEL; n++) p->scale[panel * PANEL + n] = tops[n] /= 127.0f;
+    memset(tile, 0, sizeof tile);
+    uint8_t *out = p->out + panel * panel_bytes(&p->w);
+    const int64_t width = panel_bytes(&p->w) / p->w.padded; /* of an input; of a group in NIBBLE, whole ones only */
+    for (int from = 0; from < p->w.padded; from += AT_ONCE) {
+        const int count = MIN(AT_ONCE, inputs - from), wide = MIN(AT_ONCE, p->w.padded - from);
+        for (int n = 0; n < rows; n++) {
+            convert(p->m, (int64_t)panel * PANEL + n, from, count, tile + n * APART);
+            for (int j = count; j < wide; j++) tile[n * APART + j] = 0;
+        }
+        if (p->w.kind == NIBBLE)
+            for (int g = 0; g < wide; g += GROUP) pack_group(tile + g, out + (int64_t)((from + g) / GROUP) * NIBBLE_RECORD);
+        else if (p->w.kind == BYTE) pack_bytes(tile, wide, tops, out + from * width);
+        else pack_floats(tile, wide, p->w.kind, out + from * width);
+    }
+}
+
+typedef struct {
+    const Matrix *m;
+    const int64_t *rows;
+    int count, grain;
+    float scale, *out;
+} Gathering;
+
+static void gathering_task(void *work, int number, int thread) {
+    const Gathering *g = work;
+    const int width = g->m->columns;
+    (void)thread;
+    for (int i = number * g->grain; i < MIN(g->count, (number + 1) * g->grain); i++) {
+        float *out = g->out + (int64_t)i * width;
+        int j = 0;
+        convert(g->m, g->rows[i], 0, width, out);
+        for (; j + 16 <= width; j += 16) f_store(out + j, f_mul(f_load(out + j), f_set(g->scale)));
+        for (; j < width; j++) out[j] *= g->scale;
+    }
 }
 
 #endif

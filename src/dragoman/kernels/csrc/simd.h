@@ -49,6 +49,14 @@ INLINE float from_half(uint16_t h) {
     return x;
 }
 
+/* The other half precision: the upper half of a float. */
+INLINE float from_brain(uint16_t b) {
+    const uint32_t bits = (uint32_t)b << 16;
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 #include <immintrin.h>
 
@@ -65,6 +73,12 @@ INLINE F f_max(F a, F b) { return _mm512_max_ps(a, b); }
 INLINE F f_min(F a, F b) { return _mm512_min_ps(a, b); }
 INLINE F f_fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE F f_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+INLINE F f_brain(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+INLINE void f_store_half(uint16_t *p, F x) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 INLINE F f_int(I x) { return _mm512_cvtepi32_ps(x); }
 INLINE float f_sum(F x) { return _mm512_reduce_add_ps(x); }
 INLINE float f_top(F x) { return _mm512_reduce_max_ps(x); }
@@ -161,6 +175,14 @@ INLINE F f_fma(F x, F y, F z) { return f_make(_mm256_fmadd_ps(x.a, y.a, z.a), _m
 INLINE F f_half(const uint16_t *p) {
     return f_make(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
                   _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8))));
+}
+INLINE __m256 brain8(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+}
+INLINE F f_brain(const uint16_t *p) { return f_make(brain8(p), brain8(p + 8)); }
+INLINE void f_store_half(uint16_t *p, F x) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 INLINE F f_int(I x) { return f_make(_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)); }
 INLINE float f_sum(F x) {
@@ -279,6 +301,8 @@ INLINE F f_min(F a, F b) { EACH a.v[j] = a.v[j] < b.v[j] ? a.v[j] : b.v[j]; retu
 INLINE F f_max(F a, F b) { EACH a.v[j] = a.v[j] > b.v[j] ? a.v[j] : b.v[j]; return a; }
 INLINE F f_fma(F a, F b, F c) { EACH c.v[j] += a.v[j] * b.v[j]; return c; }
 INLINE F f_half(const uint16_t *p) { F r; EACH r.v[j] = from_half(p[j]); return r; }
+INLINE F f_brain(const uint16_t *p) { F r; EACH r.v[j] = from_brain(p[j]); return r; }
+INLINE void f_store_half(uint16_t *p, F x) { EACH p[j] = to_half(x.v[j]); }
 INLINE F f_int(I x) { F r; EACH r.v[j] = (float)x.v[j]; return r; }
 INLINE float f_sum(F x) { float s = 0; EACH s += x.v[j]; return s; }
 INLINE float f_top(F x) { float s = x.v[0]; EACH s = s > x.v[j] ? s : x.v[j]; return s; }

@@ -7,8 +7,15 @@
 #define PANEL 64 /* outputs that lie side by side in packed weights */
 #define GROUP 32 /* inputs that share a scale in 4-bit weights */
 
-enum { NONE = 0, FLOAT = 1, HALF = 2, BYTE = 3, NIBBLE = 4 };
+enum { NONE = 0, FLOAT = 1, HALF = 2, BYTE = 3, NIBBLE = 4, BRAIN = 5 }; /* BRAIN (bfloat16): of stored numbers only */
 enum { RELU = 1, GELU = 2, SILU = 3 };
+
+/* Numbers as they are stored, FLOAT, HALF or BRAIN; rows lie `stride` numbers apart. */
+typedef struct {
+    const void *data;
+    int64_t stride;
+    int32_t kind, rows, columns;
+} Matrix;
 
 /* y = x W^T + bias, W packed in panels (kernels/packing.py says how). */
 typedef struct {
@@ -76,7 +83,7 @@ typedef struct {
 /* The output layer. */
 typedef struct {
     Linear w;
-    int32_t exact_kind; /* FLOAT or HALF: candidates are scored anew with these rows; NONE: not */
+    int32_t exact_kind; /* FLOAT, HALF or BRAIN: candidates are scored anew with these rows; NONE: not */
     const void *exact;  /* [tokens, hidden] */
     const int32_t *token; /* which token a column is; NULL: its own number */
     float gap, norm;      /* the largest distance of a packed row to the exact one, and the longest exact row */

@@ -65,7 +65,7 @@ class SentencePieceBackend:
         return found + 1 if found >= UNK else None
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        rows = cut_sentencepiece(self._processor, texts)
+        rows = cut_sentencepiece(self._processor, texts, int)
         # The file has <unk>, <s>, </s> at 0, 1, 2; of these only <unk> can come out of text.
         return [[i + 1 if i else UNK for i in row] for row in rows]
 

@@ -83,9 +83,14 @@ class NllbLayout:
         """Of a model's rows those that no translation may contain: the mask, and rows without a token."""
         return tuple(i for i in (self.mask, *range(self.tokens, rows)) if i < rows)
 
+    @cached_property
+    def piece_ids(self) -> range:
+        """The ids that stand for text."""
+        return range(UNK + 1, self.vocabulary + 1)
+
     def is_piece(self, token_id: int) -> bool:
         """Whether an id stands for text."""
-        return UNK < token_id <= self.vocabulary
+        return token_id in self.piece_ids
 
 
 def tail_of(found: Mapping[int, str], first: int, where: object) -> tuple[str, ...]:

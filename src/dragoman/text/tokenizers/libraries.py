@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dragoman.errors import CheckpointError
 
+T = TypeVar("T", int, str)
 # Below this many texts threads cost more than they save.
 THREADED_BATCH = 512
 
@@ -27,12 +28,15 @@ def open_sentencepiece(path: str | Path, changes: bytes = b"") -> Any:
         raise CheckpointError(f"{path} is no SentencePiece model: {error}") from None
 
 
-def cut_sentencepiece(processor: Any, texts: list[str]) -> list[list[int]]:
-    """The ids of each text, as the file counts them."""
+def cut_sentencepiece(processor: Any, texts: list[str], kind: type[T]) -> list[list[T]]:
+    """The pieces of each text: as `int` their ids, as the file counts them, as `str` their spellings.
+
+    Of characters that the file doesn't know the spelling is the characters themselves.
+    """
     if len(texts) < THREADED_BATCH:
         # Given a list it starts a thread even for one, which takes longer than a sentence.
-        return [processor.encode(text, out_type=int) for text in texts]
-    rows: list[list[int]] = processor.encode(texts, out_type=int, num_threads=-1)
+        return [processor.encode(text, out_type=kind) for text in texts]
+    rows: list[list[T]] = processor.encode(texts, out_type=kind, num_threads=-1)
     return rows
 
 

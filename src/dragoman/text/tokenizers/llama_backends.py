@@ -59,7 +59,7 @@ class SentencePieceBackend:
         self._processor = open_sentencepiece(path, _NO_DUMMY_PREFIX)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        return cut_sentencepiece(self._processor, texts)
+        return cut_sentencepiece(self._processor, texts, int)
 
     def pieces(self) -> list[str]:
         return self._pieces
