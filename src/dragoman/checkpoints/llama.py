@@ -14,7 +14,8 @@ from dragoman.checkpoints.module_folders import ModelFolder, Module, open_adapte
 from dragoman.checkpoints.module_layout import PARTS, LoraName
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.layers.lora import AdaptedProjections
-from dragoman.models.llama import ANY, Llama, LlamaLayer, LlamaStack
+from dragoman.models.language_modules import ANY
+from dragoman.models.llama import Llama, LlamaLayer, LlamaStack
 
 Adapters = str | Path | Mapping[int, str | Path]
 
