@@ -9,7 +9,6 @@ from torch import nn
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.checkpoints.nllb import load_nllb
 from dragoman.errors import CheckpointError
-from dragoman.kernels.linear import Linear
 from dragoman.layers.moe import RouterLinear
 from dragoman.layers.packed import PackedEmbedding, PackedHead, PackedLinear
 from dragoman.models.language_modules import LanguageModules
@@ -75,15 +74,10 @@ def test_a_part_that_is_not_there_or_of_another_kind_is_an_error_by_name() -> No
     model = load_nllb(GOLDEN / "nllb_dense")
     pack_(model, "int8")
     whole = parts(model)
-    name = "decoder.layers.1.ffn.fc2"
-    for spoilt in (
-        {key: part for key, part in whole.items() if key != name},
-        whole | {name: whole["shared"]},
-    ):
-        with pytest.raises(CheckpointError, match=name):
-            NativeNllb(model.config, PackedWeights(spoilt))
     norm = "encoder.layer_norm.weight"
-    with pytest.raises(CheckpointError, match=norm):
-        NativeNllb(model.config, PackedWeights(whole | {norm: Linear(whole[name].packed)}))  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match=norm):
-        NativeNllb(model.config, PackedWeights({key: part for key, part in whole.items() if key != norm}))
+    for name in ("decoder.layers.1.ffn.fc2", norm, "shared", "lm_head"):
+        missing = {key: part for key, part in whole.items() if key != name}
+        other = whole | {name: whole["shared" if name == norm else norm]}
+        for spoilt in (missing, other):
+            with pytest.raises(CheckpointError, match=name):
+                NativeNllb(model.config, PackedWeights(spoilt))

@@ -21,10 +21,8 @@ class ModuleWeights:
     def linear(self, name: str) -> Linear:
         return _linear(self.model.get_submodule(name), name)
 
-    def vector(self, name: str) -> Array | None:
-        layer, _, parameter = name.rpartition(".")
-        found = getattr(self.model.get_submodule(layer), parameter, None)
-        return None if found is None else found.detach().to(torch.float32).contiguous().numpy()
+    def vector(self, name: str) -> Array:
+        return self.model.get_parameter(name).detach().to(torch.float32).contiguous().numpy()
 
     def embedding(self, name: str) -> Embedding:
         module = self.model.get_submodule(name)

@@ -24,7 +24,8 @@ class LanguageModules:
     """Rises with every change, so that decoding under way notices."""
 
     def check(self, groups: Sequence[int] | None) -> None:
-        """LanguageModuleError if a row needs a module that isn't there, or other weights than a merged group's.
+        """LanguageModuleError if a row needs a module that isn't there, or other weights than a merged
+        group's.
 
         groups: one per row, 0 for none; None if no row has a module.
         """

@@ -183,7 +183,7 @@ class NativeNllbState:
 
 
 def routes_simply(config: NllbConfig) -> bool:
-    """Whether routing is a row's own affair, without chance and without dropped tokens, as the kernels do it."""
+    """Whether routing is a row's own affair, without chance and dropped tokens, as the kernels have it."""
     options = config.moe_options()
     return not config.is_sparse or (
         options.second_expert_policy == "all"

@@ -67,7 +67,7 @@ class Builder:
     def _vector(self, name: str) -> int:
         found = self.weights.vector(name)
         self.alive.append(found)
-        return address(name, found, np.float32, *getattr(found, "shape", (1,)))
+        return address(name, found, np.float32, *found.shape)
 
 
 def nllb_stack(builder: Builder, config: NllbConfig, side: str) -> structs.Stack:

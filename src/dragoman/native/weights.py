@@ -1,4 +1,4 @@
-"""Where a native model's weights come from: by the names of its published parameters, from whatever holds them."""
+"""Where a native model's weights come from: whatever holds them under their published names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Weights(Protocol):
 
     def linear(self, name: str) -> Linear: ...
 
-    def vector(self, name: str) -> Array | None:
-        """A parameter of a norm, float32 [hidden]; None if there is none of this name."""
+    def vector(self, name: str) -> Array:
+        """A parameter of a norm, float32 [hidden]."""
 
     def embedding(self, name: str) -> Embedding: ...
 
@@ -38,7 +38,8 @@ class Weights(Protocol):
 class PackedWeights:
     """Weights that are in memory under their names.
 
-    A module's products for `…q_proj` are `…q_lora_A.6` and `…q_lora_B.6`, as in the combined X-ALMA checkpoint.
+    A language module's products for `…q_proj` are `…q_lora_A.6` and `…q_lora_B.6`, as in the combined X-ALMA
+    checkpoint.
     """
 
     parts: Mapping[str, Part]
@@ -46,8 +47,8 @@ class PackedWeights:
     def linear(self, name: str) -> Linear:
         return self._part(name, Linear)
 
-    def vector(self, name: str) -> Array | None:
-        return self._part(name, np.ndarray) if name in self.parts else None
+    def vector(self, name: str) -> Array:
+        return self._part(name, np.ndarray)
 
     def embedding(self, name: str) -> Embedding:
         return self._part(name, Embedding)
