@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from benchmarks import ROOT
 from benchmarks.peers.client import PeerError, interpreter
-from dragoman.checkpoints.nllb import published_name
+from dragoman.checkpoints.nllb_files import published_name
+from dragoman.checkpoints.numbers import dtype_name
+from dragoman.checkpoints.torch_tensors import numbers_of
 from dragoman.checkpoints.weight_files import Pending, replacing, write_shards
 from dragoman.layers.creation import unfilled
 from dragoman.models.config import NllbConfig
@@ -102,7 +104,7 @@ class Shape:
                 key, fill = name, partial(llama_weight, name, shape, self.config)
             else:
                 key, fill = published_name(name, self.config), partial(nllb_weight, name, shape, self.config)
-            yield key, Pending(shape, self.dtype, fill)
+            yield key, Pending(shape, dtype_name(self.dtype), lambda fill=fill: numbers_of(fill()))
 
 
 def nllb_weight(name: str, shape: tuple[int, ...], config: NllbConfig) -> Tensor:

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 
 from dragoman.checkpoints.module_layout import GROUPS, PARTS, base_shapes, lora_shapes, projection_sizes
+from dragoman.checkpoints.numbers import Numbers
+from dragoman.checkpoints.torch_tensors import numbers_of
 from dragoman.checkpoints.weight_files import Pending, write_shards
 from dragoman.models.llama_config import LlamaConfig
 
@@ -109,7 +111,7 @@ def make_checkpoint(folder: Path, args: argparse.Namespace, hidden: int, ffn: in
         sys.exit(f"{folder} lacks room for {needed / 1e9:.1f} GB and a module; give another --folder")
     (folder / "config.json").write_text(json.dumps(config))
     noise = torch.randn(2**24).bfloat16()
-    tensors = {name: Pending(shape, torch.bfloat16, partial(numbers, noise, shape)) for name, shape in order}
+    tensors = {name: Pending(shape, "BF16", partial(drawn, noise, shape)) for name, shape in order}
     write_shards(folder, tensors, None, int(args.shard_gigabytes * 1e9))
     return layers
 
@@ -128,11 +130,11 @@ def forget(file: Path) -> None:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def numbers(noise: Tensor, shape: tuple[int, ...]) -> Tensor:
+def drawn(noise: Tensor, shape: tuple[int, ...]) -> Numbers:
     """A random tensor; drawing 12 GB anew would take longer than what is measured."""
     count = torch.Size(shape).numel()
     start = int(torch.randint(2**20, ()))
-    return noise.repeat(-(-(count + start) // len(noise)))[start : start + count].view(shape)
+    return numbers_of(noise.repeat(-(-(count + start) // len(noise)))[start : start + count].view(shape))
 
 
 def run(code: str, *args: str) -> tuple[int, float]:

@@ -9,7 +9,8 @@ import pytest
 import sentencepiece
 import torch
 
-from dragoman.checkpoints.nllb import EMBEDDINGS, published_name
+from dragoman.checkpoints.loading import pending
+from dragoman.checkpoints.nllb_files import EMBEDDINGS, published_name
 from dragoman.checkpoints.weight_files import write_shards
 from dragoman.models.config import NllbConfig
 from dragoman.models.llama import Llama
@@ -135,5 +136,5 @@ def combined(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 parameter.normal_(0, 0.05, generator=generator)
-    write_shards(folder, model.state_dict(), None, 10**9)
+    write_shards(folder, {name: pending(t) for name, t in model.state_dict().items()}, None, 10**9)
     return folder

@@ -15,7 +15,8 @@ from transformers import LlamaForCausalLM, M2M100ForConditionalGeneration
 
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.checkpoints.module_files import combine, describe, merge
-from dragoman.checkpoints.nllb import load_nllb, moe_name
+from dragoman.checkpoints.nllb import load_nllb
+from dragoman.checkpoints.nllb_files import moe_name
 from dragoman.errors import CheckpointError, KeyMismatch
 from dragoman.surgery.language_modules import attach_, merge_
 

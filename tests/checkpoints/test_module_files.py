@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dragoman.checkpoints.loading import Reader
 from dragoman.checkpoints.module_files import combine, describe, extract_base, extract_module, merge
 from dragoman.checkpoints.module_folders import open_model
 from dragoman.checkpoints.module_layout import LoraName, languages_of, parse_adapter, parse_combined
 from dragoman.checkpoints.module_saving import Saving
+from dragoman.checkpoints.places import Reader
+from dragoman.checkpoints.torch_tensors import tensor_of
 from dragoman.checkpoints.weight_files import find_shards, open_shard
 from dragoman.errors import (
     InvalidOption,
@@ -30,7 +31,7 @@ FORCE = Saving(overwrite=True)
 def read(folder: Path) -> dict[str, Tensor]:
     """All tensors of a folder's model."""
     stored = {key: part for path in find_shards(folder) for key, part in open_shard(path).items()}
-    return {key: part.read() for key, part in stored.items()}
+    return {key: tensor_of(part.read()) for key, part in stored.items()}
 
 
 def config_of(folder: Path, file: str = "config.json") -> dict:
@@ -253,7 +254,7 @@ def test_files_are_opened_anew_when_enough_was_read(tmp_path: Path, monkeypatch:
         return open_shard(path)
 
     extract_module(XALMA, 4, tmp_path / "one")
-    monkeypatch.setattr("dragoman.checkpoints.loading.open_shard", spy)
+    monkeypatch.setattr("dragoman.checkpoints.places.open_shard", spy)
     monkeypatch.setattr(Reader, "BUDGET", 20_000)
     extract_module(XALMA, 4, tmp_path / "two")
     assert len(opened) > 3  # for the headers, and for every 20 kB of 118

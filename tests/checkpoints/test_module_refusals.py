@@ -14,6 +14,7 @@ from torch import Tensor
 from dragoman.checkpoints.module_files import combine, describe, extract_base, extract_module, merge
 from dragoman.checkpoints.module_folders import open_adapter, open_model
 from dragoman.checkpoints.module_saving import Saving
+from dragoman.checkpoints.torch_tensors import tensor_of
 from dragoman.checkpoints.weight_files import find_shards, open_shard
 from dragoman.errors import (
     CheckpointError,
@@ -32,7 +33,7 @@ FORCE = Saving(overwrite=True)
 def read(folder: Path) -> dict[str, Tensor]:
     """All tensors of a folder's model."""
     stored = {key: part for path in find_shards(folder) for key, part in open_shard(path).items()}
-    return {key: part.read() for key, part in stored.items()}
+    return {key: tensor_of(part.read()) for key, part in stored.items()}
 
 
 def config_of(folder: Path, file: str = "config.json") -> dict:

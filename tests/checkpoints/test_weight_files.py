@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dragoman.checkpoints.loading import pending
 from dragoman.checkpoints.nllb import load_nllb, save_nllb
+from dragoman.checkpoints.numbers import Numbers
+from dragoman.checkpoints.torch_tensors import numbers_of, tensor_of
 from dragoman.checkpoints.weight_files import (
     Pending,
     open_shard,
@@ -247,12 +251,17 @@ ALL_DTYPES = (
 )  # fmt: skip
 
 
+def waiting(tensor: Tensor) -> Pending:
+    numbers = numbers_of(tensor)
+    return Pending.of(numbers)
+
+
 def test_written_file_is_read_by_safetensors(tmp_path: Path) -> None:
     tensors = {"a scalar": torch.tensor(1.5), "nothing": torch.zeros(0, 3), 'Ünï\n"': torch.ones(1)}
     tensors |= {f"{dtype} {n}": torch.randn(n, 3).to(dtype) for dtype in reversed(ALL_DTYPES) for n in (1, 5)}
     tensors["transposed"] = torch.randn(4, 6).T
     path = tmp_path / "x.safetensors"
-    write_safetensors(path, {name: Pending.of(t) for name, t in tensors.items()}, {"who": "me"})
+    write_safetensors(path, {name: waiting(t) for name, t in tensors.items()}, {"who": "me"})
     assert read_metadata(path) == {"format": "pt", "who": "me"}
     loaded = load_file(path)
     assert loaded.keys() == tensors.keys()
@@ -265,30 +274,29 @@ def test_written_file_is_read_by_safetensors(tmp_path: Path) -> None:
 
 def test_written_file_is_the_one_that_safetensors_writes(tmp_path: Path) -> None:
     tensors = dict(sorted(weights().items()))
-    write_shards(tmp_path, tensors, None, 5_000_000_000)
+    write_shards(tmp_path, {name: pending(t) for name, t in tensors.items()}, None, 5_000_000_000)
     save_file(tensors, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
     assert (tmp_path / SINGLE).read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
 
 
 def test_long_tensor_is_written_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dragoman.checkpoints.weight_files._BLOCK", 7)
+    monkeypatch.setattr("dragoman.checkpoints.weight_files.BLOCK", 7)
     tensor, steps = torch.randn(10, 10), []
-    pending = {"x": Pending.of(tensor, torch.bfloat16)}
-    write_safetensors(tmp_path / SINGLE, pending, progress=steps.append)
+    write_safetensors(tmp_path / SINGLE, {"x": pending(tensor, torch.bfloat16)}, progress=steps.append)
     assert torch.equal(load_file(tmp_path / SINGLE)["x"], tensor.bfloat16())
     assert steps == [14] * 14 + [4]
 
 
 def test_writing_holds_one_tensor_at_a_time(tmp_path: Path) -> None:
-    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    alive: weakref.WeakSet[Numbers] = weakref.WeakSet()
 
-    def make(number: int) -> Tensor:
+    def make(number: int) -> Numbers:
         assert not alive
-        tensor = torch.full((10,), float(number))
-        alive.add(tensor)
-        return tensor
+        numbers = Numbers(np.full(10, number, np.float32), "F32")
+        alive.add(numbers)
+        return numbers
 
-    tensors = {str(n): Pending((10,), torch.float32, lambda n=n: make(n)) for n in range(6)}
+    tensors = {str(n): Pending((10,), "F32", lambda n=n: make(n)) for n in range(6)}
     write_shards(tmp_path, tensors, None, 100)
     index = json.loads((tmp_path / INDEX).read_text())
     assert index["metadata"]["total_size"] == 240
@@ -303,7 +311,9 @@ def test_stored_knows_its_dtype_in_either_format(tmp_path: Path) -> None:
     torch.save(tensors, tmp_path / "pytorch_model.bin")
     for file in (SINGLE, "pytorch_model.bin"):
         stored = open_shard(tmp_path / file)
-        assert {name: part.torch_dtype for name, part in stored.items()} == {
-            name: tensor.dtype for name, tensor in tensors.items()
-        }
+        names = dict(zip(tensors, ("F64", "F32", "F16", "BF16"), strict=True))
+        assert {name: part.dtype for name, part in stored.items()} == names
+        assert all(part.is_plain for part in stored.values())
+        for name, part in stored.items():
+            assert torch.equal(tensor_of(part.read()), tensors[name])
     assert read_metadata(tmp_path / "pytorch_model.bin") == {}

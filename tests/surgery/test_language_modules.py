@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dragoman.checkpoints.llama import load_xalma
-from dragoman.checkpoints.weight_files import Stored
+from dragoman.checkpoints.numbers import Numbers
+from dragoman.checkpoints.weight_files import Entry
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError
 from dragoman.models.llama import Llama
 from dragoman.models.prompt import Prompt
@@ -158,22 +159,22 @@ def test_modules_come_and_go_while_decoding(
 @pytest.fixture
 def keys_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of all tensors read from files since."""
-    from dragoman.checkpoints import loading
+    from dragoman.checkpoints import places
 
     seen: list[str] = []
-    open_shard = loading.open_shard
+    open_shard = places.open_shard
 
-    def watched(path: Path) -> dict[str, Stored]:
-        def note(key: str, stored: Stored) -> Stored:
-            def read() -> Tensor:
+    def watched(path: Path) -> dict[str, Entry]:
+        def note(key: str, stored: Entry) -> Entry:
+            def read() -> Numbers:
                 seen.append(key)
                 return stored.read()
 
-            return Stored(stored.shape, stored.dtype, read)
+            return Entry(stored.shape, stored.dtype, read)
 
         return {key: note(key, stored) for key, stored in open_shard(path).items()}
 
-    monkeypatch.setattr(loading, "open_shard", watched)
+    monkeypatch.setattr(places, "open_shard", watched)
     return seen
 
 

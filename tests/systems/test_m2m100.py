@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dragoman.checkpoints.loading import pending
 from dragoman.checkpoints.nllb import load_nllb
 from dragoman.checkpoints.weight_files import write_shards
 from dragoman.errors import InvalidOption
@@ -146,7 +147,7 @@ def test_half_precision_weights_under_safetensors_load_too(m2m100: Path, tmp_pat
         shutil.copy(m2m100 / name, tmp_path)
     stored = torch.load(m2m100 / "pytorch_model.bin", weights_only=True)
     one_copy = {name: tensor for name, tensor in stored.items() if name != "lm_head.weight"}
-    write_shards(tmp_path, {name: tensor.clone() for name, tensor in one_copy.items()}, torch.float16, 10**9)
+    write_shards(tmp_path, {name: pending(t, torch.float16) for name, t in one_copy.items()}, None, 10**9)
     model, halved = load_nllb(m2m100), load_nllb(tmp_path)
     assert torch.equal(halved.shared.weight, model.shared.weight.half().float())
     assert type(load_system(tmp_path, "cpu")) is M2m100System

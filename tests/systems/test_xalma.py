@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dragoman.checkpoints.loading import Reader
+from dragoman.checkpoints.loading import pending
 from dragoman.checkpoints.module_files import extract_base, extract_module, merge
+from dragoman.checkpoints.places import Reader
 from dragoman.checkpoints.weight_files import write_shards
 from dragoman.errors import InvalidOption, LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
@@ -180,7 +181,7 @@ def test_rows_beyond_the_tokenizer_are_never_generated(combined, tmp_path):
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         filling = 50 * tensors[name].mean(0, keepdim=True).repeat(60, 1)
         tensors[name] = torch.cat([tensors[name], filling])
-    write_shards(tmp_path, tensors, None, 10**9)
+    write_shards(tmp_path, {name: pending(tensor) for name, tensor in tensors.items()}, None, 10**9)
     translator = Translator.load(tmp_path, device="cpu")
     (result,) = translator.stream(["Hello."], "en", "de", beams=2, max_new_tokens=8)
     assert result.error is None

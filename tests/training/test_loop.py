@@ -79,10 +79,10 @@ def parameters_of(trainer: Trainer) -> dict[str, Tensor]:
 def accuracy(model: Nllb, longest: int, seed: int = 99) -> float:
     """Share of unseen numbers that are copied without a mistake."""
     rows = digits(40, longest, seed)
-    ids = torch.ones(len(rows), longest + 2, dtype=torch.long)
+    ids = np.ones((len(rows), longest + 2), np.int64)
     for i, row in enumerate(rows):
-        ids[i, : len(row) + 2] = torch.tensor([IDS[FRENCH], *row, 2])
-    prompt = torch.tensor([[2, IDS[ENGLISH]]]).repeat(len(rows), 1)
+        ids[i, : len(row) + 2] = [IDS[FRENCH], *row, 2]
+    prompt = np.array([[2, IDS[ENGLISH]]] * len(rows))
     options = GenerationOptions(beams=1, max_new_tokens=longest + 2)
     found = generate(model.eval(), ids, ids != 1, prompt, options)
     right = [list(h.tokens) == [IDS[ENGLISH], *row, 2] for row, (h,) in zip(rows, found, strict=True)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.checkpoints.families import ADAPTER_CONFIG, ADAPTERS
-from dragoman.checkpoints.loading import Change, Place, find_tensors
+from dragoman.checkpoints.places import Change, Place, find_tensors
 from dragoman.errors import CheckpointError, ConfigError, KeyMismatch, Shape
 from dragoman.files import read_json
 

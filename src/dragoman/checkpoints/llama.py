@@ -9,9 +9,11 @@ from torch import Tensor
 
 from dragoman.checkpoints.catalog import base_of
 from dragoman.checkpoints.families import guess_group, is_adapter
-from dragoman.checkpoints.loading import Reader, check_dtype, fill, skeleton
+from dragoman.checkpoints.loading import check_dtype, fill, skeleton
 from dragoman.checkpoints.module_folders import ModelFolder, Module, open_adapter, open_model
 from dragoman.checkpoints.module_layout import PARTS, LoraName
+from dragoman.checkpoints.places import Reader
+from dragoman.checkpoints.torch_tensors import tensor_of
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.layers.lora import AdaptedProjections
 from dragoman.models.language_modules import ANY
@@ -67,7 +69,7 @@ def load_xalma(
 
 def attach_from_files(stack: LlamaStack, group: int, module: Module, read: Reader) -> None:
     """Read the tensors of a module into the stack, its shapes having been checked."""
-    attach_tensors(stack, group, {name: read(place) for name, place in module.tensors.items()})
+    attach_tensors(stack, group, {name: tensor_of(read(place)) for name, place in module.tensors.items()})
 
 
 def attach_tensors(stack: LlamaStack, group: int, tensors: Mapping[LoraName, Tensor]) -> None:

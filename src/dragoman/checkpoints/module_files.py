@@ -11,10 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from dragoman.checkpoints.families import ADAPTER_CONFIG, is_adapter
-from dragoman.checkpoints.loading import Change, Place, Reader
 from dragoman.checkpoints.module_folders import (
     ModelFolder,
     Module,
@@ -28,6 +25,8 @@ from dragoman.checkpoints.module_layout import (
     plain,
 )
 from dragoman.checkpoints.module_saving import Saving, free_output, save_adapter, save_model
+from dragoman.checkpoints.numbers import LONG_NAMES, Numbers
+from dragoman.checkpoints.places import Change, Place, Reader
 from dragoman.checkpoints.weight_files import Pending
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.models.llama_config import LLAMA, XALMA
@@ -205,7 +204,7 @@ def _part(module: Module) -> Part:
 def _size(places: Iterable[Place]) -> tuple[int, str]:
     """Bytes in all, and the dtypes."""
     places = list(places)
-    dtypes = sorted({str(place.dtype).removeprefix("torch.") for place in places})
+    dtypes = sorted({LONG_NAMES[place.dtype] for place in places})
     return sum(place.nbytes for place in places), ", ".join(dtypes)
 
 
@@ -263,11 +262,11 @@ def _check_alike(modules: Mapping[int, Module], layers: int) -> None:
 
 
 def _copy(place: Place, read: Reader, saving: Saving) -> Pending:
-    return Pending(place.shape, saving.dtype or place.dtype, partial(read, place))
+    return Pending(place.shape, saving.stored or place.dtype, partial(read, place))
 
 
-def _merged(read: Reader, weight: Place, change: Change) -> Tensor:
-    return change.applied(read(weight).float(), read)
+def _merged(read: Reader, weight: Place, change: Change) -> Numbers:
+    return change.applied(read(weight), read, "F32")
 
 
 def _llama_config(model: ModelFolder) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from dragoman.checkpoints.adapters import AdapterConfig, adapter_file
 from dragoman.checkpoints.families import ADAPTER_CONFIG, GROUP_MARK
-from dragoman.checkpoints.loading import Change, Place, compare, find_tensors
 from dragoman.checkpoints.module_layout import (
     OUTPUT,
     PARTS,
@@ -19,6 +18,7 @@ from dragoman.checkpoints.module_layout import (
     parse_combined,
     projection_sizes,
 )
+from dragoman.checkpoints.places import Change, Place, compare, find_tensors
 from dragoman.checkpoints.weight_files import find_shards, read_metadata
 from dragoman.errors import CheckpointError, ConfigError, Shape
 from dragoman.files import read_json

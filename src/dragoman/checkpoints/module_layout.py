@@ -7,13 +7,11 @@ the base and the other groups in a combined checkpoint, and alone as a PEFT adap
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
-from dragoman.checkpoints.loading import shapes_of, skeleton
 from dragoman.errors import Shape
 from dragoman.languages import all_languages
-from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
+from dragoman.models.shapes import llama_shapes
 
 GROUPS = range(1, 9)
 EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
@@ -99,7 +97,7 @@ def lora_shapes(
 
 def base_shapes(config: LlamaConfig) -> dict[str, Shape]:
     """Every tensor of the base; the output layer also where it is a copy of the embedding."""
-    shapes = shapes_of(skeleton(partial(Llama, config)))
+    shapes = llama_shapes(config)
     return {OUTPUT: shapes[EMBEDDING], **shapes}
 
 

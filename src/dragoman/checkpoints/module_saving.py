@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dragoman.checkpoints.families import ADAPTER_CONFIG, ADAPTERS, GROUP_MARK
 from dragoman.checkpoints.module_folders import has_weights
-from dragoman.checkpoints.weight_files import DTYPES, Pending, replacing, write_safetensors, write_shards
+from dragoman.checkpoints.numbers import LONG_NAMES, dtype_name
+from dragoman.checkpoints.weight_files import Pending, replacing, write_safetensors, write_shards
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.files import write_json
 
@@ -31,8 +30,8 @@ COPIED = (
 class Saving:
     """How to write an output."""
 
-    dtype: torch.dtype | None = None
-    """What to store the tensors in; None: as they are."""
+    dtype: object = None
+    """What to store the tensors in, as "bfloat16" or torch.bfloat16; None: as they are."""
     max_shard_bytes: int = 5_000_000_000
     overwrite: bool = False
     """Whether an output of the same kind may be replaced."""
@@ -40,12 +39,14 @@ class Saving:
     """Is told (bytes written, bytes in all)."""
 
     def __post_init__(self) -> None:
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise InvalidOption(
-                f"dtype is {self.dtype}; it must be one of {', '.join(map(str, DTYPES))} or None"
-            )
+        _ = self.stored  # raises for what it doesn't know
         if self.max_shard_bytes < 1:
             raise InvalidOption(f"max_shard_bytes is {self.max_shard_bytes}; it must be at least 1")
+
+    @property
+    def stored(self) -> str | None:
+        """The dtype, as a file calls it."""
+        return None if self.dtype is None else dtype_name(self.dtype)
 
 
 def free_output(
@@ -85,9 +86,9 @@ def save_model(
 
     mark: the group to note in the files. CheckpointError if they can't be written.
     """
-    if saving.dtype is not None:
+    if saving.stored is not None:
         field = "dtype" if "dtype" in config else "torch_dtype"
-        config = config | {field: str(saving.dtype).removeprefix("torch.")}
+        config = config | {field: LONG_NAMES[saving.stored]}
     advance = _counter(output, tensors, saving)
     with replacing(output) as scratch:
         write_json(scratch / "config.json", config)

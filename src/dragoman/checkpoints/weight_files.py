@@ -4,22 +4,18 @@ Knows nothing of models. Nothing in a file is ever executed.
 """
 
 import json
-import math
-import pickle
 import re
-import sys
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from dragoman.checkpoints.numbers import LONG_NAMES, TYPES, Numbers, nbytes
 from dragoman.errors import CheckpointError, Shape
 from dragoman.files import read_json, replacing_files, write_json
 
@@ -27,43 +23,27 @@ SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.j
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 AGAIN = "Download it again, or convert the model anew."
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-_PLAIN = {spelling: dtype for dtype in DTYPES for spelling in (str(dtype), _NAMES[dtype])}
-_BLOCK = 16_777_216  # numbers converted and written at a time
+BLOCK = 16_777_216
+"""Numbers converted and written at a time."""
+HEADER = 8
+"""Bytes that say how long the header is."""
 
 Progress = Callable[[int], None]
 """Is told how many more bytes have been written."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A tensor in a file: its shape, its dtype as the file calls it, and the way to read it."""
+class Entry:
+    """A tensor in a file: its shape, its dtype as the file calls it, and the way to its numbers."""
 
     shape: Shape
     dtype: str
-    read: Callable[[], Tensor]
+    read: Callable[[], Numbers]
 
     @property
     def is_plain(self) -> bool:
         """Whether the numbers mean what they say; quantised ones need scales beside them."""
-        return self.dtype in _PLAIN
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The dtype of a plain tensor."""
-        return _PLAIN[self.dtype]
+        return self.dtype in LONG_NAMES
 
 
 @dataclass(frozen=True)
@@ -71,20 +51,20 @@ class Pending:
     """A tensor still to be written: its shape, the dtype to store it in, and the way to get it."""
 
     shape: Shape
-    dtype: torch.dtype
-    read: Callable[[], Tensor]
+    dtype: str
+    read: Callable[[], Numbers]
 
     @classmethod
-    def of(cls, tensor: "Tensor | Pending", dtype: torch.dtype | None = None) -> "Pending":
-        """`tensor`, to be stored in `dtype` (None: its own)."""
-        if isinstance(tensor, Pending):
-            return replace(tensor, dtype=dtype or tensor.dtype)
-        return cls(tuple(tensor.shape), dtype or tensor.dtype, tensor.detach)
+    def of(cls, numbers: "Numbers | Pending", dtype: str | None = None) -> "Pending":
+        """To be stored in `dtype` (None: its own)."""
+        if isinstance(numbers, Pending):
+            return replace(numbers, dtype=dtype or numbers.dtype)
+        return cls(numbers.shape, dtype or numbers.dtype, lambda: numbers)
 
     @property
     def nbytes(self) -> int:
         """How much room it takes in a file."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return nbytes(self.shape, self.dtype)
 
 
 def find_shards(folder: Path) -> list[Path]:
@@ -98,7 +78,7 @@ def find_shards(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder} holds no weights; looked for {looked}. Download the model again.")
 
 
-def open_shard(path: Path) -> dict[str, Stored]:
+def open_shard(path: Path) -> dict[str, Entry]:
     """The tensors of a .safetensors or .bin file by name, none of them read yet.
 
     Raises CheckpointError if the file is damaged, or a pickle that holds more than tensors.
@@ -114,7 +94,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     if path.suffix != ".safetensors":
         return {}
     try:
-        with safe_open(path, framework="pt", device="cpu") as handle:
+        with safe_open(path, framework="numpy") as handle:
             return handle.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
@@ -122,13 +102,13 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def write_shards(
     folder: Path,
-    tensors: Mapping[str, Tensor] | Mapping[str, Pending],
-    dtype: torch.dtype | None,
+    tensors: Mapping[str, Numbers] | Mapping[str, Pending],
+    dtype: str | None,
     max_shard_bytes: int,
     metadata: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write `tensors` as safetensors in `dtype` (None: their own), with an index if one file won't do.
+    """Write `tensors` as safetensors in `dtype` (short; None: their own), with an index if one won't do.
 
     Memory holds one tensor at a time beside those that are there already.
     """
@@ -157,25 +137,26 @@ def write_safetensors(
     The format: eight bytes for the length of the header, the header as JSON, the numbers.
     """
     # Wide numbers first: readers view the bytes as numbers where they lie, which takes alignment.
-    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    ordered = sorted(tensors.items(), key=lambda item: -TYPES[item[1].dtype].itemsize)
     # transformers refuses a file without this mark.
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     end = 0
     for name, pending in ordered:
         start, end = end, end + pending.nbytes
-        spelling, shape = _NAMES[pending.dtype], list(pending.shape)
-        header[name] = {"dtype": spelling, "shape": shape, "data_offsets": [start, end]}
+        header[name] = {
+            "dtype": pending.dtype,
+            "shape": list(pending.shape),
+            "data_offsets": [start, end],
+        }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, pending in ordered:
-            tensor = pending.read()
-            assert tuple(tensor.shape) == pending.shape, (
-                f"{name} is {tensor.shape}, announced {pending.shape}"
-            )
-            _write_numbers(file, tensor, pending.dtype, progress)
-            del tensor  # before the next is read
+            numbers = pending.read()
+            assert numbers.shape == pending.shape, f"{name} is {numbers.shape}, announced {pending.shape}"
+            _write(file, numbers, pending.dtype, progress)
+            del numbers  # before the next is read
 
 
 @contextmanager
@@ -219,35 +200,38 @@ def _indexed(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _open_safetensors(path: Path) -> dict[str, Stored]:
-    handle = safe_open(path, framework="pt", device="cpu")
-    parts = {key: handle.get_slice(key) for key in handle.keys()}  # noqa: SIM118 - it is no mapping
-    return {
-        key: Stored(tuple(part.get_shape()), part.get_dtype(), partial(handle.get_tensor, key))
-        for key, part in parts.items()
-    }
+def _open_safetensors(path: Path) -> dict[str, Entry]:
+    with safe_open(path, framework="numpy"):
+        pass  # whatever its header says is sound now
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(HEADER), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    # Copied on write: whoever changes a weight has a page of his own. None is read before it is looked at.
+    content = np.asarray(np.memmap(path, np.uint8, "c")) if header else np.empty(0, np.uint8)
+    found = {}
+    for key, entry in header.items():
+        start, end = (HEADER + length + offset for offset in entry["data_offsets"])
+        shape = tuple(entry["shape"])
+        read = partial(_numbers, content[start:end], entry["dtype"], shape)
+        found[key] = Entry(shape, entry["dtype"], read)
+    return found
 
 
-def _open_pickle(path: Path) -> dict[str, Stored]:
+def _numbers(content: Any, dtype: str, shape: Shape) -> Numbers:
+    data = content.view(TYPES[dtype]).reshape(shape)
+    return Numbers(data if data.flags.aligned else data.copy(), dtype)
+
+
+def _open_pickle(path: Path) -> dict[str, Entry]:
+    from dragoman.checkpoints.pickles import open_pickle
+
     try:
-        # Only torch's zip format can be mapped; files of the format before it are read whole.
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
+        return open_pickle(path)
+    except (OSError, CheckpointError):
         raise
-    # A damaged pickle is a random program for torch's interpreter and may fail in any way.
     except Exception as error:
-        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-            raise CheckpointError(
-                f"{path} asks to run code while it is read, which Dragoman never does; nothing was run. "
-                "Get the model as safetensors, or from a source you trust."
-            ) from error
         raise _unreadable(path, error) from error
-    if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
-        raise CheckpointError(
-            f"{path} is not a plain table of tensors; it may be a training state or a fairseq checkpoint. "
-            "Convert it to the transformers format first."
-        )
-    return {str(key): Stored(tuple(t.shape), str(t.dtype), t.detach) for key, t in data.items()}
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
@@ -280,11 +264,10 @@ def _shards(tensors: Mapping[str, Pending], limit: int) -> Iterator[dict[str, Pe
     yield group
 
 
-def _write_numbers(file: BinaryIO, tensor: Tensor, dtype: torch.dtype, progress: Progress | None) -> None:
-    for block in tensor.detach().reshape(-1).split(_BLOCK):
-        numbers = block.to("cpu", dtype).contiguous().view(torch.uint8).numpy()
-        if sys.byteorder == "big":
-            numbers = numbers.reshape(-1, dtype.itemsize)[:, ::-1].copy()
-        file.write(numbers.data)
+def _write(file: BinaryIO, numbers: Numbers, dtype: str, progress: Progress | None) -> None:
+    flat = numbers.data.reshape(-1)
+    for first in range(0, len(flat), BLOCK):
+        block = Numbers(flat[first : first + BLOCK], numbers.dtype).to(dtype).data
+        file.write(np.ascontiguousarray(block, TYPES[dtype]).view(np.uint8).data)
         if progress is not None:
-            progress(numbers.nbytes)
+            progress(block.nbytes)

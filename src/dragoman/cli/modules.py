@@ -159,11 +159,10 @@ def _saving(output: Path, dtype: str | None, max_shard_gb: float, force: bool) -
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
     from dragoman.checkpoints.module_saving import Saving
-    from dragoman.checkpoints.weight_files import DTYPES
+    from dragoman.checkpoints.numbers import FLOATS
 
-    dtypes = {str(one).removeprefix("torch."): one for one in DTYPES}
-    if dtype is not None and dtype not in dtypes:
-        raise InvalidOption(f"--dtype is {dtype!r}; it must be one of {', '.join(dtypes)}")
+    if dtype is not None and dtype not in FLOATS:
+        raise InvalidOption(f"--dtype is {dtype!r}; it must be one of {', '.join(FLOATS)}")
     columns = ("[progress.percentage]{task.percentage:>3.0f}%", BarColumn(), DownloadColumn())
     bar = Progress(
         *columns,
@@ -181,7 +180,7 @@ def _saving(output: Path, dtype: str | None, max_shard_gb: float, force: bool) -
             bar.update(task, completed=done, total=total)
 
         yield Saving(
-            None if dtype is None else dtypes[dtype],
+            dtype,
             int(max_shard_gb * 1_000_000_000),
             overwrite=force,
             progress=_sparing(report),

@@ -8,7 +8,6 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from dragoman.checkpoints.families import ADAPTER_CONFIG
-from dragoman.checkpoints.loading import Reader
 from dragoman.checkpoints.module_folders import Module, has_weights, open_adapter, open_model
 from dragoman.checkpoints.module_layout import (
     PARTS,
@@ -19,6 +18,8 @@ from dragoman.checkpoints.module_layout import (
     parse_combined,
     projection_sizes,
 )
+from dragoman.checkpoints.places import Place, Reader
+from dragoman.checkpoints.torch_tensors import tensor_of
 from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError, Shape
 from dragoman.layers.lora import linear_of
 from dragoman.layers.packed import PackedLinear
@@ -64,7 +65,7 @@ def read_module(
         module, read = find_module(source, group), Reader()
         shapes = {name: place.shape for name, place in module.tensors.items()}
         _check_fit(stack, shapes, str(source), whole=False)
-        pairs = _pairs(stack, {name: partial(read, place) for name, place in module.tensors.items()})
+        pairs = _pairs(stack, {name: partial(_read, read, place) for name, place in module.tensors.items()})
         scale = module.scale if scale is None else scale
     else:
         found = _named(source, group)
@@ -106,6 +107,10 @@ def find_module(folder: str | Path, group: int) -> Module:
         there = ", ".join(map(str, sorted(model.modules))) or "none"
         raise CheckpointError(f"{folder} holds no module of group {group}; groups there: {there}")
     return model.modules[group]
+
+
+def _read(read: Reader, place: Place) -> Tensor:
+    return tensor_of(read(place))
 
 
 def _given(tensor: Tensor) -> Tensor:
