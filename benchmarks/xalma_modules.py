@@ -106,7 +106,7 @@ def packed(model: Llama, precision: str) -> Model:
         return model
     copied = copy.deepcopy(model)
     pack_(copied, precision)
-    return NativeLlama(copied)
+    return NativeLlama.of(copied)
 
 
 def start(model: Model, prompts: np.ndarray, groups: Sequence[int]) -> tuple[Any, np.ndarray]:

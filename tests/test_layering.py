@@ -45,6 +45,10 @@ WITHOUT_TORCH = {
     "text",
     "evaluation",
     "generation",
+    "native",
+    "models/config.py",
+    "models/language_modules.py",
+    "models/llama_config.py",
     "models/prompt.py",
     "cli",
 }
@@ -119,6 +123,8 @@ def test_text_and_tables_never_import_torch() -> None:
         "dragoman.generation.search",
         "dragoman.kernels.packing",
         "dragoman.kernels.head",
+        "dragoman.native.llama",
+        "dragoman.native.nllb",
     ],
 )
 def test_what_runs_without_torch_loads_none_however_deep(module: str) -> None:

@@ -45,7 +45,7 @@ def load(
     native: type[Any] = NativeLlama if llama else NativeNllb
     if not native.supports(model):
         raise ValueError(f"there are no kernels for {folder} in {precision} on this machine")
-    runner = native(model)
+    runner = native.of(model)
     if vocabulary is not None:
         runner.heads.restrict(Given(vocabulary))
     return runner

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dragoman.checkpoints.llama import guess_group, load_xalma
 from dragoman.errors import CheckpointError, ConfigError, InvalidOption, KeyMismatch, LanguageModuleError
-from dragoman.models.llama import ANY, Llama
+from dragoman.models.language_modules import ANY
+from dragoman.models.llama import Llama
 from dragoman.surgery.language_modules import groups
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

@@ -76,7 +76,7 @@ tokens, rows = np.arange(6)[:, None] + 20, np.arange(3).repeat(2)
 def load():
     model = load_xalma(GOLDEN)
     pack_(model, PRECISION)
-    return NativeLlama(model)
+    return NativeLlama.of(model)
 
 def read(model):
     state = model.begin(Prompt(keep=ids >= 0, groups=[6, 1, 8]))

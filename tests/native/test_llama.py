@@ -66,7 +66,7 @@ def plain() -> Llama:
 def fast() -> NativeLlama:
     model = load_xalma(GOLDEN)
     pack_(model, "fp32")
-    return NativeLlama(model)
+    return NativeLlama.of(model)
 
 
 @pytest.mark.parametrize("groups", GROUPS, ids=str)
@@ -83,7 +83,9 @@ def test_every_precision_equals_the_same_weights_in_pytorch(precision: str) -> N
     model = load_xalma(GOLDEN)
     pack_(model, precision)
     tolerance = 2e-4 if precision.startswith("fp") else 0.2
-    for ours, reference in zip(decode(NativeLlama(model), [6, 1, 8]), decode(model, [6, 1, 8]), strict=True):
+    for ours, reference in zip(
+        decode(NativeLlama.of(model), [6, 1, 8]), decode(model, [6, 1, 8]), strict=True
+    ):
         apart = np.abs(ours - reference)
         assert float(apart.max()) < tolerance
         assert float(apart.mean()) < tolerance / 10
@@ -119,7 +121,7 @@ def test_shared_key_heads_tied_weights_and_kinds_of_rotary_positions(kind: str) 
     packed.load_state_dict(plain.state_dict())
     pack_(packed, "fp32")
     assert NativeLlama.supports(packed)
-    for ours, reference in zip(decode(NativeLlama(packed), None), decode(plain, None), strict=True):
+    for ours, reference in zip(decode(NativeLlama.of(packed), None), decode(plain, None), strict=True):
         assert np.allclose(ours, reference, atol=1e-4)
 
 
@@ -155,7 +157,7 @@ def test_prompts_with_and_without_a_common_prefix_join(fast: NativeLlama) -> Non
 def test_modules_may_come_and_go(plain: Llama) -> None:
     model = load_xalma(GOLDEN, groups=(6,))
     pack_(model, "fp32")
-    fast = NativeLlama(model)
+    fast = NativeLlama.of(model)
     _, keep = prompts()
     with pytest.raises(LanguageModuleError, match="group 1"):
         fast.begin(Prompt(keep=keep, groups=[6, 1, 6]))
@@ -191,7 +193,7 @@ def test_modules_of_different_ranks_share_a_batch(precision: str) -> None:
             tensors[f"{layer}.{name}.lora_B.weight"] = torch.randn(outputs, 4, generator=generator) * 0.1
     attach_(model, 7, tensors)
     pack_(model, precision)
-    fast = NativeLlama(model)
+    fast = NativeLlama.of(model)
     ids, keep = prompts()
     first = fast.step(ids, fast.begin(Prompt(keep=keep, groups=[1, 7, 7]))).logits()
     fast.step(ids + 1, fast.begin(Prompt(keep=keep, groups=[1, 1, 1])))
@@ -211,7 +213,7 @@ def _projections(model: Llama, index: int) -> dict[str, torch.nn.Linear]:
 def test_a_module_that_goes_while_it_is_needed_is_an_error(others: tuple[int, ...]) -> None:
     model = load_xalma(GOLDEN, groups=(1, *others))
     pack_(model, "fp32")
-    fast = NativeLlama(model)
+    fast = NativeLlama.of(model)
     ids, keep = prompts()
     state = fast.begin(Prompt(keep=keep, groups=[1, 1, 1]))
     fast.step(ids, state)
@@ -232,7 +234,7 @@ def test_long_prompts_are_read_in_pieces(
 def test_a_known_prefix_is_not_computed_again(plain: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_xalma(GOLDEN)
     pack_(model, "fp32")
-    fast = NativeLlama(model)
+    fast = NativeLlama.of(model)
     ids, keep = prompts(common=9)
     fast.step(ids, fast.begin(Prompt(keep=keep, groups=[6, 6, 6])))
     read: list[int] = []
@@ -259,14 +261,14 @@ def test_a_known_prefix_is_not_computed_again(plain: Llama, monkeypatch: pytest.
 def test_prefixes_are_forgotten_when_the_weights_change() -> None:
     model = load_xalma(GOLDEN)
     pack_(model, "fp32")
-    fast = NativeLlama(model)
+    fast = NativeLlama.of(model)
     ids, keep = prompts(common=9)
     before = fast.step(ids, fast.begin(Prompt(keep=keep, groups=[6, 6, 6]))).logits()
     detach_(model, 6)
     attach_(model, 6, scale=0.5)
     after = fast.step(ids, fast.begin(Prompt(keep=keep, groups=[6, 6, 6]))).logits()
     assert not np.allclose(before, after)
-    fresh = NativeLlama(model)
+    fresh = NativeLlama.of(model)
     assert np.array_equal(after, fresh.step(ids, fresh.begin(Prompt(keep=keep, groups=[6, 6, 6]))).logits())
 
 

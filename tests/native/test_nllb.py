@@ -26,7 +26,7 @@ def native(folder: Path, precision: str) -> tuple[NativeNllb, Nllb]:
     """The native model, and the plain one on the same packed weights."""
     model = load_nllb(folder)
     pack_(model, precision)
-    return NativeNllb(model), model
+    return NativeNllb.of(model), model
 
 
 def sources(vocabulary: int) -> tuple[Array, Array]:
@@ -93,7 +93,7 @@ def test_odd_sizes_and_other_activations(activation: str) -> None:
     packed.load_state_dict(plain.state_dict())
     packed.tie_weights()
     pack_(packed, "fp32")
-    for ours, reference in zip(decode(NativeNllb(packed), 77), decode(plain, 77), strict=True):
+    for ours, reference in zip(decode(NativeNllb.of(packed), 77), decode(plain, 77), strict=True):
         assert np.allclose(ours, reference, atol=1e-4)
 
 

@@ -8,7 +8,7 @@ import transformers
 
 from dragoman.checkpoints.families import guess_group
 from dragoman.errors import ConfigError
-from dragoman.models.llama import ANY
+from dragoman.models.language_modules import ANY
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.xalma import GROUPS
 

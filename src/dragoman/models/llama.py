@@ -5,14 +5,12 @@ modules the authors' `modeling_xalma.py`, whose dense W + B A is never formed he
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dragoman.errors import LanguageModuleError
 from dragoman.layers import forks  # noqa: F401 (it takes effect when it is imported)
 from dragoman.layers.attention import unless_all_real
 from dragoman.layers.cache import Slots
@@ -20,14 +18,12 @@ from dragoman.layers.llama import LlamaAttention, LlamaMLP, Pass, SelfCache, cou
 from dragoman.layers.lora import Routes
 from dragoman.layers.norm import RMSNorm
 from dragoman.layers.rotary import Rotary
+from dragoman.models.language_modules import LanguageModules
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.llama_state import LlamaState
 from dragoman.models.prompt import Prompt
 from dragoman.models.scores import TorchScores
 from dragoman.models.trace import Trace
-
-ANY = -1
-"""Stands for the group of merged weights that nobody knows: rows of every group are let through."""
 
 RowGroups = Tensor | Sequence[int]
 """The language group of each row, 0 for none."""
@@ -44,49 +40,22 @@ class Original:
 
 
 @dataclass
-class LanguageModules:
-    """Which language modules a model has at hand."""
+class RoutedModules(LanguageModules):
+    """The language modules of a PyTorch model."""
 
-    scales: dict[int, float] = field(default_factory=dict)
-    """The attached groups, and what their products are multiplied by."""
-    merged: int | None = None
-    """The group that the weights themselves contain; ANY if that is unknown."""
-    source: Path | None = None
-    """The checkpoint from which more groups can be read."""
     originals: list[Original] | None = None
     """What is needed to take the merged group out again, if it was kept."""
-    version: int = 0
-    """Rises with every change, so that decoding under way notices."""
 
     def routes(self, groups: RowGroups | None, device: torch.device) -> Routes | None:
         """Which rows use which module; None if all run through the weights as they are.
 
-        LanguageModuleError if a row needs a module that isn't there, or other weights
-        than a merged group's.
+        LanguageModuleError as in `check`.
         """
         if groups is None:
             return None
         wanted = [int(group) for group in (groups.tolist() if isinstance(groups, Tensor) else groups)]
-        if self.merged is not None:
-            strange = [group for group in wanted if self.merged not in (ANY, group)]
-            if strange:
-                raise LanguageModuleError(
-                    f"a row needs {_name(strange[0])}, but group {self.merged} is merged into the weights; "
-                    "unmerge_ the model first, or keep such rows apart"
-                )
-            return None
-        for group in wanted:
-            if group and group not in self.scales:
-                there = ", ".join(map(str, sorted(self.scales))) or "none"
-                raise LanguageModuleError(
-                    f"a row needs the module of group {group}, which is not attached (attached: {there}); "
-                    "attach_ it, or name it when loading"
-                )
-        return Routes.of(wanted, self.scales, device)
-
-
-def _name(group: int) -> str:
-    return f"group {group}" if group else "the base without a module"
+        self.check(wanted)
+        return Routes.of(wanted, self.scales, device) if self.merged is None else None
 
 
 class LlamaLayer(nn.Module):
@@ -136,7 +105,7 @@ class LlamaStack(nn.Module):
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary = Rotary(config.head_dim, config.rope, config.max_position_embeddings)
-        self.language = LanguageModules(dict.fromkeys(groups, float(config.lora_alpha)))
+        self.language = RoutedModules(dict.fromkeys(groups, float(config.lora_alpha)))
 
     def forward(
         self,

@@ -1,23 +1,26 @@
 """Llama and X-ALMA by the native kernels: prompts are read without padding, and kept once per sentence."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from dragoman.kernels.arrays import Array, empty
-from dragoman.kernels.library import kernels
+from dragoman.kernels.library import needed
 from dragoman.kernels.structs import SPAN
-from dragoman.layers.packed import PackedHead
-from dragoman.models.llama import Llama
+from dragoman.layers.angles import attention_factor, frequencies
+from dragoman.models.language_modules import LanguageModules
+from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.prompt import Prompt
 from dragoman.native.kv_cache import Fixed, KeyValueCache, Sentence, fixed_spans
 from dragoman.native.prefix_cache import LEAST, PrefixCache, common_prefix
 from dragoman.native.scores import Choice, NativeScores
 from dragoman.native.stack import Builder, forward, llama_stack
+from dragoman.native.weights import Weights
 
-CPU = torch.device("cpu")
+if TYPE_CHECKING:
+    from dragoman.models.llama import Llama
+
 Routing = tuple[Any, Any, Any, Any]
 """Row ranges that share a language module: starts, stops, module numbers and scales."""
 TOKENS = 2048
@@ -25,54 +28,69 @@ TOKENS = 2048
 
 
 class NativeLlama:
-    """A packed Llama (`surgery.packing.pack_`) that decodes through the kernels."""
+    """A Llama on packed weights, with its language modules, that decodes through the kernels."""
 
-    def __init__(self, model: Llama) -> None:
-        self.model, self.config = model, model.config
-        self.choices = (Choice(model.lm_head.kernel(), None),)  # type: ignore[operator]
-        self.embed = model.model.embed_tokens.kernel()  # type: ignore[operator]
-        self.width = self.config.num_key_value_heads * self.config.head_dim
+    def __init__(
+        self, config: LlamaConfig, weights: Weights, language: LanguageModules | None = None
+    ) -> None:
+        """weights: under the names of `models.llama.Llama`; language: the modules that they have.
+
+        InvalidOption where there are no kernels.
+        """
+        needed()
+        self.config, self.weights = config, weights
+        self.language = LanguageModules() if language is None else language
+        self.choices = (Choice(weights.head("lm_head"), None),)
+        self.embed = weights.embedding("model.embed_tokens")
+        self.width = config.num_key_value_heads * config.head_dim
         self.prefixes = PrefixCache()
+        self._frequencies = frequencies(config.head_dim, config.rope, config.max_position_embeddings)
+        self._stretch = np.float32(attention_factor(config.rope))
         self._build()
 
+    @classmethod
+    def of(cls, model: "Llama") -> "NativeLlama":
+        """For a packed PyTorch model (`surgery.packing.pack_`), in the same memory.
+
+        Modules that are attached to it later, or go, come and go here too.
+        """
+        from dragoman.layers.packed_weights import ModuleWeights
+
+        return cls(model.config, ModuleWeights(model), model.model.language)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copied or pickled it is made again from the model: what the kernels know are addresses."""
-        return NativeLlama, (self.model,)
+        """Copied or pickled it is made again from its weights: what the kernels know are addresses."""
+        return NativeLlama, (self.config, self.weights, self.language)
 
     def _build(self) -> None:
         self.prefixes.clear()
-        self._builder = Builder()
-        self.stack, self.modules = llama_stack(self._builder, self.model.model)
-        self._version = self.model.model.language.version
+        self._version = self.language.version
+        self._builder = Builder(self.weights)
+        self.modules = {group: number for number, group in enumerate(sorted(self.language.scales))}
+        self.stack = llama_stack(self._builder, self.config, self.modules)
 
     @staticmethod
-    def supports(model: Llama) -> bool:
-        """Whether there are kernels for this model, packed as it is."""
-        return (
-            kernels() is not None
-            and isinstance(model.lm_head, PackedHead)
-            and model.lm_head.linear.data.device.type == "cpu"
-            # There angles depend on the length of the longest row.
-            and model.config.rope.rope_type != "dynamic"
-        )
+    def supports(model: "Llama") -> bool:
+        """Whether there are kernels for this PyTorch model, packed as it is."""
+        from dragoman.layers.packed_weights import fit_for_kernels
+
+        return fit_for_kernels(model) and turns_alone(model.config)
 
     def begin(self, prompt: Prompt) -> "NativeLlamaState":
         """Prepare to continue prompts; the first `step` is given all their tokens.
 
         Raises LanguageModuleError for a group that isn't there.
         """
-        keep, language = prompt.continued(), self.model.model.language
-        language.routes(prompt.groups, CPU)  # raises for a group that isn't there
-        return NativeLlamaState(keep, prompt.groups, language.version)
+        keep = prompt.continued()
+        self.language.check(prompt.groups)
+        return NativeLlamaState(keep, prompt.groups, self.language.version)
 
-    @torch.inference_mode()
     def step(self, tokens: Array, state: "NativeLlamaState") -> NativeScores:
         """Feed the newest tokens of each row [rows, new]; scores of the next one."""
-        language = self.model.model.language
-        if self._version != language.version:
+        if self._version != self.language.version:
             self._build()  # modules came or went meanwhile
         if state.version != self._version:
-            language.routes(state.sentence_groups(), CPU)  # raises if one went that is needed
+            self.language.check(state.sentence_groups())  # one may have gone that is needed
             state.version = self._version
         if state.cache is None:
             return NativeScores(self._read(tokens, state), self.choices)
@@ -179,11 +197,10 @@ class NativeLlama:
                 tokens, places, groups = tokens[order], places[order], groups[order]
             routes = self._routes(groups)
         x = self.embed(tokens)
-        angles = self.model.model.rotary(torch.from_numpy(places)[:, None], torch.float32)
-        half = self.config.head_dim // 2
-        rotation = tuple(part.reshape(-1, part.shape[-1])[:, :half].contiguous().numpy() for part in angles)
+        angles = places[:, None].astype(np.float32) * self._frequencies
+        rotation = (np.cos(angles) * self._stretch, np.sin(angles) * self._stretch)
         both = spans[0] if len(spans) == 1 else np.stack(spans, 1).reshape(-1)
-        forward(self.stack, x, both, len(spans), write, None, rotation, routes)  # type: ignore[arg-type]
+        forward(self.stack, x, both, len(spans), write, None, rotation, routes)
         if order is None:
             return x
         back = np.empty_like(x)
@@ -192,7 +209,7 @@ class NativeLlama:
 
     def _routes(self, groups: Any) -> Routing | None:
         """Ranges of rows of one group; groups: sorted, [rows]."""
-        language = self.model.model.language
+        language = self.language
         if language.merged is not None:
             return None
         edges = np.flatnonzero(np.diff(groups)) + 1
@@ -263,3 +280,8 @@ class NativeLlamaState:
 def _nothing(like: Fixed) -> Fixed:
     """No keys at all, where other sentences have some."""
     return Fixed(like.keys, 0)
+
+
+def turns_alone(config: LlamaConfig) -> bool:
+    """Whether a position's angles don't depend on how long the text is, as the kernels have them."""
+    return config.rope.rope_type != "dynamic"

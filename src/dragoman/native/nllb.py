@@ -1,60 +1,65 @@
 """NLLB by the native kernels: `begin` encodes without padding, `step` runs the decoder in one call."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from dragoman.kernels.arrays import Array, address, empty
-from dragoman.kernels.library import kernels, needed
+from dragoman.kernels.library import needed
 from dragoman.kernels.structs import SPAN
-from dragoman.layers.angles import OFFSET
-from dragoman.layers.options import MoeOptions
-from dragoman.layers.packed import PackedHead
+from dragoman.layers.angles import OFFSET, sinusoids
 from dragoman.models.config import NllbConfig
-from dragoman.models.nllb import Nllb
 from dragoman.models.prompt import Prompt
 from dragoman.native.kv_cache import Fixed, KeyValueCache, Sentence, fixed_spans
 from dragoman.native.scores import Choice, NativeScores
 from dragoman.native.stack import Builder, forward, nllb_stack
 from dragoman.native.vocabulary import Heads, Vocabulary
+from dragoman.native.weights import Weights
+
+if TYPE_CHECKING:
+    from dragoman.models.nllb import Nllb
 
 TOKENS = 2048  # encoded together: their vectors stay near the processor
 
 
 class NativeNllb:
-    """A packed NLLB (`surgery.packing.pack_`) that decodes through the kernels."""
+    """NLLB on packed weights that decodes through the kernels."""
 
-    def __init__(self, model: Nllb) -> None:
-        builder = Builder()
-        self.model, self.config = model, model.config
-        self.encoder = nllb_stack(builder, model.encoder)
-        self.decoder = nllb_stack(builder, model.decoder)
+    def __init__(self, config: NllbConfig, weights: Weights) -> None:
+        """weights: under the names of `models.nllb.Nllb`; InvalidOption where there are no kernels."""
+        needed()
+        builder = Builder(weights)
+        self.config, self.weights = config, weights
+        self.encoder = nllb_stack(builder, config, "encoder")
+        self.decoder = nllb_stack(builder, config, "decoder")
         # Keys and values of the source, by layer: two products on the same rows.
         self.source = [
-            builder.linears((layer.cross_attention.k_proj, layer.cross_attention.v_proj))  # type: ignore[union-attr,arg-type]
-            for layer in model.decoder.layers
+            builder.linears(f"decoder.layers.{layer}.cross_attention.{side}_proj" for side in "kv")
+            for layer in range(config.decoder_layers)
         ]
-        self.heads = Heads(model.lm_head.kernel())  # type: ignore[operator]
-        self.embed = model.shared.kernel()  # type: ignore[operator]
-        self.positions = model.decoder.positions
+        self.heads = Heads(weights.head("lm_head"))
+        self.embed = weights.embedding("shared")
+        self._positions = sinusoids(np.arange(256), config.d_model)
         self._builder = builder
 
+    @classmethod
+    def of(cls, model: "Nllb") -> "NativeNllb":
+        """For a packed PyTorch model (`surgery.packing.pack_`), in the same memory."""
+        from dragoman.layers.packed_weights import ModuleWeights
+
+        return cls(model.config, ModuleWeights(model))
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copied or pickled it is made again from the model: what the kernels know are addresses."""
-        return _again, (self.model, self.heads.vocabulary)
+        """Copied or pickled it is made again from its weights: what the kernels know are addresses."""
+        return _again, (self.config, self.weights, self.heads.vocabulary)
 
     @staticmethod
-    def supports(model: Nllb) -> bool:
-        """Whether there are kernels for this model, packed as it is."""
-        return (
-            kernels() is not None
-            and isinstance(model.lm_head, PackedHead)
-            and model.lm_head.linear.data.device.type == "cpu"
-            and _routes_simply(model.config)
-        )
+    def supports(model: "Nllb") -> bool:
+        """Whether there are kernels for this PyTorch model, packed as it is."""
+        from dragoman.layers.packed_weights import fit_for_kernels
 
-    @torch.inference_mode()
+        return fit_for_kernels(model) and routes_simply(model.config)
+
     def begin(self, prompt: Prompt) -> "NativeNllbState":
         """Encode the sources; the state has one row for each."""
         input_ids, keep = prompt.read()
@@ -101,7 +106,6 @@ class NativeNllb:
             sentences.append(Sentence((Fixed(keys, count),), source=tuple(ids)))
         return sentences
 
-    @torch.inference_mode()
     def step(self, tokens: Array, state: "NativeNllbState") -> NativeScores:
         """Feed the newest tokens of each row [rows, new]; scores of the next one."""
         rows, new = tokens.shape
@@ -124,8 +128,15 @@ class NativeNllb:
         return 8 * len(self.source) * self.config.d_model * (source_tokens + beams * (new_tokens + 32))
 
     def _embed(self, tokens: Array, places: Array) -> Array:
-        table = self.positions.table(int(places.max(initial=0)) + 1, torch.device("cpu")).numpy()
-        return self.embed(tokens) + table[places + OFFSET]
+        return self.embed(tokens) + self._table(int(places.max(initial=0)))[places + OFFSET]
+
+    def _table(self, last: int) -> Array:
+        """The vectors of positions, as far as the last one that is needed."""
+        table = self._positions
+        if len(table) <= last + OFFSET:
+            # With room to spare: a decoder comes back for one more row at every step.
+            table = self._positions = sinusoids(np.arange(2 * (last + OFFSET)), self.config.d_model)
+        return table
 
 
 class NativeNllbState:
@@ -171,9 +182,9 @@ class NativeNllbState:
         self._cross = self._choices = None
 
 
-def _routes_simply(config: NllbConfig) -> bool:
-    """Whether routing is a row's own affair, without chance and without dropped tokens."""
-    options: MoeOptions = config.moe_options()
+def routes_simply(config: NllbConfig) -> bool:
+    """Whether routing is a row's own affair, without chance and dropped tokens, as the kernels have it."""
+    options = config.moe_options()
     return not config.is_sparse or (
         options.second_expert_policy == "all"
         and options.eval_capacity_fraction >= 1
@@ -181,7 +192,7 @@ def _routes_simply(config: NllbConfig) -> bool:
     )
 
 
-def _again(model: Nllb, vocabulary: Vocabulary | None) -> NativeNllb:
-    native = NativeNllb(model)
+def _again(config: NllbConfig, weights: Weights, vocabulary: Vocabulary | None) -> NativeNllb:
+    native = NativeNllb(config, weights)
     native.heads.restrict(vocabulary)
     return native

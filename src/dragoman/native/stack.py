@@ -1,109 +1,101 @@
 """A model's layers as the kernels' structures."""
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from dragoman.kernels import structs
 from dragoman.kernels.arrays import Array, address, address_or_none
 from dragoman.kernels.library import needed
+from dragoman.kernels.linear import Linear
 from dragoman.kernels.structs import DOWN, GATE, PROJECTIONS, SPAN, UP, K, O, Q, V
-from dragoman.layers.lora import AdaptedProjections
-from dragoman.layers.moe import DenseMLP, SparseMLP
-from dragoman.layers.norm import RMSNorm
-from dragoman.layers.packed import PackedLinear
-from dragoman.models.llama import LlamaLayer, LlamaStack
-from dragoman.models.nllb import Decoder, DecoderLayer, Encoder, EncoderLayer
+from dragoman.models.config import NllbConfig, is_sparse_layer
+from dragoman.models.llama_config import LlamaConfig
+from dragoman.native.weights import Weights
 
 ACTIVATIONS = {"relu": structs.RELU, "gelu": structs.GELU, "silu": structs.SILU, "swish": structs.SILU}
+LAYER_NORM, ROOT_MEAN_SQUARE = 1, 2
+EPS = 1e-5
+"""Of NLLB's norms, which no config says."""
+PLACES = {
+    "self_attn.q_proj": Q,
+    "self_attn.k_proj": K,
+    "self_attn.v_proj": V,
+    "self_attn.o_proj": O,
+    "mlp.gate_proj": GATE,
+    "mlp.up_proj": UP,
+    "mlp.down_proj": DOWN,
+}
+"""A Llama layer's projections, by which language modules have products for them."""
 
 
 class Builder:
     """Collects structures, and keeps alive what they point to."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
         self.alive: list[Any] = []
 
-    def linear(self, module: nn.Module) -> structs.Linear:
-        """A linear layer; one that isn't packed yet (a router) is, in fp32, for the kernels alone."""
-        if isinstance(module, nn.Linear):
-            module = PackedLinear.of(module, "fp32")
-        assert isinstance(module, PackedLinear), f"{type(module).__name__} can't run in the kernels"
-        # The module's own memory, also where `.half()` or `.to()` give the module another.
-        kernel = module.kernel()
-        self.alive.append(kernel)
-        return kernel.struct()
+    def linear(self, name: str) -> structs.Linear:
+        return self.struct(self.weights.linear(name))
 
-    def linears(self, modules: Iterable[nn.Module]) -> Any:
-        found = [self.linear(module) for module in modules]
-        return self._array(structs.Linear, found)
+    def linears(self, names: Iterable[str]) -> Any:
+        return self.array(structs.Linear, [self.linear(name) for name in names])
 
-    def norm(self, module: nn.Module) -> structs.Norm:
-        assert isinstance(module, nn.LayerNorm | RMSNorm)
-        bias = module.bias if isinstance(module, nn.LayerNorm) else None
-        kind = 1 if isinstance(module, nn.LayerNorm) else 2
-        return structs.Norm(kind, module.eps, self.vector(module.weight), self.vector(bias))
+    def struct(self, linear: Linear) -> structs.Linear:
+        self.alive.append(linear)
+        return linear.struct()
 
-    def vector(self, tensor: Tensor | None) -> int | None:
-        """Where a float32 copy of `tensor` (itself, if it is one) lies."""
-        if tensor is None:
-            return None
-        array = tensor.detach().float().contiguous().numpy()
-        self.alive.append(array)
-        return address("a norm's weights", array, np.float32, *array.shape)
+    def layer_norm(self, name: str) -> structs.Norm:
+        return structs.Norm(LAYER_NORM, EPS, self._vector(f"{name}.weight"), self._vector(f"{name}.bias"))
+
+    def rms_norm(self, name: str, eps: float) -> structs.Norm:
+        return structs.Norm(ROOT_MEAN_SQUARE, eps, self._vector(f"{name}.weight"), None)
 
     def stack(self, layers: Sequence[structs.Layer], **fields: Any) -> structs.Stack:
         experts = max((layer.experts for layer in layers), default=0)
-        array = self._array(structs.Layer, layers)
+        array = self.array(structs.Layer, layers)
         return structs.Stack(layers=len(layers), layer=array, max_experts=experts, **fields)
 
-    def feed_forward(self, layer: structs.Layer, ffn: nn.Module) -> None:
-        """Fill in a plain or sparse feed-forward block."""
-        if isinstance(ffn, DenseMLP):
-            layer.gate, layer.down = self.linear(ffn.fc1), self.linear(ffn.fc2)
-            return
-        assert isinstance(ffn, SparseMLP)
-        experts = list(ffn.experts.values())
-        layer.experts = len(experts)
-        layer.router = self.linear(ffn.router.classifier)
-        # Rows that training masked are scaled at inference instead.
-        layer.expert_scale = (1 - ffn.options.expert_output_masking) * (1 - ffn.options.final_output_masking)
-        layer.expert_first = self.linears(expert.fc1 for expert in experts)  # type: ignore[misc]
-        layer.expert_second = self.linears(expert.fc2 for expert in experts)  # type: ignore[misc]
-
-    def _array(self, kind: Any, items: Sequence[Any]) -> Any:
+    def array(self, kind: Any, items: Sequence[Any]) -> Any:
         array = (kind * len(items))(*items)
         self.alive.append(array)
         return array
 
+    def _vector(self, name: str) -> int:
+        found = self.weights.vector(name)
+        self.alive.append(found)
+        return address(name, found, np.float32, *found.shape)
 
-def nllb_stack(builder: Builder, stack: Encoder | Decoder) -> structs.Stack:
-    """The layers of NLLB's encoder or decoder."""
+
+def nllb_stack(builder: Builder, config: NllbConfig, side: str) -> structs.Stack:
+    """The layers of NLLB's encoder or decoder; side: "encoder" or "decoder"."""
+    count, heads, inner, step = (
+        getattr(config, f"{side}_{field}")
+        for field in ("layers", "attention_heads", "ffn_dim", "sparse_step")
+    )
     layers = []
-    inner = 0
-    for module in stack.layers:
-        assert isinstance(module, EncoderLayer | DecoderLayer)
-        own = module.self_attn
+    for index in range(count):
+        name = f"{side}.layers.{index}"
         layer = structs.Layer(
-            self_norm=builder.norm(module.self_attn_layer_norm),
-            ffn_norm=builder.norm(module.ff_layer_norm),
-            q=builder.linear(own.q_proj),
-            k=builder.linear(own.k_proj),
-            v=builder.linear(own.v_proj),
-            o=builder.linear(own.out_proj),
+            self_norm=builder.layer_norm(f"{name}.self_attn_layer_norm"),
+            ffn_norm=builder.layer_norm(f"{name}.ff_layer_norm"),
+            q=builder.linear(f"{name}.self_attn.q_proj"),
+            k=builder.linear(f"{name}.self_attn.k_proj"),
+            v=builder.linear(f"{name}.self_attn.v_proj"),
+            o=builder.linear(f"{name}.self_attn.out_proj"),
         )
-        if isinstance(module, DecoderLayer):
-            layer.cross_norm = builder.norm(module.cross_attention_layer_norm)
-            layer.cross_q = builder.linear(module.cross_attention.q_proj)
-            layer.cross_o = builder.linear(module.cross_attention.out_proj)
-        builder.feed_forward(layer, module.ffn)
-        inner = max(inner, (layer.expert_first[0] if layer.experts else layer.gate).outputs)
+        if side == "decoder":
+            layer.cross_norm = builder.layer_norm(f"{name}.cross_attention_layer_norm")
+            layer.cross_q = builder.linear(f"{name}.cross_attention.q_proj")
+            layer.cross_o = builder.linear(f"{name}.cross_attention.out_proj")
+        if is_sparse_layer(index, step):
+            _experts(builder, config, layer, f"{name}.ffn")
+        else:
+            layer.gate, layer.down = builder.linear(f"{name}.ffn.fc1"), builder.linear(f"{name}.ffn.fc2")
         layers.append(layer)
-    config = stack.shape
-    heads = config.encoder_attention_heads if isinstance(stack, Encoder) else config.decoder_attention_heads
     width = config.d_model // heads
     return builder.stack(
         layers,
@@ -114,38 +106,40 @@ def nllb_stack(builder: Builder, stack: Encoder | Decoder) -> structs.Stack:
         inner=inner,
         activation=ACTIVATIONS[config.activation_function],
         query_scale=width**-0.5,
-        last=builder.norm(stack.layer_norm),
+        last=builder.layer_norm(f"{side}.layer_norm"),
     )
 
 
-def llama_stack(builder: Builder, stack: LlamaStack) -> tuple[structs.Stack, dict[int, int]]:
-    """The layers of a Llama, and which module number each attached language group has."""
-    groups = {group: number for number, group in enumerate(sorted(stack.language.scales))}
-    layers = []
-    rank = 0
-    for module in stack.layers:
-        assert isinstance(module, LlamaLayer)
-        own, mlp = module.self_attn, module.mlp
+def _experts(builder: Builder, config: NllbConfig, layer: structs.Layer, name: str) -> None:
+    """Fill in a sparse feed-forward block."""
+    options = config.moe_options()
+    names = [f"{name}.experts.expert_{number}" for number in range(options.num_experts)]
+    layer.experts = len(names)
+    layer.router = builder.linear(f"{name}.router.classifier")
+    # Rows that training masked are scaled at inference instead.
+    layer.expert_scale = (1 - options.expert_output_masking) * (1 - options.final_output_masking)
+    layer.expert_first = builder.linears(f"{each}.fc1" for each in names)
+    layer.expert_second = builder.linears(f"{each}.fc2" for each in names)
+
+
+def llama_stack(builder: Builder, config: LlamaConfig, modules: Mapping[int, int]) -> structs.Stack:
+    """The layers of a Llama. modules: the number that each language group is to have."""
+    layers, rank = [], 0
+    for index in range(config.num_hidden_layers):
+        name = f"model.layers.{index}"
         layer = structs.Layer(
-            self_norm=builder.norm(module.input_layernorm),
-            ffn_norm=builder.norm(module.post_attention_layernorm),
-            **{name: builder.linear(own.get_submodule(f"{name}_proj")) for name in "qkvo"},
-            **{name: builder.linear(mlp.get_submodule(f"{name}_proj")) for name in ("gate", "up", "down")},
+            self_norm=builder.rms_norm(f"{name}.input_layernorm", config.rms_norm_eps),
+            ffn_norm=builder.rms_norm(f"{name}.post_attention_layernorm", config.rms_norm_eps),
         )
-        if groups:
-            array = (structs.Adapter * (len(groups) * PROJECTIONS))()
-            for group, number in groups.items():
-                for parent, name, place in _places(own, mlp):
-                    pair = parent.module_pair(name, group)
-                    if pair is not None:
-                        adapter = structs.Adapter(builder.linear(pair[0]), builder.linear(pair[1]))
-                        array[number * PROJECTIONS + place] = adapter
-                        rank = max(rank, adapter.a.outputs)
-            builder.alive.append(array)
-            layer.adapters = ctypes.cast(array, ctypes.POINTER(structs.Adapter))
+        for projection in PLACES:
+            field = projection.partition(".")[2].removesuffix("_proj")
+            setattr(layer, field, builder.linear(f"{name}.{projection}"))
+        if modules:
+            adapters = _adapters(builder, name, modules)
+            layer.adapters = ctypes.cast(adapters, ctypes.POINTER(structs.Adapter))
+            rank = max(rank, *(adapter.a.outputs for adapter in adapters))
         layers.append(layer)
-    config = stack.shape
-    made = builder.stack(
+    return builder.stack(
         layers,
         hidden=config.hidden_size,
         heads=config.num_attention_heads,
@@ -156,16 +150,20 @@ def llama_stack(builder: Builder, stack: LlamaStack) -> tuple[structs.Stack, dic
         gated=1,
         max_rank=rank,
         query_scale=config.head_dim**-0.5,
-        last=builder.norm(stack.norm),
+        last=builder.rms_norm("model.norm", config.rms_norm_eps),
     )
-    return made, groups
 
 
-def _places(
-    own: AdaptedProjections, mlp: AdaptedProjections
-) -> Iterable[tuple[AdaptedProjections, str, int]]:
-    yield from ((own, "q", Q), (own, "k", K), (own, "v", V), (own, "o", O))
-    yield from ((mlp, "gate", GATE), (mlp, "up", UP), (mlp, "down", DOWN))
+def _adapters(builder: Builder, layer: str, modules: Mapping[int, int]) -> Any:
+    """What the language modules have for a layer, [modules * PROJECTIONS]."""
+    array = builder.array(structs.Adapter, [structs.Adapter()] * (len(modules) * PROJECTIONS))
+    for group, number in modules.items():
+        for projection, place in PLACES.items():
+            pair = builder.weights.module(f"{layer}.{projection}", group)
+            if pair is not None:
+                adapter = structs.Adapter(builder.struct(pair[0]), builder.struct(pair[1]))
+                array[number * PROJECTIONS + place] = adapter
+    return array
 
 
 def forward(

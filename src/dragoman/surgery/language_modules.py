@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from dragoman.checkpoints.module_layout import PARTS
 from dragoman.errors import LanguageModuleError
 from dragoman.layers.lora import AdaptedProjections
-from dragoman.models.llama import ANY, LlamaLayer, LlamaStack, Original
+from dragoman.models.language_modules import ANY
+from dragoman.models.llama import LlamaLayer, LlamaStack, Original
 from dragoman.surgery.module_reading import ReadModule, Source, read_module, refuse_attached, stack_of
 
 

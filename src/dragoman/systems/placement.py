@@ -123,8 +123,8 @@ def prepare(model: Nllb | Llama, placement: Placement) -> Any:
         return model
     pack_(model, placement.precision)
     if isinstance(model, Nllb):
-        return NativeNllb(model) if NativeNllb.supports(model) else model
-    return NativeLlama(model) if NativeLlama.supports(model) else model
+        return NativeNllb.of(model) if NativeNllb.supports(model) else model
+    return NativeLlama.of(model) if NativeLlama.supports(model) else model
 
 
 def _packs(precision: str, on_cpu: bool) -> bool:

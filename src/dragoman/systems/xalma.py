@@ -13,7 +13,8 @@ from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
-from dragoman.models.llama import ANY, Llama
+from dragoman.models.language_modules import ANY
+from dragoman.models.llama import Llama
 from dragoman.models.xalma import group_of
 from dragoman.native.llama import NativeLlama
 from dragoman.systems.base import ChatSystem, Request
