@@ -19,7 +19,8 @@ from dragoman.generation.search import Hypothesis, complete
 from dragoman.layers.lora import AdaptedProjections, Routes
 from dragoman.models.llama import Llama
 from dragoman.models.prompt import Prompt
-from dragoman.models.xalma import GROUPS, group_of, language_groups, row_groups
+from dragoman.models.xalma import GROUPS, group_of, language_groups
+from dragoman.models.xalma_rows import row_groups
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 LANGUAGES = ("zh", "de", "uk", "ar")

@@ -12,7 +12,7 @@ from dragoman.checkpoints.llama import load_xalma
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import complete
 from dragoman.models.llama import Llama
-from dragoman.models.xalma import row_groups
+from dragoman.models.xalma_rows import row_groups
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 LANGUAGES = ("zh", "de", "uk", "ar")

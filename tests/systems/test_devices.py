@@ -4,14 +4,29 @@ import pytest
 import torch
 
 from dragoman.errors import InvalidOption
+from dragoman.systems import devices
 from dragoman.systems.devices import usable_device
 
 
 def test_auto_is_the_accelerator_if_there_is_one(monkeypatch):
+    monkeypatch.setattr(devices, "_may_have_accelerator", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert usable_device("auto") == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert usable_device("auto") == "cuda"
+    monkeypatch.setattr(devices, "_may_have_accelerator", lambda: False)
+    assert usable_device("auto") == "cpu"  # PyTorch isn't even asked
+
+
+def test_without_pytorch_there_is_the_cpu(monkeypatch):
+    monkeypatch.setattr(devices, "has_pytorch", lambda: False)
+    assert usable_device("auto") == usable_device("cpu") == "cpu"
+    with pytest.raises(
+        InvalidOption, match=r"without PyTorch there is only cpu; pip install 'dragoman\[torch\]'"
+    ):
+        usable_device("cuda")
+    with pytest.raises(InvalidOption, match="install a C compiler .* or pip install"):
+        devices.need_pytorch()
 
 
 def test_the_cpu_is_always_there():

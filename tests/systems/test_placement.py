@@ -9,6 +9,7 @@ import torch
 from dragoman.checkpoints.catalog import EMBEDDED, locate
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.checkpoints.nllb import load_nllb
+from dragoman.checkpoints.packing import packed_bytes
 from dragoman.errors import InvalidOption, NotEnoughMemory
 from dragoman.generation.engine import Engine
 from dragoman.kernels.library import kernels
@@ -18,11 +19,12 @@ from dragoman.models.nllb import Nllb
 from dragoman.native.nllb import NativeNllb
 from dragoman.surgery.language_modules import groups
 from dragoman.surgery.module_reading import read_module
-from dragoman.surgery.packing import pack_, packed_bytes, precision_of
+from dragoman.surgery.packing import pack_, precision_of
 from dragoman.systems import placement
 from dragoman.systems.modules import LanguageModules
 from dragoman.systems.nllb import NllbSystem
-from dragoman.systems.placement import Budget, Placement, place, prepare
+from dragoman.systems.placement import Budget, Placement, place
+from dragoman.systems.plain import PlainModules, prepare
 from dragoman.translation.translator import Translator
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -39,7 +41,7 @@ def model() -> Nllb:
 def placed_in(monkeypatch: pytest.MonkeyPatch, limit: int, model: Nllb, **wanted: Any) -> Placement:
     """How a model is placed where there is so much memory."""
     monkeypatch.setattr(placement, "memory_limit", lambda: limit)
-    return place(model, **wanted)
+    return place(model.config, **wanted)
 
 
 def with_kernels(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
@@ -54,9 +56,9 @@ def test_auto_is_the_most_exact_whose_weights_fit_half_of_the_memory(
     monkeypatch: pytest.MonkeyPatch, model: Nllb, path: str, precision: str
 ) -> None:
     with_kernels(monkeypatch, path)
-    monkeypatch.setattr(placement, "_least", lambda model: 0)  # that of a toy is more than its weights
+    monkeypatch.setattr(placement, "_least", lambda config: 0)  # that of a toy is more than its weights
     packs = precision != "fp32" or path == "kernels"
-    size = packed_bytes(model, precision) if packs else 4 * sum(p.numel() for p in model.parameters())
+    size = packed_bytes(model.config, precision) if packs else 4 * sum(p.numel() for p in model.parameters())
     found = placed_in(monkeypatch, 2 * size + 2, model)
     assert (found.precision, found.packs) == (precision, packs)
     assert found.budget.weights == size
@@ -69,7 +71,7 @@ def test_a_model_that_can_not_fit_is_refused_with_figures(
     monkeypatch: pytest.MonkeyPatch, model: Nllb, path: str
 ) -> None:
     with_kernels(monkeypatch, path)
-    size = packed_bytes(model, "int4")
+    size = packed_bytes(model.config, "int4")
     for limit, wanted in ((size, {}), (2**40, {"memory": size})):
         with pytest.raises(NotEnoughMemory) as caught:
             placed_in(monkeypatch, limit, model, **wanted)
@@ -82,16 +84,18 @@ def test_a_model_that_can_not_fit_is_refused_with_figures(
 def test_a_precision_that_does_not_fit_is_refused_and_what_fits_is_named(
     monkeypatch: pytest.MonkeyPatch, model: Nllb
 ) -> None:
-    least = place(model).budget.least
-    limit = packed_bytes(model, "int8") + least
+    least = place(model.config).budget.least
+    limit = packed_bytes(model.config, "int8") + least
     with pytest.raises(NotEnoughMemory, match=r"in fp32 .* What fits is int8 .* or int4"):
         placed_in(monkeypatch, limit, model, precision="fp32")
     assert placed_in(monkeypatch, limit, model, precision="int8").budget.work == least
 
 
 def test_the_parts_of_the_budget_never_exceed_it(monkeypatch: pytest.MonkeyPatch, model: Nllb) -> None:
-    least = place(model).budget.least
-    for limit in range(packed_bytes(model, "int4") + least, 10 * packed_bytes(model, "fp32"), 10**5):
+    least = place(model.config).budget.least
+    for limit in range(
+        packed_bytes(model.config, "int4") + least, 10 * packed_bytes(model.config, "fp32"), 10**5
+    ):
         for wanted in ({}, {"memory": limit}, {"memory": f"{limit}B", "precision": "int4"}):
             budget = placed_in(monkeypatch, limit, model, **wanted).budget
             assert budget.weights + budget.work <= budget.most <= limit
@@ -126,19 +130,19 @@ def test_an_accelerator_gets_half_precision_unless_told_otherwise(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**12, 10**12))
     for wanted, found in (("auto", ("fp16", False)), ("fp32", ("fp32", False)), ("int8", ("int8", True))):
-        placed = place(model, "cuda:1", wanted)
+        placed = place(model.config, "cuda:1", wanted)
         assert (placed.precision, placed.packs) == found
-    monkeypatch.setattr(placement, "_least", lambda model: 0)
-    small = int(packed_bytes(model, "int8") * 2.1)
+    monkeypatch.setattr(placement, "_least", lambda config: 0)
+    small = int(packed_bytes(model.config, "int8") * 2.1)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (small, small))
-    assert place(model, "cuda:1").precision == "int8"
+    assert place(model.config, "cuda:1").precision == "int8"
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ["nllb_dense", "nllb_moe_base"])
 def test_packed_weights_take_what_was_announced(name: str, precision: str) -> None:
     model = load_nllb(GOLDEN / name, dtype=None)
-    announced = packed_bytes(model, precision)
+    announced = packed_bytes(model.config, precision)
     pack_(model, precision)
     tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
     taken = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}
@@ -148,8 +152,8 @@ def test_packed_weights_take_what_was_announced(name: str, precision: str) -> No
 def test_language_modules_reduce_what_decoding_may_take() -> None:
     model = load_xalma(GOLDEN / "xalma", groups=())
     engine = Engine(model, pad=0)
-    budget = place(model).budget
-    modules = LanguageModules(model, engine, budget)
+    budget = place(model.config).budget
+    modules = LanguageModules(PlainModules(model), engine, budget)
     modules.require(3)
     assert groups(model) == (3,)
     size = read_module(model, 1).bytes
@@ -179,7 +183,7 @@ def test_kernels_that_are_slower_than_pytorch_run_what_is_packed_but_not_exact_m
     monkeypatch.setattr(placement, "forced", lambda: False)
     for wanted in ("fp32", "fp16", "int8", "int4"):
         model = load_nllb(GOLDEN / "nllb_moe_base", dtype=None).half()
-        found = place(model, "cpu", wanted)
+        found = place(model.config, "cpu", wanted)
         assert (found.precision, found.packs) == (wanted, wanted != "fp32")
         runner = prepare(model, found)
         assert precision_of(model) == (None if wanted == "fp32" else wanted)
@@ -193,14 +197,14 @@ def test_kernels_that_are_asked_for_by_name_run_exact_models(
 ) -> None:
     monkeypatch.setattr(placement, "kernels", lambda: Kernels("plain", False))
     monkeypatch.setattr(placement, "forced", lambda: True)
-    assert place(model, "cpu", "fp32").packs
+    assert place(model.config, "cpu", "fp32").packs
 
 
 @pytest.mark.skipif(not placement._packs("fp32", True), reason="there are no fast native kernels here")
 def test_with_kernels_every_precision_is_native() -> None:
     for wanted, found in (("auto", "fp32"), ("fp32", "fp32"), ("int4", "int4")):
         model = load_nllb(GOLDEN / "nllb_moe_base", dtype=None)
-        placed = place(model, "cpu", wanted)
+        placed = place(model.config, "cpu", wanted)
         assert isinstance(prepare(model, placed), NativeNllb)
         assert placed.precision == found == precision_of(model)
 
@@ -208,7 +212,7 @@ def test_with_kernels_every_precision_is_native() -> None:
 @pytest.mark.skipif(kernels() is None, reason="there are no native kernels here")
 def test_what_the_kernels_do_not_know_runs_in_pytorch() -> None:
     model = load_nllb(GOLDEN / "nllb_moe_capacity", dtype=None)
-    assert prepare(model, place(model, "cpu", "int8")) is model
+    assert prepare(model, place(model.config, "cpu", "int8")) is model
 
 
 def test_a_strange_precision_is_an_error() -> None:

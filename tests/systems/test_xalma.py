@@ -16,8 +16,6 @@ from dragoman.checkpoints.weight_files import write_shards
 from dragoman.errors import InvalidOption, LanguageModuleError, UnknownLanguage
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
-from dragoman.surgery.language_modules import groups
-from dragoman.surgery.module_reading import read_module
 from dragoman.systems import Request, load_system
 from dragoman.translation.translator import Translator
 
@@ -35,11 +33,11 @@ OPTIONS = {"max_new_tokens": 10, "beams": 2}
 @pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
 def test_speaks_fifty_languages_and_reads_modules_when_needed(xalma):
     assert len(xalma.languages) == 50
-    assert groups(xalma.system.model) == ()
+    assert xalma.system.modules.groups() == ()
     xalma.translate("Good night.", "en", "zh", **OPTIONS)
-    assert groups(xalma.system.model) == (6,)
+    assert xalma.system.modules.groups() == (6,)
     xalma.translate("Guten Tag.", "de", "en", **OPTIONS)
-    assert groups(xalma.system.model) == (1, 6)
+    assert xalma.system.modules.groups() == (1, 6)
 
 
 @pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
@@ -54,7 +52,8 @@ def test_others_make_steps_while_a_module_is_read(xalma, monkeypatch):
             return super().__call__(place)
 
     expected = xalma.translate("Guten Tag.", "de", "en", **OPTIONS)
-    monkeypatch.setattr("dragoman.surgery.module_reading.Reader", SlowReader)
+    for place in ("checkpoints.packing", "surgery.module_reading"):
+        monkeypatch.setattr(f"dragoman.{place}.Reader", SlowReader)
     found = []
     threads = [
         threading.Thread(target=lambda: found.append(xalma.translate("Good day.", "en", "ru", **OPTIONS)))
@@ -65,13 +64,13 @@ def test_others_make_steps_while_a_module_is_read(xalma, monkeypatch):
     assert reading.wait(60)
     # All the while the other's module is being read:
     assert xalma.translate("Guten Tag.", "de", "en", **OPTIONS) == expected
-    assert engine.between_steps(lambda: groups(xalma.system.model)) == (1,)
+    assert engine.between_steps(lambda: xalma.system.modules.groups()) == (1,)
     go_on.set()
     for thread in threads:
         thread.join(60)
     assert len(found) == 2
     assert found[0] == found[1]
-    assert len(groups(xalma.system.model)) == 2
+    assert len(xalma.system.modules.groups()) == 2
 
 
 def test_batch_mixes_groups_without_changing_results(xalma):
@@ -158,12 +157,15 @@ def test_live_question_to_a_model_that_only_translates_is_an_error_at_once(xalma
 
 
 def test_a_module_that_is_missing_fails_its_own_texts(xalma, monkeypatch):
-    def refuse(model, group):
+    attaching = xalma.system.modules._attaching
+    read = attaching.read
+
+    def refuse(group):
         if group == 6:
             raise LanguageModuleError("group 6 is not in the checkpoint")
-        return read_module(model, group)
+        return read(group)
 
-    monkeypatch.setattr("dragoman.systems.modules.read_module", refuse)
+    monkeypatch.setattr(attaching, "read", refuse)
     batch = [Request("Good night.", find("en"), find(code)) for code in ("de", "zh", "ru")]
     found = dict(xalma.system.run(xalma.system.encode(batch), batch, GenerationOptions(**OPTIONS)))
     assert [isinstance(found[i], LanguageModuleError) for i in range(3)] == [False, True, False]

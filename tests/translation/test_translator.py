@@ -94,7 +94,7 @@ def test_sentences_that_come_and_go_are_translated_as_alone(translator, tatoeba,
         system.job(row, request, GenerationOptions(beams=beams, max_new_tokens=length_cap(len(row), 256)))
         for row, request in zip(rows, requests, strict=True)
     ]
-    engine = Engine(system.model, rows=6 * beams)
+    engine = Engine(system.runner, rows=6 * beams)
     tickets = {}
     while len(tickets) < len(jobs):
         for _ in range(chance.choice((0, 0, 1, 2, 9))):
@@ -292,7 +292,7 @@ def test_what_is_no_text_is_an_error(translator, text):
 
 
 def test_bans_that_leave_nothing_to_say_give_an_empty_unfinished_sentence(translator):
-    everything = tuple(range(translator.system.model.config.vocab_size))
+    everything = tuple(range(translator.system.config.vocab_size))
     result = next(translator.stream(["Good night."], "en", "fr", suppress=everything))
     assert result.text == ""
     assert not result.sentences[0].candidates[0].complete

@@ -9,7 +9,7 @@ from dragoman.checkpoints.families import guess_group, is_adapter
 from dragoman.checkpoints.module_folders import ModelFolder, Module, open_adapter, open_model
 from dragoman.checkpoints.places import Change, Place
 from dragoman.errors import CheckpointError, InvalidOption
-from dragoman.models.language_modules import ANY
+from dragoman.models.language_modules import ANY, LanguageModules
 from dragoman.models.llama_config import LlamaConfig
 
 Adapters = str | Path | Mapping[int, str | Path]
@@ -31,6 +31,11 @@ class LlamaFiles:
     source: Path | None
     """Where further modules can be read."""
 
+    def language(self) -> LanguageModules:
+        """What a model of these files has at hand once it is loaded."""
+        scales = {group: float(module.scale) for group, module in self.modules.items()}
+        return LanguageModules(scales, self.merged, self.source)
+
 
 def open_llama(
     folder: str | Path,
@@ -40,8 +45,8 @@ def open_llama(
 ) -> LlamaFiles:
     """The model in `folder`: all names and shapes compared with config.json.
 
-    `checkpoints.llama.load_xalma` explains the arguments. Raises ConfigError, CheckpointError, KeyMismatch, or
-    InvalidOption.
+    `checkpoints.llama.load_xalma` explains the arguments. Raises ConfigError, CheckpointError,
+    KeyMismatch, or InvalidOption.
     """
     folder = Path(folder).expanduser()
     if adapter is None and is_adapter(folder):

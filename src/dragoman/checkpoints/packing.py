@@ -95,7 +95,7 @@ class _Source:
 
     places: Mapping[str, Place]
     changes: Mapping[str, Change] = field(default_factory=dict)
-    read: Reader = field(default_factory=Reader)
+    read: Reader = field(default_factory=lambda: Reader())
 
     def stored(self, name: str) -> Stored:
         return _stored(self._numbers(name))

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from dragoman.huggingface.calls import FaceGenerationMixin
-from dragoman.models.xalma import row_groups
+from dragoman.models.xalma_rows import row_groups
 
 
 class XALMAGenerationMixin(FaceGenerationMixin):

@@ -31,6 +31,11 @@ def set_threads(count: int | None) -> None:
     _chosen = count
 
 
+def chosen() -> int | None:
+    """What `set_threads` said last."""
+    return _chosen
+
+
 def threads() -> int:
     """In how many threads a call works at the most."""
     return _default() if _chosen is None else _chosen

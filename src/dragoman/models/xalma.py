@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from types import MappingProxyType
 
-import torch
-from torch import Tensor
-
 from dragoman.errors import UnknownLanguage
 from dragoman.languages import Language, all_languages, find
 
@@ -51,19 +48,6 @@ def group_of(language: str | None) -> int:
             f"other language. {choices}"
         )
     return row.group
-
-
-def row_groups(
-    language: str | Sequence[str] | None, rows: int, device: torch.device | str | None = None
-) -> Tensor:
-    """The group of each row, [rows]: `language` is one for all of them, or one for each.
-
-    Raises UnknownLanguage, also if there are not as many languages as rows.
-    """
-    if language is None or isinstance(language, str):
-        return torch.full((rows,), group_of(language), device=device)
-    check_rows(language, rows)
-    return torch.tensor([group_of(each) for each in language], dtype=torch.long, device=device)
 
 
 def check_rows(languages: Sequence[str], rows: int) -> None:

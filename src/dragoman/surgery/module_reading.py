@@ -7,20 +7,16 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from dragoman.checkpoints.families import ADAPTER_CONFIG
-from dragoman.checkpoints.module_folders import Module, has_weights, open_adapter, open_model
+from dragoman.checkpoints.module_finding import check_fit, find_module
 from dragoman.checkpoints.module_layout import (
     PARTS,
     LoraName,
-    base_shapes,
-    lora_shapes,
     parse_adapter,
     parse_combined,
-    projection_sizes,
 )
 from dragoman.checkpoints.places import Place, Reader
 from dragoman.checkpoints.torch_tensors import tensor_of
-from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, LanguageModuleError, Shape
+from dragoman.errors import InvalidOption, KeyMismatch, LanguageModuleError
 from dragoman.layers.lora import linear_of
 from dragoman.layers.packed import PackedLinear
 from dragoman.models.llama import LlamaStack
@@ -64,13 +60,13 @@ def read_module(
     if isinstance(source, (str, Path)):
         module, read = find_module(source, group), Reader()
         shapes = {name: place.shape for name, place in module.tensors.items()}
-        _check_fit(stack, shapes, str(source), whole=False)
+        check_fit(stack.shape, shapes, str(source), whole=False)
         pairs = _pairs(stack, {name: partial(_read, read, place) for name, place in module.tensors.items()})
         scale = module.scale if scale is None else scale
     else:
         found = _named(source, group)
         shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-        _check_fit(stack, shapes, "the tensors given", whole=True)
+        check_fit(stack.shape, shapes, "the tensors given", whole=True)
         pairs = _pairs(stack, {name: partial(_given, tensor) for name, tensor in found.items()})
     return ReadModule(float(stack.shape.lora_alpha if scale is None else scale), pairs)
 
@@ -88,25 +84,6 @@ def refuse_attached(stack: LlamaStack, group: int) -> None:
     """LanguageModuleError if the group has its module."""
     if group in stack.language.scales:
         raise LanguageModuleError(f"group {group} is attached already; detach_ it to replace it")
-
-
-def find_module(folder: str | Path, group: int) -> Module:
-    """The module of `group` in a combined checkpoint or an adapter's folder, none of it read yet."""
-    folder = Path(folder).expanduser()
-    if (folder / ADAPTER_CONFIG).is_file():
-        module = open_adapter(folder)
-        if module.group not in (None, group):
-            raise CheckpointError(
-                f"{folder} says it is the module of group {module.group}, not of group {group}"
-            )
-        return module
-    if not has_weights(folder):
-        raise CheckpointError(f"{folder} holds neither a combined checkpoint nor a PEFT adapter")
-    model = open_model(folder)
-    if group not in model.modules:
-        there = ", ".join(map(str, sorted(model.modules))) or "none"
-        raise CheckpointError(f"{folder} holds no module of group {group}; groups there: {there}")
-    return model.modules[group]
 
 
 def _read(read: Reader, place: Place) -> Tensor:
@@ -154,34 +131,3 @@ def _named(tensors: Mapping[str, Tensor], group: int) -> dict[LoraName, Tensor]:
         missing = [] if found else [LoraName(0, "q_proj", "A").combined(group)]
         raise KeyMismatch.in_folder("the tensors given", missing, strange, {}, "a language module")
     return found
-
-
-def _check_fit(stack: LlamaStack, found: Mapping[LoraName, Shape], where: str, whole: bool) -> None:
-    """KeyMismatch unless the tensors of a module fit the model, LanguageModuleError if one is no matrix.
-
-    whole: whether a projection that is changed must be so in all layers, as nothing says otherwise.
-    """
-    for name, shape in found.items():
-        if len(shape) != 2 or 0 in shape:
-            raise LanguageModuleError(
-                f"{name.adapter} has the shape {list(shape)} in {where}; a module's tensors are matrices "
-                "of a rank of at least 1"
-            )
-    layers = range(stack.shape.num_hidden_layers)
-    pairs = dict.fromkeys((name.layer, name.projection) for name in found if name.layer in layers)
-    if whole:
-        present = {name.projection for name in found}
-        pairs = dict.fromkeys((layer, name) for layer in layers for name in PARTS if name in present)
-    first = next((shape[0] for name, shape in found.items() if name.side == "A"), 0)
-    ranks = {name.module: shape[0] for name, shape in found.items() if name.side == "A" and not whole}
-    sizes = projection_sizes(base_shapes(stack.shape))
-    expected = lora_shapes(pairs, sizes, lambda module: ranks.get(module, first))
-    missing = [name.adapter for name in expected if name not in found]
-    unexpected = [name.adapter for name in found if name not in expected]
-    misshapen = {
-        name.adapter: (shape, expected[name])
-        for name, shape in found.items()
-        if name in expected and shape != expected[name]
-    }
-    if missing or unexpected or misshapen:
-        raise KeyMismatch.in_folder(where, missing, unexpected, misshapen, "the model")

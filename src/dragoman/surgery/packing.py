@@ -12,9 +12,6 @@ from dragoman.layers.packed import PackedEmbedding, PackedHead, PackedLinear, la
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
 
-BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5625}
-"""Of a weight, scales included but for those of whole rows."""
-
 
 @torch.no_grad()
 def pack_(model: Nllb | Llama, precision: str) -> None:
@@ -54,20 +51,6 @@ def _check(model: nn.Module, precision: str) -> None:
                 check_range(value, table, name)
             if isinstance(module, nn.Linear):
                 check_range(value, precision, name)
-
-
-def packed_bytes(model: Nllb | Llama, precision: str) -> int:
-    """The memory that a model's weights will take once it is packed, but for some small ones."""
-    head = model.lm_head.weight
-    stack = [model.encoder, model.decoder] if isinstance(model, Nllb) else [model.model]
-    linears = {id(m.weight): m for part in stack for m in part.modules() if _is_packable(m)}
-    total = sum(m.weight.numel() for m in linears.values()) * BYTES[precision]
-    if isinstance(model, Nllb):
-        tables = 1 if head is model.shared.weight else 2
-        screen = BYTES["fp16" if precision == "fp32" else "int8"]
-        return int(total + head.numel() * (tables * _table_bytes(precision) + screen))
-    low = BYTES["int8" if precision == "int4" else precision]
-    return int(total + head.numel() * low + model.model.embed_tokens.weight.numel() * _table_bytes(precision))
 
 
 def is_packed(model: nn.Module) -> bool:

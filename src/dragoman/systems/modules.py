@@ -2,12 +2,30 @@
 
 import os
 import threading
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from dragoman.checkpoints.module_finding import check_fit, find_module
+from dragoman.checkpoints.packing import Parts, module_bytes, pack_module
+from dragoman.errors import LanguageModuleError
 from dragoman.generation.engine import Engine
-from dragoman.models.llama import Llama
-from dragoman.surgery.language_modules import attach_, groups
-from dragoman.surgery.module_reading import ReadModule, read_module
+from dragoman.models.language_modules import ANY
+from dragoman.models.language_modules import LanguageModules as Language
+from dragoman.native.llama import NativeLlama
 from dragoman.systems.placement import Budget
+
+
+class Attaching(Protocol):
+    """How a kind of model takes language modules."""
+
+    language: Language
+    """Those that it has."""
+
+    def read(self, group: int) -> Any:
+        """Read a module, with its `bytes`, while the model may be at work; nothing of the model changes."""
+
+    def attach(self, group: int, module: Any) -> None:
+        """Give rows of the group what was read, between two of the model's steps."""
 
 
 class LanguageModules:
@@ -17,10 +35,19 @@ class LanguageModules:
     attached it comes between two of their steps.
     """
 
-    def __init__(self, model: Llama, engine: Engine, budget: Budget | None = None) -> None:
-        self._model, self._engine, self._budget = model, engine, budget
+    def __init__(self, attaching: Attaching, engine: Engine, budget: Budget | None = None) -> None:
+        self._attaching, self._engine, self._budget = attaching, engine, budget
         # By process and group: a forked child doesn't wait for a thread that the parent has.
         self._reading: dict[tuple[int, int], threading.Lock] = {}
+
+    def groups(self) -> tuple[int, ...]:
+        """The groups whose modules are attached."""
+        return tuple(sorted(self._attaching.language.scales))
+
+    @property
+    def merged(self) -> int | None:
+        """The group that the weights themselves contain; ANY if that is unknown."""
+        return self._attaching.language.merged
 
     def require(self, group: int) -> None:
         """Attach the module of `group` if it isn't.
@@ -28,16 +55,53 @@ class LanguageModules:
         Raises CheckpointError, KeyMismatch or LanguageModuleError if there is none that fits the model, and
         NotEnoughMemory if it doesn't fit into the memory.
         """
-        if group in groups(self._model):
+        if group in self.groups():
             return
         with self._reading.setdefault((os.getpid(), group), threading.Lock()):
-            if group in groups(self._model):  # another thread was first
+            if group in self.groups():  # another thread was first
                 return
-            module = read_module(self._model, group)
+            module = self._attaching.read(group)
             self._engine.between_steps(lambda: self._attach(group, module))
 
-    def _attach(self, group: int, module: ReadModule) -> None:
+    def _attach(self, group: int, module: Any) -> None:
         if self._budget is not None:
             self._budget.take_module(module.bytes, f"the language module of group {group}")
             self._engine.memory = self._budget.work
-        attach_(self._model, group, module)
+        self._attaching.attach(group, module)
+
+
+@dataclass(frozen=True)
+class PackedModule:
+    """A module in the form in which the kernels take it."""
+
+    scale: float
+    parts: Parts
+    bytes: int
+
+
+class NativeModules:
+    """The language modules of a native model whose weights are `parts`."""
+
+    def __init__(self, runner: NativeLlama, parts: Parts, precision: str) -> None:
+        self._parts, self._precision, self._config = parts, precision, runner.config
+        self.language = runner.language
+
+    def read(self, group: int) -> PackedModule:
+        source = self.language.source
+        if source is None:
+            raise LanguageModuleError(
+                f"the model did not come from a combined checkpoint, so there is no module of group {group}"
+            )
+        module = find_module(source, group)
+        shapes = {name: place.shape for name, place in module.tensors.items()}
+        check_fit(self._config, shapes, str(source), whole=False)
+        parts = pack_module(module, group, self._precision)
+        return PackedModule(float(module.scale), parts, module_bytes(shapes, self._precision))
+
+    def attach(self, group: int, module: PackedModule) -> None:
+        language = self.language
+        self._parts |= module.parts
+        language.scales[group] = module.scale
+        if language.merged == ANY:
+            language.merged = None
+        language.version += 1

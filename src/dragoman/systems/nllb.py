@@ -3,24 +3,29 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from dragoman.checkpoints.cards import ModelCard
 from dragoman.checkpoints.catalog import base_of
 from dragoman.checkpoints.families import card_of, has_tokenizer, is_adapter, with_languages
-from dragoman.checkpoints.nllb import load_nllb
+from dragoman.checkpoints.nllb_files import open_nllb
+from dragoman.checkpoints.packing import pack_nllb
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
-from dragoman.models.nllb import Nllb
 from dragoman.native.nllb import NativeNllb
+from dragoman.native.weights import PackedWeights
 from dragoman.systems.base import Request, System
-from dragoman.systems.placement import AUTO, check, place, prepare, work_memory
+from dragoman.systems.devices import need_pytorch
+from dragoman.systems.placement import AUTO, Placement, check, place
 from dragoman.systems.vocabulary import TargetVocabulary
 from dragoman.text.lengths import growth
 from dragoman.text.tokenizers import MultilingualTokenizer, NllbTokenizer
+
+if TYPE_CHECKING:
+    from dragoman.models.nllb import Nllb
 
 
 class NllbSystem(System):
@@ -30,21 +35,19 @@ class NllbSystem(System):
 
     def __init__(
         self,
-        model: Nllb,
+        runner: "NativeNllb | Nllb",
         tokenizer: MultilingualTokenizer,
         card: ModelCard,
-        runner: Nllb | NativeNllb | None = None,
         precision: str = "fp32",
         work: int | None = None,
     ) -> None:
-        """runner: what generates, if not the model itself; precision: of the weights.
+        """runner: what generates; precision: of its weights.
 
-        work: bytes that decoding may take; None leaves it to `work_memory`.
+        work: bytes that decoding may take; None is what `Engine` takes.
         """
-        self.model, self.tokenizer, self.card, self.precision = model, tokenizer, card, precision
-        self.runner = model if runner is None else runner
-        memory = work_memory(model.decoder.layer_norm.weight.device) if work is None else work
-        self.engine = Engine(self.runner, pad=tokenizer.pad_id, eos=tokenizer.eos_id, memory=memory)
+        self.runner, self.config = runner, runner.config
+        self.tokenizer, self.card, self.precision = tokenizer, card, precision
+        self.engine = Engine(runner, pad=tokenizer.pad_id, eos=tokenizer.eos_id, memory=work)
 
     @classmethod
     def load(cls, folder: Path, device: str, precision: str = AUTO, memory: str | int | None = None) -> Self:
@@ -53,19 +56,23 @@ class NllbSystem(System):
         `placement.place` explains the other arguments.
         """
         check(precision, memory)
-        model = load_nllb(folder, dtype=None)
+        files = open_nllb(folder)
         base = base_of(folder) if is_adapter(folder) else folder
         tokenizer = cls.open_tokenizer(folder if has_tokenizer(folder) else base)
-        layout, rows = tokenizer.layout, model.config.vocab_size
+        layout, rows = tokenizer.layout, files.config.vocab_size
         if layout.needed > rows:
             raise CheckpointError(
                 f"{folder}: its tokenizer has {layout.tokens} tokens and the model's embedding only {rows} "
                 "rows; take both from one release, or make room with resize_token_embeddings(len(tokenizer))"
             )
         card = with_languages(card_of(folder, base), layout.taught)
-        placement = place(model, device, precision, memory)
-        runner = prepare(model, placement)
-        return cls(model, tokenizer, card, runner, placement.precision, placement.budget.work)
+        placement = place(files.config, device, precision, memory)
+        if placement.is_native:
+            parts = pack_nllb(files, placement.precision)
+            runner: NativeNllb | Nllb = NativeNllb(files.config, PackedWeights(parts))
+        else:
+            runner = _in_pytorch(folder, placement)
+        return cls(runner, tokenizer, card, placement.precision, placement.budget.work)
 
     @classmethod
     def open_tokenizer(cls, folder: Path) -> MultilingualTokenizer:
@@ -88,7 +95,7 @@ class NllbSystem(System):
 
     @property
     def max_new_tokens(self) -> int:
-        return self.model.config.max_position_embeddings - 2
+        return self.config.max_position_embeddings - 2
 
     def room(self, source: Language, target: Language) -> int:
         return self.card.max_source_tokens
@@ -105,7 +112,7 @@ class NllbSystem(System):
 
     def job(self, row: list[int], request: Request, options: GenerationOptions) -> Job:
         # The mask, data tags and filling of the embedding are rows of the model, but never of a text.
-        banned = self.tokenizer.layout.never_generated(self.model.config.vocab_size)
+        banned = self.tokenizer.layout.never_generated(self.config.vocab_size)
         options = replace(options, suppress=(*options.suppress, *banned))
         prompt = self.prompt(request)
         return Job(row, options, prompt, forced=len(prompt) - 1)
@@ -125,3 +132,12 @@ class NllbSystem(System):
 
     def is_complete(self, hypothesis: Hypothesis) -> bool:
         return hypothesis.tokens[-1] == self.tokenizer.eos_id
+
+
+def _in_pytorch(folder: Path, placement: Placement) -> "NativeNllb | Nllb":
+    need_pytorch()
+    from dragoman.checkpoints.nllb import load_nllb
+    from dragoman.systems.plain import prepare
+
+    found: NativeNllb | Nllb = prepare(load_nllb(folder, dtype=None), placement)
+    return found

@@ -1,20 +1,22 @@
-"""Where and how a model runs: device, precision, code and memory, decided together when it is loaded."""
+"""Where and how a model runs: device, precision, code and memory, decided together before it is loaded."""
 
 from dataclasses import dataclass
-from typing import Any
+from math import prod
 
-import torch
-
+from dragoman.checkpoints.packing import packed_bytes
 from dragoman.errors import InvalidOption, NotEnoughMemory
 from dragoman.generation.scores import ROWS
 from dragoman.kernels.library import forced, kernels
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.limits import memory_limit, parse_size, written_size
-from dragoman.models.llama import Llama
-from dragoman.models.nllb import Nllb
-from dragoman.native.llama import NativeLlama
-from dragoman.native.nllb import NativeNllb
-from dragoman.surgery.packing import pack_, packed_bytes
+from dragoman.models.config import NllbConfig
+from dragoman.models.llama_config import LlamaConfig
+from dragoman.models.shapes import llama_shapes, nllb_shapes
+from dragoman.native.llama import turns_alone
+from dragoman.native.nllb import routes_simply
+from dragoman.systems.devices import free_memory, has_pytorch
+
+Config = NllbConfig | LlamaConfig
 
 AUTO = "auto"
 USUAL = 2 / 3
@@ -23,7 +25,10 @@ WEIGHTS = 3 / 4
 """How much of this the weights may take, if nobody says in which precision: half of the computer's memory."""
 WORK = 3 / 8
 """How much of it decoding takes at the most; more would make it no faster."""
-FLOATS = {"fp32": torch.float32, "fp16": torch.float16}
+PLAIN = {"fp32": 4, "fp16": 2}
+"""In which precisions weights can stay as they are, and the bytes of a number."""
+SPARE = 32
+"""Positions for which a cache has room beyond those in use."""
 
 
 @dataclass
@@ -68,6 +73,8 @@ class Placement:
     """One of PRECISIONS."""
     packs: bool
     """Whether its weights are packed; otherwise PyTorch runs them as they are."""
+    is_native: bool
+    """Whether the kernels run it, without PyTorch."""
     budget: Budget
 
 
@@ -82,9 +89,9 @@ def check(precision: str, memory: str | int | None) -> None:
 
 
 def place(
-    model: Nllb | Llama, device: str = "cpu", precision: str = AUTO, memory: str | int | None = None
+    config: Config, device: str = "cpu", precision: str = AUTO, memory: str | int | None = None
 ) -> Placement:
-    """How a model runs on `device`, given that its weights are as stored, and in their file if possible.
+    """How a model of this config runs on `device`, "cpu" or one of PyTorch's.
 
     precision: "auto" or one of PRECISIONS. "auto" is the most exact one whose weights fill at most
     half of the memory, and on an accelerator at the most fp16. memory: what weights, language modules
@@ -92,83 +99,76 @@ def place(
     is, and more if the weights need it. Raises InvalidOption, and NotEnoughMemory if the model doesn't fit.
     """
     check(precision, memory)
-    limit = _limit(torch.device(device))
+    limit = _limit(device)
     most = limit if memory is None else parse_size(memory)
     if most > limit:
         raise InvalidOption(
             f"memory is {written_size(most)}, but there are only {written_size(limit)} for this process"
         )
     usual = int(USUAL * limit) if memory is None else most
-    on_cpu = torch.device(device).type == "cpu"
-    least = _least(model)
+    on_cpu = device.partition(":")[0] == "cpu"
+    least = _least(config)
     choices = [precision] if precision != AUTO else list(PRECISIONS if on_cpu else PRECISIONS[1:])
     plans = {each: _packs(each, on_cpu) for each in choices}
-    sizes = {each: _size(model, each, packs) for each, packs in plans.items()}
+    sizes = {each: _size(config, each, packs) for each, packs in plans.items()}
     roomy = (each for each in choices if sizes[each] <= min(WEIGHTS * usual, most - least))
     chosen = next(roomy, choices[-1])
     if sizes[chosen] + least > most:
-        raise NotEnoughMemory(_refusal(model, sizes[chosen], chosen, least, most, memory is not None))
+        raise NotEnoughMemory(_refusal(config, sizes[chosen], chosen, least, most, memory is not None))
     if memory is None and sizes[chosen] > WEIGHTS * usual:
         usual = most  # a large model was asked for, so it may have what there is
-    return Placement(device, chosen, plans[chosen], Budget(most, usual, sizes[chosen], least))
-
-
-def prepare(model: Nllb | Llama, placement: Placement) -> Any:
-    """What generates with a model placed so: itself, or its native twin. Its weights change in place."""
-    dtype = None if placement.packs else FLOATS[placement.precision]
-    for parameter in model.parameters():  # one after the other, from the file to the device
-        parameter.data = parameter.data.to(placement.device, dtype or parameter.dtype)
-    model.to(placement.device)
-    if not placement.packs:
-        return model
-    pack_(model, placement.precision)
-    if isinstance(model, Nllb):
-        return NativeNllb.of(model) if NativeNllb.supports(model) else model
-    return NativeLlama.of(model) if NativeLlama.supports(model) else model
+    is_native = plans[chosen] and on_cpu and kernels() is not None and _suits(config)
+    return Placement(device, chosen, plans[chosen], is_native, Budget(most, usual, sizes[chosen], least))
 
 
 def _packs(precision: str, on_cpu: bool) -> bool:
     if not on_cpu:
-        return precision not in FLOATS
+        return precision not in PLAIN
     # Without a processor's vectors, or in one thread, exact models are slower in the kernels than in
-    # PyTorch; they run there if the kernels are asked for by name.
+    # PyTorch; they run there if the kernels are asked for by name, or there is no PyTorch.
     native = kernels()
-    fast = native is not None and (forced() or (native.parallel and native.isa != "plain"))
+    fast = native is not None and (
+        forced() or (native.parallel and native.isa != "plain") or not has_pytorch()
+    )
     return precision != "fp32" or fast
 
 
-def _size(model: Nllb | Llama, precision: str, packs: bool) -> int:
+def _suits(config: Config) -> bool:
+    """Whether the kernels know all that a model of this config does."""
+    return routes_simply(config) if isinstance(config, NllbConfig) else turns_alone(config)
+
+
+def _size(config: Config, precision: str, packs: bool) -> int:
     if packs:
-        return packed_bytes(model, precision)
-    return FLOATS[precision].itemsize * sum(parameter.numel() for parameter in model.parameters())
+        return packed_bytes(config, precision)
+    shapes = nllb_shapes(config) if isinstance(config, NllbConfig) else llama_shapes(config)
+    return PLAIN[precision] * sum(map(prod, shapes.values()))
 
 
-def _least(model: Nllb | Llama) -> int:
+def _least(config: Config) -> int:
     """Bytes for one sentence: its keys in single precision, and all scores of a few rows some times over."""
-    itemsize = next(model.parameters()).dtype.itemsize
-    keys = model.state_bytes(64, 64, 4) * 4 // itemsize
-    return keys + 4 * ROWS * model.config.vocab_size * 4
+    if isinstance(config, NllbConfig):
+        layers, width = config.decoder_layers, config.d_model
+    else:
+        layers, width = config.num_hidden_layers, config.num_key_value_heads * config.head_dim
+    beams, positions = 4, 64 + 4 * (64 + SPARE)
+    numbers = 2 * layers * positions * width + beams * config.vocab_size
+    return 4 * (numbers + 4 * ROWS * config.vocab_size)
 
 
-def _limit(device: torch.device) -> int:
+def _limit(device: str) -> int:
     """Bytes that can be had on a device."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else memory_limit()
+    if not device.startswith("cuda"):
+        return memory_limit()
+    return free_memory(device)
 
 
-def work_memory(device: torch.device) -> int | None:
-    """Bytes for decoding with a model that nobody has placed: half of an accelerator's that are free.
-
-    None where the computer's memory is the device's, whose share `Engine` knows.
-    """
-    return _limit(device) // 2 if device.type == "cuda" else None
-
-
-def _refusal(model: Nllb | Llama, size: int, precision: str, least: int, most: int, asked: bool) -> str:
+def _refusal(config: Config, size: int, precision: str, least: int, most: int, asked: bool) -> str:
     text = (
         f"in {precision} the weights take {written_size(size)}, and a sentence at work "
         f"{written_size(least)}; {'memory allows for' if asked else 'there are'} {written_size(most)}"
     )
-    lower = {each: packed_bytes(model, each) for each in PRECISIONS[PRECISIONS.index(precision) + 1 :]}
+    lower = {each: packed_bytes(config, each) for each in PRECISIONS[PRECISIONS.index(precision) + 1 :]}
     fits = [f"{each} ({written_size(its)})" for each, its in lower.items() if its + least <= most]
     if fits:
         return f"{text}. What fits is {' or '.join(fits)}"

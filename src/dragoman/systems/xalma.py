@@ -3,23 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dragoman.checkpoints.cards import ModelCard
 from dragoman.checkpoints.catalog import base_of
 from dragoman.checkpoints.families import ENGLISH, card_of, has_tokenizer, is_adapter, known_group
-from dragoman.checkpoints.llama import load_xalma
+from dragoman.checkpoints.llama_files import open_llama
+from dragoman.checkpoints.packing import pack_llama
 from dragoman.errors import InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
 from dragoman.models.language_modules import ANY
-from dragoman.models.llama import Llama
 from dragoman.models.xalma import group_of
 from dragoman.native.llama import NativeLlama
+from dragoman.native.weights import PackedWeights
 from dragoman.systems.base import ChatSystem, Request
-from dragoman.systems.modules import LanguageModules
-from dragoman.systems.placement import AUTO, Budget, check, place, prepare, work_memory
+from dragoman.systems.devices import need_pytorch
+from dragoman.systems.modules import Attaching, LanguageModules, NativeModules
+from dragoman.systems.placement import AUTO, Budget, Placement, check, place
 from dragoman.text.lengths import growth
 from dragoman.text.prompt_style import Style, style_of
 from dragoman.text.prompts import (
@@ -32,6 +35,9 @@ from dragoman.text.prompts import (
 )
 from dragoman.text.tokenizers.llama import LlamaTokenizer
 
+if TYPE_CHECKING:
+    from dragoman.models.llama import Llama
+
 CUT_SIGN = "\ufffd"  # at the end of a text: a character of which not all bytes are there yet
 
 
@@ -40,27 +46,27 @@ class XalmaSystem(ChatSystem):
 
     def __init__(
         self,
-        model: Llama,
+        runner: "NativeLlama | Llama",
         tokenizer: LlamaTokenizer,
         card: ModelCard,
         style: Style,
-        runner: Llama | NativeLlama | None = None,
+        attaching: Attaching,
         precision: str = "fp32",
         budget: Budget | None = None,
     ) -> None:
-        """runner: what generates, if not the model itself; precision: of the weights.
+        """runner: what generates; attaching: how it takes language modules; precision: of its weights.
 
-        budget: the memory for modules and decoding; None is any module, and what `work_memory` says.
+        budget: the memory for modules and decoding; None is any module, and what `Engine` takes.
         """
-        self.model, self.tokenizer, self.card, self.style = model, tokenizer, card, style
-        self.precision = precision
+        self.runner, self.config = runner, runner.config
+        self.tokenizer, self.card, self.style, self.precision = tokenizer, card, style, precision
         self.engine = Engine(
-            model if runner is None else runner,
+            runner,
             pad=tokenizer.pad_id,
             eos=tokenizer.eos_id,
-            memory=work_memory(model.model.norm.weight.device) if budget is None else budget.work,
+            memory=None if budget is None else budget.work,
         )
-        self.modules = LanguageModules(model, self.engine, budget)
+        self.modules = LanguageModules(attaching, self.engine, budget)
 
     @classmethod
     def load(
@@ -78,15 +84,21 @@ class XalmaSystem(ChatSystem):
         """
         check(precision, memory)
         groups = () if _is_combined(folder) else None
-        model = load_xalma(folder, groups, dtype=None)
+        files = open_llama(folder, groups)
         base = base_of(folder) if is_adapter(folder) else folder
         card = card_of(folder, base)
-        placement = place(model, device, precision, memory)
-        runner = prepare(model, placement)
+        placement = place(files.config, device, precision, memory)
+        attaching: Attaching
+        if placement.is_native:
+            parts = pack_llama(files, placement.precision)
+            runner: NativeLlama | Llama = NativeLlama(files.config, PackedWeights(parts), files.language())
+            attaching = NativeModules(runner, parts, placement.precision)
+        else:
+            runner, attaching = _in_pytorch(folder, groups, placement)
         tokenizer = LlamaTokenizer.from_folder(folder if has_tokenizer(folder) else base)
         # What has a group is X-ALMA's, whatever its folder is called.
         style: Style = "chat" if known_group(folder) is not None else style_of(base, name)
-        return cls(model, tokenizer, card, style, runner, placement.precision, placement.budget)
+        return cls(runner, tokenizer, card, style, attaching, placement.precision, placement.budget)
 
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
         raise InvalidOption(
@@ -96,10 +108,10 @@ class XalmaSystem(ChatSystem):
 
     @property
     def max_new_tokens(self) -> int:
-        return self.model.config.max_position_embeddings // 2
+        return self.config.max_position_embeddings // 2
 
     def room(self, source: Language, target: Language) -> int:
-        context = self.model.config.max_position_embeddings
+        context = self.config.max_position_embeddings
         free = room(source, target, self.tokenizer, context, self.max_new_tokens, self.style)
         return min(free, self.card.max_source_tokens)
 
@@ -126,11 +138,11 @@ class XalmaSystem(ChatSystem):
         return (text.rstrip(CUT_SIGN) if partial else text).strip()
 
     def _job(self, row: list[int], group: int, options: GenerationOptions) -> Job:
-        merged = self.model.model.language.merged
+        merged = self.modules.merged
         if merged is None:
             self.modules.require(group)
         # The embedding may have been filled up to a round number of rows, which are no tokens.
-        banned = range(len(self.tokenizer), self.model.config.vocab_size)
+        banned = range(len(self.tokenizer), self.config.vocab_size)
         options = replace(options, suppress=(*options.suppress, *banned))
         return Job((), options, prompt=row, group=None if merged == ANY else group)
 
@@ -160,3 +172,14 @@ def _is_combined(folder: Path) -> bool:
     from dragoman.checkpoints.module_folders import has_weights, open_model
 
     return has_weights(folder) and open_model(folder).is_combined
+
+
+def _in_pytorch(
+    folder: Path, groups: tuple[int, ...] | None, placement: Placement
+) -> "tuple[NativeLlama | Llama, Attaching]":
+    need_pytorch()
+    from dragoman.checkpoints.llama import load_xalma
+    from dragoman.systems.plain import PlainModules, prepare
+
+    model = load_xalma(folder, groups, dtype=None)
+    return prepare(model, placement), PlainModules(model)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 import warnings
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
@@ -281,9 +282,8 @@ def _texts(text: object, results: list[Translation]) -> str | list[str]:
 
 def _work_in(count: int) -> None:
     """Have the kernels and PyTorch work in so many threads; InvalidOption if that is no possible number."""
-    import torch
-
     from dragoman.kernels.threads import set_threads
 
     set_threads(count)
-    torch.set_num_threads(count)
+    if torch := sys.modules.get("torch"):  # where it isn't yet, whoever needs it tells it
+        torch.set_num_threads(count)
