@@ -25,7 +25,7 @@ def test_without_pytorch_there_is_the_cpu(monkeypatch):
         InvalidOption, match=r"without PyTorch there is only cpu; pip install 'dragoman\[torch\]'"
     ):
         usable_device("cuda")
-    with pytest.raises(InvalidOption, match="install a C compiler .* or pip install"):
+    with pytest.raises(InvalidOption, match=r"install a C compiler .* or pip install"):
         devices.need_pytorch()
 
 

@@ -54,7 +54,9 @@ def save_nllb(
     if max_shard_bytes < 1:
         raise InvalidOption(f"max_shard_bytes is {max_shard_bytes}; it must be at least 1")
     _check_whole(model)
-    tensors = {published_name(name, model.config): p for name, p in model.named_parameters()}
+    tensors: dict[str, torch.Tensor] = {
+        published_name(name, model.config): parameter for name, parameter in model.named_parameters()
+    }
     if not model.config.tie_word_embeddings:
         # transformers 5 unties these too, and would fill absent ones at random.
         copies = {published_name(name, model.config): model.shared.weight for name in EMBEDDINGS[1:]}

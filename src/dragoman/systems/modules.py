@@ -18,8 +18,9 @@ from dragoman.systems.placement import Budget
 class Attaching(Protocol):
     """How a kind of model takes language modules."""
 
-    language: Language
-    """Those that it has."""
+    @property
+    def language(self) -> Language:
+        """Those that it has."""
 
     def read(self, group: int) -> Any:
         """Read a module, with its `bytes`, while the model may be at work; nothing of the model changes."""

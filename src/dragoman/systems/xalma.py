@@ -91,8 +91,9 @@ class XalmaSystem(ChatSystem):
         attaching: Attaching
         if placement.is_native:
             parts = pack_llama(files, placement.precision)
-            runner: NativeLlama | Llama = NativeLlama(files.config, PackedWeights(parts), files.language())
-            attaching = NativeModules(runner, parts, placement.precision)
+            native = NativeLlama(files.config, PackedWeights(parts), files.language())
+            runner: NativeLlama | Llama = native
+            attaching = NativeModules(native, parts, placement.precision)
         else:
             runner, attaching = _in_pytorch(folder, groups, placement)
         tokenizer = LlamaTokenizer.from_folder(folder if has_tokenizer(folder) else base)
