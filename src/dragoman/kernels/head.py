@@ -6,7 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from dragoman.kernels import structs
-from dragoman.kernels.arrays import STORED, Array, Stored, address, address_or_none, empty
+from dragoman.kernels.arrays import Array, Stored, address_or_none, empty
+from dragoman.kernels.fine import Fine
 from dragoman.kernels.library import needed
 from dragoman.kernels.linear import Linear
 from dragoman.kernels.packing import pack, unpack
@@ -15,19 +16,23 @@ SCREEN = 64
 """Tokens of the rough pass that are scored anew, at least."""
 
 
+Table = Stored | Fine
+"""Rows of an embedding or an output layer, as they are looked up."""
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
     """Scores of next tokens, from hidden states.
 
-    With `exact`, rows of the unquantised output matrix, the best SCREEN tokens of the packed
+    With `exact`, rows of the output matrix as it is or in 12 bits, the best SCREEN tokens of the packed
     one (more, if many are wanted) are scored anew, and the normaliser is exact in its largest terms. What
     no error of the rough pass exceeds is known (`bounds`): where a token that was left out might yet be among
     the best, all are scored exactly.
     """
 
     linear: Linear
-    exact: Stored | None
-    """[vocabulary, hidden], without gaps."""
+    exact: Table | None
+    """[vocabulary, hidden]."""
     kept: Array | None = None
     """Which tokens the columns are, if not all: int32 [tokens], sorted."""
 
@@ -39,6 +44,11 @@ class Head:
         """
         weight = weight.contiguous()
         return cls(Linear(pack(weight, precision)), weight)
+
+    @classmethod
+    def fine(cls, table: Fine) -> "Head":
+        """For a matrix [tokens, hidden] in 12 bits, whose upper ones serve for the rough pass."""
+        return cls(Linear(table.packed), table)
 
     @cached_property
     def kept_set(self) -> frozenset[int]:
@@ -57,7 +67,7 @@ class Head:
 
     def __call__(self, x: Array) -> Array:
         """float32 [rows, hidden] -> [rows, vocabulary]; tokens that were cut away score -inf."""
-        if self.exact is not None and self.exact.dtype == "F32":
+        if isinstance(self.exact, Stored) and self.exact.dtype == "F32":
             return self.in_full(x)  # the model is exact, so all scores are
         rough = self.linear(x)
         if self.exact is not None:
@@ -89,6 +99,8 @@ class Head:
         """A head that only knows `tokens` (their numbers, sorted)."""
         exact = Stored.of(unpack(self.linear.packed).astype(np.float16)) if self.exact is None else self.exact
         kept = np.asarray(tokens, np.int32)
+        if isinstance(exact, Fine):
+            return Head(Linear(exact.screen(kept)), exact, kept)
         return Head(Linear(pack(exact.rows(kept), self.linear.packed.precision)), exact, kept)
 
     @cached_property
@@ -105,12 +117,13 @@ class Head:
         return self._struct(*self.bounds)
 
     def _struct(self, gap: float, norm: float) -> structs.Head:
-        kind, exact, shape = structs.NONE, None, (self.vocabulary, self.linear.inputs)
-        if self.exact is not None:
-            kind = self.exact.kind
-            exact = address("exact rows", self.exact.data, STORED[self.exact.dtype][1], *shape)
+        exact = structs.Matrix(kind=structs.NONE) if self.exact is None else self.exact.matrix()
+        if self.exact is not None and exact.columns != self.linear.inputs:
+            raise ValueError(
+                f"exact rows of {exact.columns} numbers don't go with an output layer of {self.linear.inputs} inputs"
+            )
         kept = address_or_none("kept tokens", self.kept, np.int32, self.tokens)
-        return structs.Head(self.linear.struct(), kind, exact, kept, gap, norm)
+        return structs.Head(self.linear.struct(), exact, kept, gap, norm)
 
     def _spread(self, scores: Array) -> Array:
         """Scores of the head's tokens among those of the whole vocabulary."""
@@ -126,7 +139,7 @@ class Head:
 class Embedding:
     """Vectors of tokens from a table, in float32 and multiplied by `scale`."""
 
-    weight: Stored
+    weight: Table
     """[tokens, hidden]."""
     scale: float = 1.0
 

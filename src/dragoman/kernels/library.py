@@ -51,7 +51,7 @@ class Kernels:
             c_int64,
         )
         self._pack = _function(
-            library, f"pack_{isa}", c_int, c_void_p, POINTER(Matrix), POINTER(Linear), c_void_p
+            library, f"pack_{isa}", c_int, c_void_p, POINTER(Matrix), POINTER(Linear), c_void_p, c_void_p
         )
         self._gather = _function(
             library,
@@ -91,13 +91,14 @@ class Kernels:
             *[c_void_p] * 6,
         )
 
-    def pack(self, matrix: Matrix, packed: Linear) -> float:
+    def pack(self, matrix: Matrix, packed: Linear, rest: Array | None = None) -> float:
         """Fill in the data (and scales) of `packed`, or just measure if its kind is NONE.
 
-        Returns the largest magnitude, or NaN if a number is NaN or infinite: then what was written is void.
+        rest: in int8, where four more bits of each number go, [outputs, padded inputs / 2]. Returns the largest magnitude, or NaN if a number is NaN or infinite: then what was written is void.
         """
         most = np.zeros(1, np.float32)
-        _check(self._call(self._pack, matrix, packed, address("most", most, np.float32, 1)))
+        low = address_or_none("room for more bits", rest, np.uint8, packed.outputs, packed.padded // 2)
+        _check(self._call(self._pack, matrix, packed, low, address("most", most, np.float32, 1)))
         return float(most[0])
 
     def gather(self, matrix: Matrix, rows: Array, scale: float, out: Array) -> None:

@@ -87,7 +87,7 @@ def pack(weight: Stored, precision: str, name: str = "a weight", out: Packed | N
         )
     if not (out.data.flags.writeable and (out.scale is None or out.scale.flags.writeable)):
         raise ValueError(f"the room for {name} can't be written to")
-    weight = _adjacent(weight)
+    weight = adjacent(weight)
     most = needed().pack(weight.matrix(), out.struct())
     check_numbers(most, name)
     check_range(most, precision, name)
@@ -99,7 +99,7 @@ def largest(values: Stored, name: str) -> float:
     if 0 in values.shape:
         return 0.0
     flat = values.data if values.data.ndim == 2 else values.data.reshape(1, -1)
-    matrix = _adjacent(Stored(flat, values.dtype))
+    matrix = adjacent(Stored(flat, values.dtype))
     most = needed().pack(matrix.matrix(), structs.Linear(NONE))
     check_numbers(most, name)
     return most
@@ -180,7 +180,7 @@ def padded_inputs(kind: int, inputs: int) -> int:
     return -(-inputs // GROUP) * GROUP if kind >= BYTE else inputs
 
 
-def _adjacent(weight: Stored) -> Stored:
+def adjacent(weight: Stored) -> Stored:
     """The same with the numbers of a row side by side, copied if need be."""
     apart, step = weight.data.strides
     fits = step == weight.data.itemsize and apart >= 0 and apart % step == 0 and weight.data.flags.aligned

@@ -5,7 +5,7 @@ from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 
 import numpy as np
 
-NONE, FLOAT, HALF, BYTE, NIBBLE, BRAIN = range(6)
+NONE, FLOAT, HALF, BYTE, NIBBLE, BRAIN, FINE = range(7)
 KINDS = {"fp32": FLOAT, "fp16": HALF, "int8": BYTE, "int4": NIBBLE}
 PANEL, GROUP = 64, 32
 """Outputs that lie side by side; inputs that share a 4-bit scale."""
@@ -22,6 +22,8 @@ class Matrix(Structure):
         ("kind", c_int32),
         ("rows", c_int32),
         ("columns", c_int32),
+        ("rest", c_void_p),
+        ("scale", c_void_p),
     )
 
 
@@ -120,8 +122,7 @@ class Batch(Structure):
 class Head(Structure):
     _fields_ = (
         ("w", Linear),
-        ("exact_kind", c_int32),
-        ("exact", c_void_p),
+        ("exact", Matrix),
         ("token", c_void_p),
         ("gap", c_float),
         ("norm", c_float),

@@ -3,6 +3,7 @@
 #define DRAGOMAN_HEAD_H
 
 #include "rows.h"
+#include "tables.h"
 
 #define BLOCK 32 /* panels whose exponentials are summed together, in a fixed order */
 
@@ -50,10 +51,40 @@ static void settle(Pool *p, int keep) {
     for (int i = 1; i < keep; i++) p->least = MIN(p->least, p->best[i].score);
 }
 
-static float exact_score(const Head *h, const float *x, int32_t token, int width) {
-    if (h->exact_kind == FLOAT) return dot(x, (const float *)h->exact + (int64_t)token * width, width);
-    const uint16_t *w = (const uint16_t *)h->exact + (int64_t)token * width;
-    const int brain = h->exact_kind == BRAIN;
+/* Scores of `rows` rows of x, `ld` apart, against a row of a FINE table, which is read once. */
+INLINE void fine_scores(const Matrix *m, int64_t row, const float *x, int64_t ld, const int rows, float *out, int64_t apart) {
+    const uint8_t *high = fine_high(m, row), *low = fine_low(m, row);
+    F s[4], t[4];
+    for (int r = 0; r < rows; r++) s[r] = t[r] = f_set(0);
+    for (int j = 0; j < m->columns; j += GROUP, high += GROUP * PANEL, low += GROUP / 2) {
+        const int left = m->columns - j;
+        F a, b;
+        f_fine(high, 4 * PANEL, low, &a, &b);
+        for (int r = 0; r < rows; r++) {
+            const float *from = x + r * ld + j;
+            float last[GROUP];
+            if (left < GROUP) {
+                memset(last, 0, sizeof last);
+                memcpy(last, from, left * sizeof(float));
+                from = last;
+            }
+            s[r] = f_fma(f_load(from), a, s[r]);
+            t[r] = f_fma(f_load(from + 16), b, t[r]);
+        }
+    }
+    for (int r = 0; r < rows; r++) out[r * apart] = f_sum(f_add(s[r], t[r])) * (m->scale[row] / 16);
+}
+
+static float exact_score(const Matrix *m, const float *x, int32_t token) {
+    const int width = m->columns;
+    if (m->kind == FLOAT) return dot(x, (const float *)m->data + token * m->stride, width);
+    if (m->kind == FINE) {
+        float score;
+        fine_scores(m, token, x, 0, 1, &score, 0);
+        return score;
+    }
+    const uint16_t *w = (const uint16_t *)m->data + token * m->stride;
+    const int brain = m->kind == BRAIN;
     F s = f_set(0);
     int j = 0;
     for (; j + 16 <= width; j += 16) s = f_fma(f_load(x + j), brain ? f_brain(w + j) : f_half(w + j), s);
@@ -176,21 +207,21 @@ static void ranking_task(void *work, int r, int thread) {
     for (int block = 0; block < c->blocks; block++) top = MAX(top, c->most[(int64_t)block * c->rows + r]);
     for (int block = 0; block < c->blocks; block++)
         sum += c->sums[(int64_t)block * c->rows + r] * exp((double)c->most[(int64_t)block * c->rows + r] - top);
-    if (h->exact_kind) {
+    if (h->exact.kind) {
         /* Exact scores for the candidates, also within the sum; in an order that threads don't decide. */
         qsort(all.best, all.count, sizeof(Candidate), compare);
         if (all.count == c->wide) rough = all.best[all.count - 1].score; /* or else none was left out */
         for (int i = 0; i < all.count; i++) {
             Candidate *one = all.best + i;
             const float before = one->score;
-            one->score = exact_score(h, x, one->token, h->w.inputs);
+            one->score = exact_score(&h->exact, x, one->token);
             sum += exp((double)one->score - top) - exp((double)before - top);
             if (!(one->score > -INFINITY)) one->score = -INFINITY, sound = 0; /* no NaN among what is sorted */
         }
     }
     if (c->extra)
         for (int i = c->start[r]; i < c->start[r + 1]; i++) {
-            const Candidate more = {exact_score(h, x, c->extra[i], h->w.inputs), c->extra[i]};
+            const Candidate more = {exact_score(&h->exact, x, c->extra[i]), c->extra[i]};
             sum += exp((double)more.score - top);
             if (!(more.score > -INFINITY)) sound = 0;
             else if (!is_banned(c->banned, more.token)) {
@@ -206,7 +237,7 @@ static void ranking_task(void *work, int r, int thread) {
         c->tokens[(int64_t)r * c->keep + i] = real ? all.best[i].token : 0;
     }
     c->spread[2 * r] = rough - total;
-    c->spread[2 * r + 1] = sound && isfinite(total) ? (h->exact_kind ? most_error(c, r) : 0) : NAN;
+    c->spread[2 * r + 1] = sound && isfinite(total) ? (h->exact.kind ? most_error(c, r) : 0) : NAN;
 }
 
 static void lay_out_choice(Arena *a, Choice *c, int threads) {
@@ -233,13 +264,19 @@ typedef struct {
 
 static void exact_task(void *work, int number, int thread) {
     const Exactly *e = work;
-    const int width = e->h->w.inputs;
+    const Matrix *m = &e->h->exact;
+    const int64_t width = m->columns;
     (void)thread;
-    for (int i = number * e->grain; i < MIN(e->count, (number + 1) * e->grain); i++)
-        for (int r = 0; r < e->rows; r++) {
+    for (int i = number * e->grain; i < MIN(e->count, (number + 1) * e->grain); i++) {
+        int r = 0;
+        if (m->kind == FINE && !e->apart)
+            for (; r + 4 <= e->rows; r += 4)
+                fine_scores(m, e->tokens ? e->tokens[i] : i, e->x + r * width, width, 4, e->out + (int64_t)r * e->count + i, e->count);
+        for (; r < e->rows; r++) {
             const int32_t token = !e->tokens ? i : e->tokens[e->apart ? (int64_t)r * e->count + i : i];
-            e->out[(int64_t)r * e->count + i] = exact_score(e->h, e->x + (int64_t)r * width, token, width);
+            e->out[(int64_t)r * e->count + i] = exact_score(m, e->x + r * width, token);
         }
+    }
 }
 
 /* One packed weight as the rough pass has it. */
@@ -249,12 +286,6 @@ static float packed_weight(const Linear *w, int column, int input) {
     if (w->kind == FLOAT) return ((const float *)panel)[(int64_t)input * PANEL + n];
     if (w->kind == HALF) return from_half(((const uint16_t *)panel)[(int64_t)input * PANEL + n]);
     return (panel[((int64_t)(input / 4) * PANEL + n) * 4 + input % 4] - 128) * w->scale[column];
-}
-
-static float exact_weight(const Head *h, int64_t at) {
-    if (h->exact_kind == FLOAT) return ((const float *)h->exact)[at];
-    const uint16_t bits = ((const uint16_t *)h->exact)[at];
-    return h->exact_kind == BRAIN ? from_brain(bits) : from_half(bits);
 }
 
 typedef struct {
@@ -269,13 +300,13 @@ static void measuring_task(void *work, int panel, int thread) {
     double gap = 0, norm = 0;
     (void)thread;
     for (int column = panel * PANEL; column < MIN(h->w.outputs, (panel + 1) * PANEL); column++) {
-        const int64_t first = (int64_t)token_of(h, column) * inputs;
+        float exact[AT_ONCE];
         double apart = 0, all = 0;
         for (int k = 0; k < inputs; k++) {
-            const double exact = exact_weight(h, first + k);
-            const double d = exact - packed_weight(&h->w, column, k);
+            if (k % AT_ONCE == 0) convert(&h->exact, token_of(h, column), k, MIN(AT_ONCE, inputs - k), exact);
+            const double one = exact[k % AT_ONCE], d = one - packed_weight(&h->w, column, k);
             apart += d * d;
-            all += exact * exact;
+            all += one * one;
         }
         gap = MAX(gap, apart);
         norm = MAX(norm, all);

@@ -52,7 +52,7 @@ int NAME(linear)(Context *c, const Linear *w, int count, const float *x, int row
 int NAME(top)(Context *c, const Head *h, const float *x, int rows, int keep, int screen, const uint8_t *banned,
               const int32_t *extra, const int32_t *start, float *scores, int32_t *tokens, float *spread) {
     Arena a = {NULL, 0};
-    Choice choice = {.h = h, .x = x, .rows = rows, .keep = keep, .wide = h->exact_kind ? MAX(keep, screen) : keep,
+    Choice choice = {.h = h, .x = x, .rows = rows, .keep = keep, .wide = h->exact.kind ? MAX(keep, screen) : keep,
                      .blocks = (panels(&h->w) + BLOCK - 1) / BLOCK, .banned = banned, .extra = extra, .start = start,
                      .scores = scores, .tokens = tokens, .spread = spread};
     lay_out_choice(&a, &choice, c->threads);
@@ -100,14 +100,14 @@ int NAME(measure)(Context *c, const Head *h, float *found) {
 }
 
 /* Put a matrix in the order of w, whose data (and scale, in BYTE) are filled; with kind NONE it is measured and no
- * more. most: its largest magnitude, or NaN if a number is NaN or infinite, and then nothing can be said of what
- * was written. 0, or -1 if memory ran out. */
-int NAME(pack)(Context *c, const Matrix *m, const Linear *w, float *most) {
+ * more. rest: in BYTE, where four more bits of each number go, or NULL. most: its largest magnitude, or NaN if a
+ * number is NaN or infinite, and then nothing can be said of what was written. 0, or -1 if memory ran out. */
+int NAME(pack)(Context *c, const Matrix *m, const Linear *w, uint8_t *rest, float *most) {
     Arena a = {NULL, 0};
     const int count = (m->rows + PANEL - 1) / PANEL;
     take(&a, (size_t)count * 4);
     if (reserve(c, &a)) return -1;
-    Packing p = {m, *w, (uint8_t *)w->data, (float *)w->scale, take(&a, (size_t)count * 4)};
+    Packing p = {m, *w, (uint8_t *)w->data, (float *)w->scale, rest, take(&a, (size_t)count * 4)};
     const int threads = enter(c->threads);
     share(threads, count, packing_task, &p);
     leave(threads);

@@ -1,30 +1,12 @@
-/* Weights as they are stored, put in the order in which the kernels read them; and rows of tables. */
+/* Weights as they are stored, put in the order in which the kernels read them. */
 #ifndef DRAGOMAN_PACKING_H
 #define DRAGOMAN_PACKING_H
 
 #include <float.h>
 
-#include "products.h"
+#include "tables.h"
 
-#define AT_ONCE 128          /* inputs of a panel that are converted together */
 #define APART (AT_ONCE + 16) /* so that the numbers of a column don't crowd into a few sets of the cache */
-
-/* `count` numbers of a row, as floats. */
-static void convert(const Matrix *m, int64_t row, int from, int count, float *out) {
-    int j = 0;
-    if (m->kind == FLOAT) {
-        memcpy(out, (const float *)m->data + row * m->stride + from, count * sizeof(float));
-        return;
-    }
-    const uint16_t *p = (const uint16_t *)m->data + row * m->stride + from;
-    if (m->kind == HALF) {
-        for (; j + 16 <= count; j += 16) f_store(out + j, f_half(p + j));
-        for (; j < count; j++) out[j] = from_half(p[j]);
-    } else {
-        for (; j + 16 <= count; j += 16) f_store(out + j, f_brain(p + j));
-        for (; j < count; j++) out[j] = from_brain(p[j]);
-    }
-}
 
 /* The largest magnitude of a row; NaN if a number is NaN or infinite. */
 static float row_top(const Matrix *m, int64_t row) {
@@ -100,6 +82,25 @@ static void pack_bytes(const float *rows, int inputs, const float *scale, uint8_
     }
 }
 
+/* As pack_bytes, and what is left of each number to `rest`, whose rows lie `stride` apart: four more bits. */
+static void pack_fine(const float *rows, int count, int inputs, const float *scale, uint8_t *out, uint8_t *rest, int64_t stride) {
+    for (int n = 0; n < PANEL; n++) {
+        const F step = f_set(MAX(scale[n], FLT_MIN));
+        for (int j = 0; j < inputs; j += 16) {
+            int32_t number[16];
+            const F level = f_max(f_min(f_div(f_load(rows + n * APART + j), step), f_set(127)), f_set(-127));
+            i_store(number, i_add(i_round(f_mul(level, f_set(16))), i_set(FINE_ZERO)));
+            for (int k = 0; k < 16; k++) out[((j + k) / 4 * PANEL + n) * 4 + k % 4] = (uint8_t)(number[k] >> 4);
+            if (n >= count) continue;
+            uint8_t *low = rest + n * stride + j / GROUP * 16;
+            if (j % GROUP == 0)
+                for (int k = 0; k < 16; k++) low[k] = number[k] & 15;
+            else
+                for (int k = 0; k < 16; k++) low[k] |= (uint8_t)((number[k] & 15) << 4);
+        }
+    }
+}
+
 static void pack_floats(const float *rows, int inputs, int kind, uint8_t *out) {
     float column[PANEL];
     for (int k = 0; k < inputs; k++) {
@@ -115,6 +116,7 @@ typedef struct {
     Linear w; /* its kind may be NONE: then the matrix is measured and no more */
     uint8_t *out;
     float *scale; /* [panels * PANEL], kind BYTE */
+    uint8_t *rest; /* [outputs, padded / 2], kind BYTE, if four more bits are to be kept; or NULL */
     float *tops;  /* of each panel: the largest magnitude, or NaN */
 } Packing;
 
@@ -145,28 +147,11 @@ static void packing_task(void *work, int panel, int thread) {
         }
         if (p->w.kind == NIBBLE)
             for (int g = 0; g < wide; g += GROUP) pack_group(tile + g, out + (int64_t)((from + g) / GROUP) * NIBBLE_RECORD);
+        else if (p->rest)
+            pack_fine(tile, rows, wide, tops, out + from * width,
+                      p->rest + (int64_t)panel * PANEL * (p->w.padded / 2) + from / 2, p->w.padded / 2);
         else if (p->w.kind == BYTE) pack_bytes(tile, wide, tops, out + from * width);
         else pack_floats(tile, wide, p->w.kind, out + from * width);
-    }
-}
-
-typedef struct {
-    const Matrix *m;
-    const int64_t *rows;
-    int count, grain;
-    float scale, *out;
-} Gathering;
-
-static void gathering_task(void *work, int number, int thread) {
-    const Gathering *g = work;
-    const int width = g->m->columns;
-    (void)thread;
-    for (int i = number * g->grain; i < MIN(g->count, (number + 1) * g->grain); i++) {
-        float *out = g->out + (int64_t)i * width;
-        int j = 0;
-        convert(g->m, g->rows[i], 0, width, out);
-        for (; j + 16 <= width; j += 16) f_store(out + j, f_mul(f_load(out + j), f_set(g->scale)));
-        for (; j < width; j++) out[j] *= g->scale;
     }
 }
 

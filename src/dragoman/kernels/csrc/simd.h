@@ -57,8 +57,30 @@ INLINE float from_brain(uint16_t b) {
     return x;
 }
 
-#if defined(__AVX512F__) && defined(__AVX512BW__)
+/* A number of 12 bits is stored as what it is above the lowest; so is one of 8 bits, in the upper part. */
+#define FINE_ZERO (128 * 16 + 8)
+
+#ifdef __AVX2__
 #include <immintrin.h>
+
+/* Sixteen bytes in pieces of four, `apart` bytes from each other. */
+INLINE __m128i pieces(const uint8_t *p, int apart) {
+    int32_t a, b, c, d;
+    memcpy(&a, p, 4);
+    memcpy(&b, p + apart, 4);
+    memcpy(&c, p + 2 * apart, 4);
+    memcpy(&d, p + 3 * apart, 4);
+    return _mm_setr_epi32(a, b, c, d);
+}
+/* Numbers of 12 bits from their upper eight and lower four. */
+INLINE __m256i fine16(__m128i high, __m128i low) {
+    __m256i x = _mm256_slli_epi16(_mm256_cvtepu8_epi16(high), 4);
+    x = _mm256_or_si256(x, _mm256_cvtepu8_epi16(_mm_and_si128(low, _mm_set1_epi8(15))));
+    return _mm256_sub_epi16(x, _mm256_set1_epi16(FINE_ZERO));
+}
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__)
 
 typedef __m512 F;
 typedef __m512i I;
@@ -80,6 +102,7 @@ INLINE void f_store_half(uint16_t *p, F x) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 INLINE F f_int(I x) { return _mm512_cvtepi32_ps(x); }
+INLINE F f_short(__m256i x) { return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(x)); }
 INLINE float f_sum(F x) { return _mm512_reduce_add_ps(x); }
 INLINE float f_top(F x) { return _mm512_reduce_max_ps(x); }
 INLINE F f_abs(F x) { return _mm512_abs_ps(x); }
@@ -154,7 +177,6 @@ INLINE I w_dot4(I sum, N w, const int8_t *q) {
 #endif
 
 #elif defined(__AVX2__)
-#include <immintrin.h>
 #define ISA avx2
 #define WIDE 1
 
@@ -185,6 +207,10 @@ INLINE void f_store_half(uint16_t *p, F x) {
     _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 INLINE F f_int(I x) { return f_make(_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)); }
+INLINE F f_short(__m256i x) {
+    return f_make(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(x))),
+                  _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(x, 1))));
+}
 INLINE float f_sum(F x) {
     __m256 s = _mm256_add_ps(x.a, x.b);
     __m128 h = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
@@ -326,6 +352,22 @@ INLINE I w_dot4(I sum, N w, const int8_t *q) {
 }
 INLINE I w_dot(I sum, W w, const int8_t *q, const int16_t *wide) { (void)wide; return w_dot4(sum, w, q); }
 #endif
+
+/* 32 numbers of 12 bits, as whole numbers: the upper bits in eight pieces of four bytes, `apart` bytes from each other,
+ * the lower ones in 16 bytes, of which the low nibbles are those of the first 16 numbers. */
+INLINE void f_fine(const uint8_t *high, int apart, const uint8_t *low, F *a, F *b) {
+#ifdef __AVX2__
+    const __m128i rest = _mm_loadu_si128((const __m128i *)low);
+    *a = f_short(fine16(pieces(high, apart), rest));
+    *b = f_short(fine16(pieces(high + 4 * apart, apart), _mm_srli_epi16(rest, 4)));
+#else
+    EACH {
+        const int at = j / 4 * apart + j % 4;
+        a->v[j] = (float)(high[at] * 16 + (low[j] & 15) - FINE_ZERO);
+        b->v[j] = (float)(high[at + 4 * apart] * 16 + (low[j] >> 4) - FINE_ZERO);
+    }
+#endif
+}
 
 #define PASTE2(a, b) a##_##b
 #define PASTE(a, b) PASTE2(a, b)

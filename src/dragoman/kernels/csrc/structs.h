@@ -7,14 +7,18 @@
 #define PANEL 64 /* outputs that lie side by side in packed weights */
 #define GROUP 32 /* inputs that share a scale in 4-bit weights */
 
-enum { NONE = 0, FLOAT = 1, HALF = 2, BYTE = 3, NIBBLE = 4, BRAIN = 5 }; /* BRAIN (bfloat16): of stored numbers only */
+/* BRAIN (bfloat16) and FINE (12 bits: those of BYTE and four more) are kinds of tables only. */
+enum { NONE = 0, FLOAT = 1, HALF = 2, BYTE = 3, NIBBLE = 4, BRAIN = 5, FINE = 6 };
 enum { RELU = 1, GELU = 2, SILU = 3 };
 
-/* Numbers as they are stored, FLOAT, HALF or BRAIN; rows lie `stride` numbers apart. */
+/* A table. FLOAT, HALF, BRAIN: numbers as they are stored, rows `stride` of them apart. FINE: panels as in BYTE, and
+ * what they leave of each number in four bits, rows `stride` bytes apart (kernels/fine.py says how). */
 typedef struct {
     const void *data;
     int64_t stride;
     int32_t kind, rows, columns;
+    const uint8_t *rest; /* [rows, stride], FINE */
+    const float *scale;  /* [rows up to whole panels], FINE */
 } Matrix;
 
 /* y = x W^T + bias, W packed in panels (kernels/packing.py says how). */
@@ -83,8 +87,7 @@ typedef struct {
 /* The output layer. */
 typedef struct {
     Linear w;
-    int32_t exact_kind; /* FLOAT, HALF or BRAIN: candidates are scored anew with these rows; NONE: not */
-    const void *exact;  /* [tokens, hidden] */
+    Matrix exact;         /* [tokens, hidden]: candidates are scored anew with these rows; of the kind NONE: not */
     const int32_t *token; /* which token a column is; NULL: its own number */
     float gap, norm;      /* the largest distance of a packed row to the exact one, and the longest exact row */
 } Head;
