@@ -12,7 +12,8 @@ from dragoman.checkpoints.numbers import Numbers
 from dragoman.checkpoints.places import Change, Place, Reader
 from dragoman.errors import Shape
 from dragoman.kernels.arrays import Stored
-from dragoman.kernels.head import Embedding, Head
+from dragoman.kernels.fine import FINE_BYTES, FINE_FOR, Fine
+from dragoman.kernels.head import Embedding, Head, Table
 from dragoman.kernels.linear import Linear
 from dragoman.kernels.packing import LARGEST, check_range, largest, pack
 from dragoman.models.config import NllbConfig
@@ -30,19 +31,26 @@ ROUTER = ".router.classifier"
 def pack_nllb(files: NllbFiles, precision: str) -> Parts:
     """NLLB's weights in "fp32", "fp16", "int8" or "int4".
 
-    The embedding stays exact in fp32 and is halved otherwise. InvalidOption for a matrix that doesn't fit the
-    precision, CheckpointError for a weight that is NaN or infinite, or a file that can't be read.
+    The embedding stays exact in fp32, is halved in fp16, and takes 12 bits a number in int8 and int4.
+    InvalidOption for a matrix that doesn't fit the precision, CheckpointError for a weight that is NaN or
+    infinite, or a file that can't be read.
     """
     source = _Source(files.places, files.changes)
     config, parts = files.config, _layers(source, precision, (SHARED, OUTPUT))
-    table = source.table(SHARED, precision)
-    exact = table if config.tie_word_embeddings else source.table(OUTPUT, precision)
+    table = source.nllb_table(SHARED, precision)
+    exact = table if config.tie_word_embeddings else source.nllb_table(OUTPUT, precision)
     parts["shared"] = Embedding(table, config.d_model**0.5 if config.scale_embedding else 1.0)
-    # The output layer is most of what a step reads: screened with fewer bits, scored with the table's own
-    # rows. For exact scores the rest of the normaliser must be good, too: half precision.
-    halves = precision == "fp32" and largest(exact, OUTPUT) <= LARGEST["fp16"]
-    parts["lm_head"] = Head.screened(exact, "fp16" if halves else "int8")
+    parts["lm_head"] = _head(exact, precision)
     return parts
+
+
+def _head(table: Table, precision: str) -> Head:
+    """The output layer is most of what a step reads: screened with fewer bits, scored with the table's own."""
+    if isinstance(table, Fine):
+        return Head.fine(table)
+    # For exact scores the rest of the normaliser must be good, too: half precision.
+    halves = precision == "fp32" and largest(table, OUTPUT) <= LARGEST["fp16"]
+    return Head.screened(table, "fp16" if halves else "int8")
 
 
 def pack_llama(files: LlamaFiles, precision: str) -> Parts:
@@ -82,8 +90,11 @@ def packed_bytes(config: NllbConfig | LlamaConfig, precision: str) -> int:
     )
     rows, width = shapes[tables[0]]
     if is_nllb:
-        exact = _table_bytes(precision) * (1 if config.tie_word_embeddings else 2)
-        per_number = exact + BYTES["fp16" if precision == "fp32" else "int8"]
+        count = 1 if config.tie_word_embeddings else 2
+        if precision in FINE_FOR:
+            per_number = FINE_BYTES * count
+        else:
+            per_number = _table_bytes(precision) * count + BYTES["fp16" if precision == "fp32" else "int8"]
     else:
         per_number = _table_bytes(precision) + BYTES["int8" if precision == "int4" else precision]
     return int(total + rows * width * per_number)
@@ -107,6 +118,12 @@ class _Source:
         check_range(largest(found, name), wanted, name)
         numbers = Numbers(found.data, found.dtype).to("F32" if wanted == "fp32" else "F16")
         return Stored(numbers.data.copy() if numbers.data is found.data else numbers.data, numbers.dtype)
+
+    def nllb_table(self, name: str, precision: str) -> Table:
+        """An embedding that is the output layer, too."""
+        if precision in FINE_FOR:
+            return Fine.of(self.stored(name), name)
+        return self.table(name, precision)
 
     def _numbers(self, name: str) -> Numbers:
         numbers = self.read(self.places[name])

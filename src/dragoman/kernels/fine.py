@@ -1,9 +1,9 @@
-"""Tables in 12 bits a number: one memory for the look-up of rows, for an output layer's rough pass and its exact one.
+"""Tables in 12 bits a number, for the look-up of rows, an output layer's rough pass and its exact scores at once.
 
-A number is its row's scale / 16 times a whole number from -2032 to 2032, which is stored as what it is above -2056. The
-upper eight bits are an int8 matrix in panels, as `kernels.packing` has it: nowhere more than 17/32 of the scale off.
-The lower four are the rest: for each row and group of 32 inputs 16 bytes, of which the low nibbles are the first 16
-inputs.
+A number is its row's scale / 16 times a whole number from -2032 to 2032, which is stored as what it is above
+-2056. The upper eight bits are an int8 matrix in panels, as `kernels.packing` has it: nowhere more than 17/32
+of the scale off. The lower four are the rest: for each row and group of 32 inputs 16 bytes, of which the low
+nibbles are the first 16 inputs.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,10 @@ from dragoman.kernels.structs import BYTE, FINE, GROUP, PANEL, Matrix
 
 PRECISION = "int8"
 """Of the upper bits."""
+FINE_BYTES = 1.5
+"""Of a number, the scales of rows not included."""
+FINE_FOR = ("int8", "int4")
+"""Precisions in which NLLB's embedding and output layer, often one, are such tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +78,9 @@ class Fine:
         upper, scale = levels(self.packed)
         assert scale is not None
         pairs = self.rest.reshape(len(self), -1, GROUP // 2)
-        lower = np.stack([pairs & 15, pairs >> 4], 2).reshape(len(self), -1).astype(np.float32) - np.float32(8)
+        lower = np.stack([pairs & 15, pairs >> 4], 2).reshape(len(self), -1).astype(np.float32) - np.float32(
+            8
+        )
         whole = upper[: len(self)] * np.float32(16) + lower
         return (whole * (scale[: len(self)] / np.float32(16)))[:, : self.packed.inputs]
 

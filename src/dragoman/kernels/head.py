@@ -120,7 +120,8 @@ class Head:
         exact = structs.Matrix(kind=structs.NONE) if self.exact is None else self.exact.matrix()
         if self.exact is not None and exact.columns != self.linear.inputs:
             raise ValueError(
-                f"exact rows of {exact.columns} numbers don't go with an output layer of {self.linear.inputs} inputs"
+                f"exact rows of {exact.columns} numbers don't go with an output layer of "
+                f"{self.linear.inputs} inputs"
             )
         kept = address_or_none("kept tokens", self.kept, np.int32, self.tokens)
         return structs.Head(self.linear.struct(), exact, kept, gap, norm)

@@ -94,7 +94,8 @@ class Kernels:
     def pack(self, matrix: Matrix, packed: Linear, rest: Array | None = None) -> float:
         """Fill in the data (and scales) of `packed`, or just measure if its kind is NONE.
 
-        rest: in int8, where four more bits of each number go, [outputs, padded inputs / 2]. Returns the largest magnitude, or NaN if a number is NaN or infinite: then what was written is void.
+        rest: in int8, where four more bits of each number go, [outputs, padded inputs / 2]. Returns the
+        largest magnitude, or NaN if a number is NaN or infinite: then what was written is void.
         """
         most = np.zeros(1, np.float32)
         low = address_or_none("room for more bits", rest, np.uint8, packed.outputs, packed.padded // 2)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dragoman.errors import InvalidOption
 from dragoman.kernels import head, packing
 from dragoman.kernels.arrays import Array, Stored
+from dragoman.kernels.fine import Fine
 from dragoman.kernels.head import Embedding, Head
 from dragoman.kernels.library import kernels
 from dragoman.kernels.linear import Linear
@@ -76,18 +77,48 @@ class PackedLinear(nn.Module):
         return Linear(Packed(self.kind, self.out_features, self.in_features, data, scale), bias)
 
 
+class PackedTable(PackedLinear):
+    """Rows of numbers in 12 bits, whose upper eight are a linear layer; `kernels.fine.Fine` says how."""
+
+    rest: Tensor
+
+    def __init__(self, packed: PackedTensor, rest: Tensor) -> None:
+        super().__init__(packed)
+        self.register_buffer("rest", rest, persistent=False)
+
+    @classmethod
+    def pack(cls, weight: Tensor, name: str = "a table") -> "PackedTable":
+        """For a matrix [rows, columns], which errors call `name`; raises what `pack` does."""
+        if _for_kernels(weight):
+            found = Fine.of(stored(weight), name)
+            return cls(PackedTensor.of(found.packed), torch.from_numpy(found.rest))
+        largest(weight, name)
+        return cls(*packed_twin.pack_fine(weight, name))
+
+    def rows(self, tokens: Tensor) -> Tensor:
+        """[...] -> [..., columns] in float32."""
+        return packed_twin.fine_rows(self.packed, self.rest, tokens)
+
+    def fine(self) -> Fine:
+        """For the kernels; ValueError if the tensors aren't in the CPU's memory."""
+        return Fine(self.kernel().packed, _array("a table's lower bits", self.rest))
+
+
 class PackedHead(nn.Module):
     """Scores of next tokens, from hidden states; `kernels.head.Head` says how."""
 
-    exact: Tensor | None
+    exact: Tensor | PackedTable | None
 
-    def __init__(self, linear: PackedLinear, exact: Tensor | None) -> None:
-        """exact: [vocabulary, hidden] in fp32, fp16 or bf16; InvalidOption if in another precision."""
+    def __init__(self, linear: PackedLinear, exact: Tensor | PackedTable | None) -> None:
+        """exact: [vocabulary, hidden] in fp32, fp16, bf16 or 12 bits; InvalidOption if in another."""
         super().__init__()
+        self.linear = linear
+        if isinstance(exact, PackedTable):
+            self.exact = exact
+            return
         if exact is not None and exact.dtype not in STORED:
             possible = " or ".join(map(str, STORED))
             raise InvalidOption(f"exact scores from rows in {exact.dtype}; convert them to {possible}")
-        self.linear = linear
         self.register_buffer("exact", exact, persistent=False)
 
     @classmethod
@@ -97,6 +128,11 @@ class PackedHead(nn.Module):
         precision: of the rough pass.
         """
         return cls(PackedLinear(pack(weight, precision)), weight.detach())
+
+    @classmethod
+    def fine(cls, table: PackedTable) -> "PackedHead":
+        """For a matrix [tokens, hidden] in 12 bits, whose upper ones serve for the rough pass."""
+        return cls(table, table)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocabulary]."""
@@ -109,36 +145,53 @@ class PackedHead(nn.Module):
 
     def kernel(self) -> Head:
         """For the kernels; ValueError if the tensors aren't in the CPU's memory."""
+        if isinstance(self.exact, PackedTable):
+            table = self.exact.fine()
+            return Head.fine(table) if self.linear is self.exact else Head(self.linear.kernel(), table)
         return Head(self.linear.kernel(), None if self.exact is None else stored(self.exact))
 
     def _in_torch(self, x: Tensor) -> Tensor:
         if self.exact is None:
             return self.linear(x)
-        if self.exact.dtype == torch.float32:  # the model is exact, so all scores are
+        if (
+            isinstance(self.exact, Tensor) and self.exact.dtype == torch.float32
+        ):  # the model is exact, so all scores are
             # Parts, so that no copy of the whole in another precision is made.
             return torch.cat([x.float() @ part.float().t() for part in self.exact.split(16384)], -1)
         rough = self.linear(x)
         places = rough.topk(min(head.SCREEN, rough.shape[1]), -1).indices
-        return rough.scatter(-1, places, (self.exact[places].float() @ x.float()[..., None]).squeeze(-1))
+        rows = _rows(self.exact, places)
+        return rough.scatter(-1, places, (rows @ x.float()[..., None]).squeeze(-1))
 
 
 class PackedEmbedding(nn.Module):
     """Vectors of tokens from a table, in float32 and multiplied by `embed_scale`."""
 
-    weight: Tensor
+    weight: Tensor | PackedTable
 
-    def __init__(self, weight: Tensor, scale: float = 1.0) -> None:
+    def __init__(self, weight: Tensor | PackedTable, scale: float = 1.0) -> None:
         super().__init__()
-        self.register_buffer("weight", weight.detach(), persistent=False)
+        if isinstance(weight, PackedTable):
+            self.weight = weight
+        else:
+            self.register_buffer("weight", weight.detach(), persistent=False)
         self.embed_scale = scale
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[...] -> [..., hidden]."""
-        return nn.functional.embedding(tokens, self.weight).float() * self.embed_scale
+        return _rows(self.weight, tokens) * self.embed_scale
 
     def kernel(self) -> Embedding:
         """For the kernels; ValueError if the table isn't in the CPU's memory."""
-        return Embedding(stored(self.weight), self.embed_scale)
+        table = self.weight.fine() if isinstance(self.weight, PackedTable) else stored(self.weight)
+        return Embedding(table, self.embed_scale)
+
+
+def _rows(table: Tensor | PackedTable, tokens: Tensor) -> Tensor:
+    """[...] -> [..., hidden] in float32."""
+    if isinstance(table, PackedTable):
+        return table.rows(tokens)
+    return nn.functional.embedding(tokens, table).float()
 
 
 def pack(weight: Tensor, precision: str, name: str = "a weight") -> PackedTensor:

@@ -15,6 +15,8 @@ from dragoman.kernels.structs import BYTE, FLOAT, GROUP, HALF, KINDS, NIBBLE, PA
 CHUNK = 4  # panels packed at a time: what is worked on stays near the processor
 # Sums of so many products of quantised numbers are still exact in float32: 1024 * 127 * 127 < 2**24.
 EXACT = 1024
+# What 12 bits are stored above: kernels/csrc/simd.h.
+FINE_ZERO = 128 * 16 + 8
 # Rows whose largest number is smaller count as zeros: 127 times its reciprocal would be infinite.
 LEAST = 4e-37
 
@@ -157,6 +159,37 @@ def best_scale(groups: Tensor) -> Tensor:
     return found
 
 
+def pack_fine(weight: Tensor, name: str = "a table") -> tuple[PackedTensor, Tensor]:
+    """As `kernels.fine.Fine.of`, for a tensor [rows, columns]: the upper bits and the lower ones."""
+    check_shape(tuple(weight.shape), "int8", name)
+    count, width = weight.shape
+    panels, padded = -(-count // PANEL), padded_inputs(BYTE, width)
+    data = torch.empty(panels, panel_bytes(BYTE, width), dtype=torch.uint8, device=weight.device)
+    scale = torch.zeros(panels * PANEL, dtype=torch.float32, device=weight.device)
+    rest = torch.empty(count, padded // 2, dtype=torch.uint8, device=weight.device)
+    for first in range(0, panels, CHUNK):
+        rows = weight[first * PANEL : (first + CHUNK) * PANEL].detach().float()
+        part, lower = data[first : first + CHUNK], rest[first * PANEL : (first + CHUNK) * PANEL]
+        its = scale[first * PANEL : (first + CHUNK) * PANEL]
+        torch.div(rows.abs().amax(1), 127, out=its[: len(rows)])
+        rows = F.pad(rows, (0, padded - width, 0, len(part) * PANEL - len(rows)))
+        level = _levels(rows, its).mul_(16).round_().int() + FINE_ZERO
+        part.copy_(_panels(level >> 4))
+        pairs = (level[: len(lower)] & 15).view(len(lower), -1, 2, GROUP // 2)
+        lower.copy_((pairs[:, :, 0] | pairs[:, :, 1] << 4).flatten(1))
+    return PackedTensor(BYTE, count, width, data, scale), rest
+
+
+def fine_rows(packed: PackedTensor, rest: Tensor, rows: Tensor) -> Tensor:
+    """Those rows [...] of a table in 12 bits, [..., columns] in float32."""
+    assert packed.scale is not None
+    upper = packed.data.view(len(packed.data), -1, PANEL, 4)[rows // PANEL, :, rows % PANEL].flatten(-2)
+    pairs = rest[rows].unflatten(-1, (-1, 1, GROUP // 2))
+    lower = torch.cat([pairs & 15, pairs >> 4], -2).flatten(-3)
+    whole = upper.float() * 16 + lower.float() - FINE_ZERO
+    return (whole * (packed.scale[rows] / 16)[..., None])[..., : packed.inputs]
+
+
 def _floats(rows: Tensor, dtype: torch.dtype) -> Tensor:
     columns = rows.to(dtype).view(-1, PANEL, rows.shape[1]).transpose(1, 2).contiguous()
     return columns.view(torch.uint8).flatten(1)
@@ -165,5 +198,14 @@ def _floats(rows: Tensor, dtype: torch.dtype) -> Tensor:
 def _bytes(rows: Tensor, scale: Tensor) -> Tensor:
     """Weights from -127 to 127, the largest of each row at the end; `scale` is filled."""
     torch.div(rows.abs().amax(1), 127, out=scale)
-    grid = (rows / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round_().clamp_(-127, 127)
-    return (grid + 128).to(torch.uint8).view(-1, PANEL, grid.shape[1] // 4, 4).transpose(1, 2).flatten(1)
+    return _panels(_levels(rows, scale).round_() + 128)
+
+
+def _levels(rows: Tensor, scale: Tensor) -> Tensor:
+    """Rows in units of their scale, from -127 to 127."""
+    return (rows / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).clamp_(-127, 127)
+
+
+def _panels(grid: Tensor) -> Tensor:
+    """Whole numbers [panels * 64, padded] as bytes in panels."""
+    return grid.to(torch.uint8).view(-1, PANEL, grid.shape[1] // 4, 4).transpose(1, 2).flatten(1)

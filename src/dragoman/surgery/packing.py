@@ -1,14 +1,16 @@
 """Weights in another precision, in the order in which the native kernels read them."""
 
+from functools import partial
 from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from dragoman.errors import InvalidOption
+from dragoman.kernels.fine import FINE_FOR
 from dragoman.kernels.packing import LARGEST, PRECISIONS, check_range, check_shape
 from dragoman.layers.moe import RouterLinear
-from dragoman.layers.packed import PackedEmbedding, PackedHead, PackedLinear, largest
+from dragoman.layers.packed import PackedEmbedding, PackedHead, PackedLinear, PackedTable, largest
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
 
@@ -17,11 +19,11 @@ from dragoman.models.nllb import Nllb
 def pack_(model: Nllb | Llama, precision: str) -> None:
     """Replace the linear layers, the embedding and the output layer by packed ones, for good.
 
-    precision: "fp32" (exact), "fp16", "int8" or "int4". Routers stay as they are: they decide,
-    and are small. The embedding stays exact in fp32 and is halved otherwise. A packed model is for
-    inference; it can't be trained, merged or saved. Raises InvalidOption for another precision,
-    a model that is packed already or a matrix that doesn't fit, and CheckpointError if a weight is NaN or
-    infinite, all before anything is changed.
+    precision: "fp32" (exact), "fp16", "int8" or "int4". Routers stay as they are: they decide, and are small.
+    The embedding stays exact in fp32 and is halved otherwise; NLLB's takes 12 bits a number in int8 and int4.
+    A packed model is for inference; it can't be trained, merged or saved. Raises InvalidOption for another
+    precision, a model that is packed already or a matrix that doesn't fit, and CheckpointError if a weight is
+    NaN or infinite, all before anything is changed.
     """
     if precision not in PRECISIONS:
         raise InvalidOption(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
@@ -41,13 +43,16 @@ def pack_(model: Nllb | Llama, precision: str) -> None:
 def _check(model: nn.Module, precision: str) -> None:
     """What `pack_` raises."""
     most = {id(p): (name, largest(p, name)) for name, p in model.named_parameters()}
-    # The embedding's and the output layer's rows are halved in all precisions but one.
-    head, table = model.get_submodule("lm_head"), "fp32" if precision == "fp32" else "fp16"
+    # The embedding's and the output layer's rows are exact, halved or in 12 bits, of which eight as in int8.
+    fine = isinstance(model, Nllb) and precision in FINE_FOR
+    table = "int8" if fine else "fp32" if precision == "fp32" else "fp16"
+    head = model.get_submodule("lm_head")
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             name, value = most[id(module.weight)]
             check_shape(tuple(module.weight.shape), precision, name)
             if isinstance(module, nn.Embedding) or module is head:
+                check_shape(tuple(module.weight.shape), table, name)
                 check_range(value, table, name)
             if isinstance(module, nn.Linear):
                 check_range(value, precision, name)
@@ -60,7 +65,8 @@ def is_packed(model: nn.Module) -> bool:
 
 def precision_of(model: nn.Module) -> str | None:
     """What the linear layers are packed in; None if they aren't."""
-    found = (module.precision for module in model.modules() if isinstance(module, PackedLinear))
+    linears = (module for module in model.modules() if isinstance(module, PackedLinear))
+    found = (module.precision for module in linears if not isinstance(module, PackedTable))
     return next(found, None) if is_packed(model) else None
 
 
@@ -82,16 +88,21 @@ def _pack_nllb(model: Nllb, precision: str) -> None:
     pack_linears_(model.encoder, precision)
     pack_linears_(model.decoder, precision)
     scale = model.shared.embed_scale
-    table = _table(model.shared.weight, precision)
+    read = PackedTable.pack if precision in FINE_FOR else partial(_table, precision=precision)
+    table = read(model.shared.weight)
     tied = model.lm_head.weight is model.shared.weight
-    # The output layer is most of what a step reads: screened with fewer bits, scored with the table's own
-    # rows. For exact scores the rest of the normaliser must be good, too: half precision.
-    exact = table if tied else _table(model.lm_head.weight, precision)
-    halves = precision == "fp32" and largest(exact, "lm_head.weight") <= LARGEST["fp16"]
-    screen = "fp16" if halves else "int8"
-    model.lm_head = PackedHead.screened(exact, screen)  # type: ignore[assignment]
+    model.lm_head = _head(table if tied else read(model.lm_head.weight), precision)  # type: ignore[assignment]
     embedding = PackedEmbedding(table, scale)
     model.shared = model.encoder.embed_tokens = model.decoder.embed_tokens = embedding  # type: ignore[assignment]
+
+
+def _head(table: Tensor | PackedTable, precision: str) -> PackedHead:
+    """The output layer is most of what a step reads: screened with fewer bits, scored with the table's own."""
+    if isinstance(table, PackedTable):
+        return PackedHead.fine(table)
+    # For exact scores the rest of the normaliser must be good, too: half precision.
+    halves = precision == "fp32" and largest(table, "lm_head.weight") <= LARGEST["fp16"]
+    return PackedHead.screened(table, "fp16" if halves else "int8")
 
 
 def _pack_llama(model: Llama, precision: str) -> None:
