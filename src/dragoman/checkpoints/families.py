@@ -18,9 +18,14 @@ from dragoman.checkpoints.cards import (
     read_card,
     read_family,
 )
-from dragoman.checkpoints.packed_facts import is_packed
 from dragoman.checkpoints.telling import M2M100, NLLB, SMALL100, name_of, tell_dense
-from dragoman.checkpoints.weight_files import find_packed, find_shards, read_metadata
+from dragoman.checkpoints.weight_files import (
+    PACKED,
+    PACKED_INDEX,
+    find_packed,
+    find_shards,
+    read_metadata,
+)
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.files import read_json
 from dragoman.languages import all_languages, is_code, nllb_codes
@@ -180,7 +185,12 @@ def _adapted_type(folder: Path) -> str:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files of the weights in `folder`, packed or not; CheckpointError if there are none."""
-    return find_packed(folder) if is_packed(folder) else find_shards(folder)
+    try:
+        return find_shards(folder)
+    except CheckpointError:
+        if any((folder / name).is_file() for name in (PACKED, PACKED_INDEX)):
+            return find_packed(folder)
+        raise
 
 
 def _has_weights(folder: Path) -> bool:

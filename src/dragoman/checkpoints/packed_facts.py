@@ -32,6 +32,6 @@ def refuse_packed(folder: Path) -> None:
     facts = packed_facts(folder)
     if facts is not None:
         raise InvalidOption(
-            f"{folder} is packed for the kernels (in {facts.get('precision')}), which this can't use; give the "
-            "model that it was made from"
+            f"{folder} is packed for the kernels (in {facts.get('precision')}), which this can't use; give "
+            "the model that it was made from"
         )

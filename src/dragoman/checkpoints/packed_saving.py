@@ -155,8 +155,8 @@ def _check_room(output: Path, size: int) -> None:
     free = shutil.disk_usage(output).free
     if free < size:
         raise CheckpointError(
-            f"the packed model takes {size / 1e9:.1f} GB more, and {output} has {free / 1e9:.1f} GB left. Make "
-            "room there or choose another folder."
+            f"the packed model takes {size / 1e9:.1f} GB more, and {output} has {free / 1e9:.1f} GB left. "
+            "Make room there or choose another folder."
         )
 
 
