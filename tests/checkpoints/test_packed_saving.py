@@ -85,7 +85,7 @@ points = [chance.randrange(total) for _ in range(3)] + [total - n for n in (200,
 for point in points:
     for last, wanted in ((point, -signal.SIGKILL), (0, 0)):
         output = outputs / str(point)
-        if last == 0 and not (output / ".converting").exists():
+        if last == 0 and (output / "config.json").exists() and not (output / ".converting").exists():
             continue  # it was killed when all was done
         child = os.fork()
         if not child:
