@@ -127,7 +127,7 @@ def test_modules_of_a_combined_checkpoint_are_attached_when_needed(combined: Pat
         used = translator.system.runner.weights.parts._made
         assert {name.rpartition(".")[2] for name in used if "_lora_" in name} == {"6"}
         assert translator.system.style == "chat"
-        assert translator.ask("Why?", "en", max_new_tokens=5) is not None
+        assert translator.ask("Why?", "de", max_new_tokens=5) is not None
     assert answers(tmp_path / "packed") == answers(combined)
 
 

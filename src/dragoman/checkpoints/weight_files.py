@@ -240,8 +240,13 @@ def _numbers(content: Any, dtype: str, shape: Shape) -> Numbers:
 
 
 def _open_pickle(path: Path) -> dict[str, Entry]:
-    from dragoman.checkpoints.pickles import open_pickle
-
+    try:
+        from dragoman.checkpoints.pickles import open_pickle
+    except ImportError:
+        raise CheckpointError(
+            f"{path} is in PyTorch's own format, which takes PyTorch to read: pip install 'dragoman[torch]', "
+            "or get the model's .safetensors files"
+        ) from None
     try:
         return open_pickle(path)
     except (OSError, CheckpointError):
