@@ -5,17 +5,16 @@ import shutil
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
-import torch
 
-from dragoman.checkpoints.loading import pending
+from dragoman.checkpoints.module_layout import GROUPS, PARTS, base_shapes, lora_shapes, projection_sizes
 from dragoman.checkpoints.nllb_files import EMBEDDINGS, published_name
+from dragoman.checkpoints.numbers import Numbers
 from dragoman.checkpoints.weight_files import write_shards
 from dragoman.models.config import NllbConfig
-from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
-from dragoman.models.nllb import Nllb
 from dragoman.translation.translator import Translator
 
 DATA = Path(__file__).parent / "data"
@@ -74,6 +73,9 @@ def m2m100(sentences: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def write_m2m100(folder: Path, rows: int, **layers: int) -> None:
     """Write config.json and pytorch_model.bin of a random model as M2M-100's are."""
+    torch = pytest.importorskip("torch")
+    from dragoman.models.nllb import Nllb
+
     shape = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "vocab_size": rows, **layers}
     heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_layerdrop": 0.05}
     config = NllbConfig(model_type="m2m_100", **shape, **heads)
@@ -130,11 +132,17 @@ def combined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = json.loads((DATA / "golden" / "xalma" / "config.json").read_text())
     config |= {"vocab_size": 900, "max_position_embeddings": 1024}
     (folder / "config.json").write_text(json.dumps(config))
-    model = Llama(LlamaConfig.from_dict(config), groups=range(1, 9))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.normal_(0, 0.05, generator=generator)
-    write_shards(folder, {name: pending(t) for name, t in model.state_dict().items()}, None, 10**9)
+    shape = LlamaConfig.from_dict(config)
+    base = base_shapes(shape)
+    pairs = [(layer, name) for layer in range(shape.num_hidden_layers) for name in PARTS]
+    module = lora_shapes(pairs, projection_sizes(base), lambda _: shape.lora_size)
+    loras = {name.combined(group): size for group in GROUPS for name, size in module.items()}
+    random = np.random.default_rng(0)
+    tensors = {
+        name: np.float32(0.05) * random.standard_normal(size, np.float32)
+        if len(size) == 2
+        else np.ones(size, np.float32)
+        for name, size in (base | loras).items()
+    }
+    write_shards(folder, {name: Numbers(data, "F32") for name, data in tensors.items()}, None, 10**9)
     return folder

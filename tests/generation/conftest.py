@@ -4,16 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
-from dragoman.checkpoints.nllb import load_nllb
 from dragoman.generation.hypotheses import Array
 from dragoman.generation.scores import DenseScores
-from dragoman.models.nllb import Nllb
 from dragoman.models.prompt import Prompt
+
+if TYPE_CHECKING:
+    from dragoman.models.nllb import Nllb
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
@@ -81,15 +82,18 @@ def toy() -> Callable[..., Toy]:
     def make(kinds: int = 4, vocabulary: int = 4, seed: int = 0, table: Array | None = None) -> Toy:
         if table is None:
             shape = (kinds, vocabulary, vocabulary, vocabulary)
-            table = 1.5 * torch.randn(shape, generator=torch.Generator().manual_seed(seed)).numpy()
+            table = 1.5 * np.random.default_rng(seed).standard_normal(shape, np.float32)
         return Toy(table)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def golden() -> Callable[[str], Nllb]:
+def golden() -> "Callable[[str], Nllb]":
     """The golden model of a name."""
+    pytest.importorskip("torch")
+    from dragoman.checkpoints.nllb import load_nllb
+
     return cache(lambda name: load_nllb(GOLDEN / name))
 
 
@@ -102,6 +106,7 @@ def golden_folder() -> Path:
 def sources() -> tuple[Array, Array]:
     """Seven sources of different lengths for the golden models, padded, and which tokens are real."""
     # A seed whose translations differ in length, so that sentences leave the batch one by one.
+    torch = pytest.importorskip("torch")
     generator = torch.Generator().manual_seed(4)
     lengths = [4, 11, 7, 2, 9, 5, 11]
     ids = torch.ones(len(lengths), max(lengths), dtype=torch.long)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-import torch
 
 from dragoman.checkpoints.cards import ModelCard
 from dragoman.errors import DragomanError, InvalidText
 from dragoman.generation.engine import Job, Ticket
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
+from dragoman.kernels.threads import chosen, set_threads
 from dragoman.languages import Language
 from dragoman.systems import Request
 
@@ -18,10 +18,10 @@ from dragoman.systems import Request
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """One order of additions whatever the machine, and no fight for cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = chosen()
+    set_threads(1)
     yield
-    torch.set_num_threads(before)
+    set_threads(before)
 
 
 class ToyEngine:

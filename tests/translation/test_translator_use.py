@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 
 import pytest
-import torch
 
 from dragoman.checkpoints.catalog import CARD, embedded_folder
 from dragoman.errors import (
@@ -158,6 +157,7 @@ def test_folder_that_is_no_model_is_an_error(tmp_path):
 
 
 def test_threads_are_those_of_kernels_and_pytorch():
+    torch = pytest.importorskip("torch")
     try:
         Translator.load(device="cpu", threads=1)
         assert (threads(), torch.get_num_threads()) == (1, 1)

@@ -1,4 +1,4 @@
-"""Tables in 12 bits a number, for the look-up of rows, an output layer's rough pass and its exact scores at once.
+"""Tables in 12 bits a number, for the look-up of rows and an output layer's rough and exact scores at once.
 
 A number is its row's scale / 16 times a whole number from -2032 to 2032, which is stored as what it is above
 -2056. The upper eight bits are an int8 matrix in panels, as `kernels.packing` has it: nowhere more than 17/32
@@ -15,8 +15,8 @@ from dragoman.kernels.library import needed
 from dragoman.kernels.packing import Packed, adjacent, check_numbers, check_shape, levels, padded_inputs
 from dragoman.kernels.structs import BYTE, FINE, GROUP, PANEL, Matrix
 
-PRECISION = "int8"
-"""Of the upper bits."""
+UPPER = "int8"
+"""What the upper bits are packed in."""
 FINE_BYTES = 1.5
 """Of a number, the scales of rows not included."""
 FINE_FOR = ("int8", "int4")
@@ -35,15 +35,15 @@ class Fine:
     def __post_init__(self) -> None:
         if self.packed.kind != BYTE:
             raise ValueError(
-                f"the upper bits of a table in 12 bits came in {self.packed.precision}; they are {PRECISION}"
+                f"the upper bits of a table in 12 bits came in {self.packed.precision}; they are {UPPER}"
             )
 
     @classmethod
     def of(cls, weight: Stored, name: str = "a table") -> "Fine":
         """Convert a matrix, which errors call `name`; raises what `kernels.packing.pack` does."""
-        check_shape(weight.shape, PRECISION, name)
+        check_shape(weight.shape, UPPER, name)
         rows, columns = weight.shape
-        packed = Packed.empty(PRECISION, rows, columns)
+        packed = Packed.empty(UPPER, rows, columns)
         rest = np.empty((rows, padded_inputs(BYTE, columns) // 2), np.uint8)
         weight = adjacent(weight)
         check_numbers(needed().pack(weight.matrix(), packed.struct(), rest), name)
@@ -64,7 +64,7 @@ class Fine:
         """The upper bits of some rows: int32 [count]."""
         packed, count = self.packed, len(rows)
         assert packed.scale is not None
-        found = Packed.empty(PRECISION, count, packed.inputs)
+        found = Packed.empty(UPPER, count, packed.inputs)
         assert found.scale is not None
         panels = packed.data.reshape(len(packed.data), -1, PANEL, 4)
         grid = np.full((len(found.data) * PANEL, panels.shape[1], 4), 128, np.uint8)

@@ -35,6 +35,8 @@ class Head:
     """[vocabulary, hidden]."""
     kept: Array | None = None
     """Which tokens the columns are, if not all: int32 [tokens], sorted."""
+    measured: tuple[float, float] | None = None
+    """`bounds`, where they are known already."""
 
     @classmethod
     def screened(cls, weight: Stored, precision: str = "int8") -> "Head":
@@ -110,6 +112,8 @@ class Head:
         By Cauchy and Schwarz, no rough score is further from the exact one than |x'| times the first
         and |x - x'| times the second, with x' as the rough pass has x.
         """
+        if self.measured is not None:
+            return self.measured
         return (0.0, 0.0) if self.exact is None else needed().measure(self._struct(0.0, 0.0))
 
     def struct(self) -> structs.Head:
@@ -118,10 +122,11 @@ class Head:
 
     def _struct(self, gap: float, norm: float) -> structs.Head:
         exact = structs.Matrix(kind=structs.NONE) if self.exact is None else self.exact.matrix()
-        if self.exact is not None and exact.columns != self.linear.inputs:
+        rows = self.vocabulary if self.kept is not None else self.tokens
+        if self.exact is not None and (exact.rows, exact.columns) != (rows, self.linear.inputs):
             raise ValueError(
-                f"exact rows of {exact.columns} numbers don't go with an output layer of "
-                f"{self.linear.inputs} inputs"
+                f"the exact rows [{exact.rows}, {exact.columns}] don't go with an output layer "
+                f"[{rows}, {self.linear.inputs}]"
             )
         kept = address_or_none("kept tokens", self.kept, np.int32, self.tokens)
         return structs.Head(self.linear.struct(), exact, kept, gap, norm)

@@ -20,16 +20,17 @@ row 1 belongs to padding and is zero."""
 def waves(hidden: int) -> Any:
     """Radians per row of the sinusoidal table, float32 [hidden / 2]."""
     half = hidden // 2
-    return np.exp(np.arange(half, dtype=np.float32) * np.float32(-(math.log(10000) / (half - 1))))
+    return np.exp(np.arange(half) * -(math.log(10000) / (half - 1))).astype(np.float32)
 
 
 def sinusoids(rows: Any, hidden: int) -> Any:
     """The rows of fairseq's table, [...] -> [..., hidden] in float32: sines, then cosines."""
     half = hidden // 2
     angle = np.asarray(rows)[..., None].astype(np.float32) * waves(hidden)
+    # In double precision, rounded once: the last bits of sines in single precision differ between processors.
+    wide = angle.astype(np.float64)
     vectors = np.zeros((*angle.shape[:-1], hidden), np.float32)
-    np.sin(angle, out=vectors[..., :half])
-    np.cos(angle, out=vectors[..., half : 2 * half])
+    vectors[..., :half], vectors[..., half : 2 * half] = np.sin(wide), np.cos(wide)
     vectors[np.asarray(rows) == PADDING_ROW] = 0
     return vectors
 

@@ -1,10 +1,11 @@
 """Sinusoidal positions, computed and never stored in a checkpoint."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dragoman.layers.angles import OFFSET, PADDING_ROW, waves
+from dragoman.layers.angles import OFFSET, PADDING_ROW, sinusoids, waves
 
 
 class SinusoidalPositions(nn.Module):
@@ -40,7 +41,8 @@ class SinusoidalPositions(nn.Module):
         table = self._table
         if table is None or len(table) < count or table.device != device:
             # With room to spare: a decoder comes back for one more row at every step.
-            table = self._table = self._vectors(torch.arange(max(2 * count, 256), device=device))
+            vectors = sinusoids(np.arange(max(2 * count, 256)), self.hidden)
+            table = self._table = torch.from_numpy(vectors).to(device)
         return table  # and not self._table, which another thread may have replaced meanwhile
 
     def _vectors(self, rows: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def _pack_nllb(model: Nllb, precision: str) -> None:
 
 
 def _head(table: Tensor | PackedTable, precision: str) -> PackedHead:
-    """The output layer is most of what a step reads: screened with fewer bits, scored with the table's own."""
+    """Most of what a step reads: screened with fewer bits, scored with the table's own rows."""
     if isinstance(table, PackedTable):
         return PackedHead.fine(table)
     # For exact scores the rest of the normaliser must be good, too: half precision.
