@@ -81,7 +81,7 @@ def test_any_reader_of_safetensors_opens_the_files(limit: int, tmp_path: Path) -
         with safe_open(file, "numpy") as opened:
             assert opened.metadata()["precision"] == "int8"
             assert opened.metadata()["model_type"] == "m2m_100"
-    assert {array.dtype for array in found.values()} == {np.dtype(t) for t in ("u1", "f2", "f4")}
+    assert {array.dtype for array in found.values()} == {np.dtype(t) for t in ("u1", "f4")}
     if limit == 300_000:
         weight_map = json.loads((folder / INDEX).read_text())["weight_map"]
         assert len(set(weight_map.values())) == len(files) > 1
