@@ -1,5 +1,6 @@
 """Where and how a model runs, and what memory it may take."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from dragoman.checkpoints.catalog import EMBEDDED, locate
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.checkpoints.nllb import load_nllb
-from dragoman.checkpoints.packing import packed_bytes
+from dragoman.checkpoints.nllb_files import open_nllb
+from dragoman.checkpoints.packing import pack_nllb, packed_bytes
+from dragoman.checkpoints.part_forms import take_apart
 from dragoman.errors import InvalidOption, NotEnoughMemory
 from dragoman.generation.engine import Engine
 from dragoman.kernels.library import kernels
@@ -147,6 +150,21 @@ def test_packed_weights_take_what_was_announced(name: str, precision: str) -> No
     tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
     taken = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}
     assert sum(taken.values()) == pytest.approx(announced, rel=0.35)
+
+
+@pytest.mark.skipif(kernels() is None, reason="there are no native kernels here")
+@pytest.mark.parametrize(
+    ("precision", "bytes_each"), [("fp32", 6.0), ("fp16", 3.0), ("int8", 1.5), ("int4", 1.5)]
+)
+def test_embedding_and_output_layer_take_what_was_announced_once(precision: str, bytes_each: float) -> None:
+    files = open_nllb(GOLDEN / "nllb_dense")
+    parts, config = pack_nllb(files, precision), files.config
+    found = [array.data for name in ("shared", "lm_head") for array in take_apart(parts[name])[1].values()]
+    taken = {array.ctypes.data: array.nbytes for array in found if array.ndim == 2}
+    more = packed_bytes(replace(config, vocab_size=config.vocab_size + 1000), precision)
+    assert more - packed_bytes(config, precision) == 1000 * config.d_model * bytes_each
+    rows = -(-config.vocab_size // 64) * 64  # to whole panels
+    assert bytes_each * config.vocab_size <= sum(taken.values()) / config.d_model <= bytes_each * rows
 
 
 def test_language_modules_reduce_what_decoding_may_take() -> None:
