@@ -18,7 +18,7 @@ from dragoman.checkpoints.packed_shards import LAYOUT, ShardWriter, checksum
 from dragoman.checkpoints.packing import Parts, Recipe
 from dragoman.checkpoints.weight_files import PACKED
 from dragoman.errors import CheckpointError, DragomanError, InvalidOption
-from dragoman.files import read_json, replacing_file, write_json
+from dragoman.files import read_json, replacing_file, sync, write_json
 
 SCRATCH = ".converting"
 DONE = "done.json"
@@ -112,10 +112,14 @@ def save_packed(
                         progress(min(writer.bytes, plan.size), plan.size)
                 _complete(scratch, plan, identity, writer.finish(plan.metadata))
             _move(scratch, output)
+        _remove(scratch)
     except OSError as error:
         raise CheckpointError(
             f"{output} can't be written: {error}. Make room there; the same command then goes on where it was"
         ) from error
+    except KeyboardInterrupt as error:
+        error.add_note(f"what was done is in {scratch}; the same command goes on where it was")
+        raise
     if progress is not None:
         progress(plan.size, plan.size)
 
@@ -168,6 +172,9 @@ def _complete(scratch: Path, plan: Plan, identity: Mapping[str, Any], shards: Ma
     write_json(scratch / CARD, {**card, "languages": list(plan.card.languages)})
     write_json(scratch / CONFIG, plan.config)
     places = {**shards, **{name: name for name in (*plan.copied, CARD, CONFIG)}}
+    for name in places:
+        with (scratch / name).open("r+b") as file:
+            sync(file)
     with replacing_file(scratch / DONE) as file:
         file.write(json.dumps({"identity": identity, "places": places}).encode())
 
@@ -183,6 +190,10 @@ def _move(scratch: Path, output: Path) -> None:
     for name, target in sorted(places.items(), key=lambda item: item[1] == CONFIG):
         if (scratch / name).is_file():
             (scratch / name).replace(output / target)
+
+
+def _remove(scratch: Path) -> None:
+    """The mark that all is done goes last."""
     for left in scratch.iterdir():
         if left.name != DONE:
             left.unlink()
