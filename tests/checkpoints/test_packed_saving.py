@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from dragoman.checkpoints.packed_saving import SCRATCH
 from dragoman.checkpoints.packed_shards import JOURNAL, ShardWriter
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.kernels.library import kernels
+from dragoman.kernels.packing import Packed
 from dragoman.systems.converting import convert
 from tests.checkpoints.packing_kit import content, converted, with_tokenizer
 
@@ -255,6 +257,23 @@ def test_a_whole_model_beside_what_was_to_be_cleared_away_is_not_replaced_unaske
     convert(model, output, "int8")
     assert not (output / SCRATCH).exists()
     verify(output)
+
+
+def test_memory_holds_the_parts_of_one_recipe(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: weakref.WeakSet[Packed] = weakref.WeakSet()
+    counts, empty = [], Packed.empty
+
+    def noted(precision: str, outputs: int, inputs: int) -> Packed:
+        counts.append(len(alive))
+        alive.add(made := empty(precision, outputs, inputs))
+        return made
+
+    monkeypatch.setattr(Packed, "empty", noted)
+    convert(model, tmp_path / "packed", "int8")
+    assert len(counts) > 20
+    assert max(counts) == 0
 
 
 def test_packed_models_are_not_packed_again(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def save_packed(
                     with _fruitless(scratch):
                         parts = recipe.make()
                     writer.add(recipe.name, parts)
+                    del parts  # before the next are made
                     if progress is not None:
                         progress(min(writer.bytes, plan.size), plan.size)
                 _complete(scratch, plan, identity, writer.finish(plan.metadata))
