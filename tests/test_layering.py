@@ -50,6 +50,13 @@ WITHOUT_TORCH = {
     "models/language_modules.py",
     "models/llama_config.py",
     "models/prompt.py",
+    "checkpoints/packed_facts.py",
+    "checkpoints/packed_folders.py",
+    "checkpoints/packed_saving.py",
+    "checkpoints/packed_shards.py",
+    "checkpoints/packing.py",
+    "checkpoints/part_forms.py",
+    "systems/converting.py",
     "cli",
 }
 
@@ -125,6 +132,7 @@ def test_text_and_tables_never_import_torch() -> None:
         "dragoman.kernels.head",
         "dragoman.native.llama",
         "dragoman.native.nllb",
+        "dragoman.systems.converting",
     ],
 )
 def test_what_runs_without_torch_loads_none_however_deep(module: str) -> None:

@@ -109,6 +109,21 @@ def sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
+def lock(file: BinaryIO) -> bool:
+    """Mark a file as being written, for as long as it is open here; False if another process has done so.
+
+    True also where the system knows no such locks.
+    """
+    if fcntl:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # some network file systems
+            return True
+    return True
+
+
 class OutputFile:
     """A file for results, which takes its name when it is complete; a context manager.
 
@@ -171,7 +186,7 @@ class OutputFile:
             # What was private is private from the beginning.
             old = target.stat() if target.exists() else None
             self._part, self._file = create_beside(target, 0o666 if old is None else 0o600)
-            _lock(self._file)
+            lock(self._file)
         if old is not None:
             self._part.chmod(stat.S_IMODE(old.st_mode))
             mine = self._part.stat()
@@ -243,13 +258,6 @@ def _alone(folder: Path) -> Iterator[None]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
-
-
-def _lock(file: BinaryIO) -> None:
-    """Mark a file as being written, for as long as it is open here."""
-    if fcntl:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_locked(path: Path) -> bool:

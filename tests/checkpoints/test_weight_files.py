@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +115,15 @@ def test_code_in_a_bin_is_never_run(container: str, config_only: Path) -> None:
     if container == "pickle":
         pickle.loads(path.read_bytes())["extra"].close()
         assert target.exists()
+
+
+def test_bin_without_pytorch_is_an_error_that_says_what_to_install(
+    config_only: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(weights(), config_only / "pytorch_model.bin")
+    monkeypatch.setitem(sys.modules, "dragoman.checkpoints.pickles", None)  # as if its imports had failed
+    with pytest.raises(CheckpointError, match=r"takes PyTorch to read: pip install 'dragoman\[torch\]'"):
+        open_shard(config_only / "pytorch_model.bin")
 
 
 def test_bin_that_is_no_table_of_tensors_is_an_error(config_only: Path) -> None:

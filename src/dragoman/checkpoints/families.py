@@ -19,7 +19,13 @@ from dragoman.checkpoints.cards import (
     read_family,
 )
 from dragoman.checkpoints.telling import M2M100, NLLB, SMALL100, name_of, tell_dense
-from dragoman.checkpoints.weight_files import find_shards, read_metadata
+from dragoman.checkpoints.weight_files import (
+    PACKED,
+    PACKED_INDEX,
+    find_packed,
+    find_shards,
+    read_metadata,
+)
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.files import read_json
 from dragoman.languages import all_languages, is_code, nllb_codes
@@ -142,7 +148,7 @@ def is_whole(folder: Path) -> bool:
     try:
         family = family_of(folder)
         family.read(read_config(folder))
-        find_shards(folder)
+        weight_files(folder)
     except (CheckpointError, ConfigError):
         return False
     return has_tokenizer(folder)
@@ -156,7 +162,7 @@ def has_tokenizer(folder: Path) -> bool:
 def known_group(folder: Path) -> int | None:
     """The language group of the module in a folder, merged or alone, by its mark or by the folder's name."""
     try:
-        files = [folder / ADAPTERS[0]] if is_adapter(folder) else find_shards(folder)
+        files = [folder / ADAPTERS[0]] if is_adapter(folder) else weight_files(folder)
         mark = read_metadata(files[0]).get(GROUP_MARK)
     except CheckpointError:
         mark = None  # only the description is there
@@ -177,8 +183,18 @@ def _adapted_type(folder: Path) -> str:
     return MOE if config.get("task_type") == "SEQ_2_SEQ_LM" else LLAMA
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The files of the weights in `folder`, packed or not; CheckpointError if there are none."""
+    try:
+        return find_shards(folder)
+    except CheckpointError:
+        if any((folder / name).is_file() for name in (PACKED, PACKED_INDEX)):
+            return find_packed(folder)
+        raise
+
+
 def _has_weights(folder: Path) -> bool:
     try:
-        return bool(find_shards(folder))
+        return bool(weight_files(folder))
     except CheckpointError:
         return False

@@ -18,6 +18,7 @@ from dragoman.checkpoints.module_layout import (
     parse_combined,
     projection_sizes,
 )
+from dragoman.checkpoints.packed_facts import refuse_packed
 from dragoman.checkpoints.places import Change, Place, compare, find_tensors
 from dragoman.checkpoints.weight_files import find_shards, read_metadata
 from dragoman.errors import CheckpointError, ConfigError, Shape
@@ -82,6 +83,7 @@ def open_model(folder: str | Path) -> ModelFolder:
     Raises ConfigError, CheckpointError, or KeyMismatch with every tensor that doesn't fit.
     """
     folder = _existing(folder)
+    refuse_packed(folder)
     config = _read_config(folder)
     shape = LlamaConfig.from_dict(config)
     shards = find_shards(folder)

@@ -9,6 +9,7 @@ import numpy as np
 from dragoman.checkpoints.adapters import Adapter, changed_shape, open_lora
 from dragoman.checkpoints.catalog import base_of
 from dragoman.checkpoints.families import is_adapter
+from dragoman.checkpoints.packed_facts import refuse_packed
 from dragoman.checkpoints.places import Change, Place, Reader, compare, find_tensors
 from dragoman.checkpoints.weight_files import find_shards
 from dragoman.errors import CheckpointError, KeyMismatch
@@ -40,6 +41,7 @@ def open_nllb(folder: str | Path) -> NllbFiles:
     folder = Path(folder)
     adapter = open_lora(folder, _weight_of) if is_adapter(folder) else None
     folder = folder if adapter is None else base_of(folder)
+    refuse_packed(folder)
     config = NllbConfig.from_folder(folder)
     places = _plan(folder, config)
     if adapter is None:

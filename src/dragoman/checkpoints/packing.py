@@ -1,7 +1,8 @@
 """A checkpoint's weights for the kernels: packed tensor by tensor, straight from its files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from dragoman.checkpoints.llama_files import LlamaFiles
@@ -27,42 +28,49 @@ ROUTER = ".router.classifier"
 """What a router's name ends in. They stay exact: they decide, and are small."""
 
 
-def pack_nllb(files: NllbFiles, precision: str) -> Parts:
-    """NLLB's weights in "fp32", "fp16", "int8" or "int4".
+@dataclass(frozen=True)
+class Recipe:
+    """How to make some parts that belong together, one or two of a model's many."""
 
-    The embedding stays exact in fp32 and is halved otherwise. InvalidOption for a matrix that doesn't fit the
-    precision, CheckpointError for a weight that is NaN or infinite, or a file that can't be read.
+    name: str
+    make: Callable[[], Parts]
+
+
+def nllb_recipes(files: NllbFiles, precision: str) -> Iterator[Recipe]:
+    """NLLB's parts, each read and packed only when it is made; always in the same order.
+
+    The embedding stays exact in fp32 and is halved otherwise. Making raises InvalidOption for a matrix
+    that doesn't fit the precision, CheckpointError for a weight that is NaN or infinite, or a file that
+    can't be read.
     """
     source = _Source(files.places, files.changes)
-    config, parts = files.config, _layers(source, precision, (SHARED, OUTPUT))
-    table = source.table(SHARED, precision)
-    exact = table if config.tie_word_embeddings else source.table(OUTPUT, precision)
-    parts["shared"] = Embedding(table, config.d_model**0.5 if config.scale_embedding else 1.0)
-    # The output layer is most of what a step reads: screened with fewer bits, scored with the table's own
-    # rows. For exact scores the rest of the normaliser must be good, too: half precision.
-    halves = precision == "fp32" and largest(exact, OUTPUT) <= LARGEST["fp16"]
-    parts["lm_head"] = Head.screened(exact, "fp16" if halves else "int8")
-    return parts
+    yield from _layers(source, precision, (SHARED, OUTPUT))
+    yield Recipe("shared", partial(_nllb_tables, source, files.config, precision))
+
+
+def llama_recipes(files: LlamaFiles, precision: str) -> Iterator[Recipe]:
+    """A Llama's parts, then those of the modules that belong to it, group by group; as `nllb_recipes`."""
+    source = _Source(files.places, files.changes)
+    yield from _layers(source, precision, (EMBEDDING, OUTPUT))
+    yield Recipe("model.embed_tokens", partial(_llama_embedding, source, precision))
+    yield Recipe("lm_head", partial(_llama_head, source, files.config, precision))
+    for group, module in files.modules.items():
+        yield from _module_recipes(module, group, precision)
+
+
+def pack_nllb(files: NllbFiles, precision: str) -> Parts:
+    """NLLB's weights in "fp32", "fp16", "int8" or "int4". Raises what `nllb_recipes` says."""
+    return _made(nllb_recipes(files, precision))
 
 
 def pack_llama(files: LlamaFiles, precision: str) -> Parts:
     """A Llama's weights, and those of the modules that belong to it from the beginning; as `pack_nllb`."""
-    source = _Source(files.places, files.changes)
-    parts = _layers(source, precision, (EMBEDDING, OUTPUT))
-    parts["model.embed_tokens"] = Embedding(source.table(EMBEDDING, precision))
-    output = EMBEDDING if files.config.tie_word_embeddings else OUTPUT
-    # A small part of a large decoder: 8 bits, as good as exact, where the rest has 4.
-    low = "int8" if precision == "int4" else precision
-    parts["lm_head"] = Head(Linear(pack(source.stored(output), low, output)), None)
-    for group, module in files.modules.items():
-        parts |= pack_module(module, group, precision)
-    return parts
+    return _made(llama_recipes(files, precision))
 
 
 def pack_module(module: Module, group: int, precision: str) -> Parts:
     """A language module's thin matrices, under the names they have in a combined checkpoint."""
-    source = _Source({name.combined(group): place for name, place in module.tensors.items()})
-    return dict(_linears(source, list(source.places), precision))
+    return _made(_module_recipes(module, group, precision))
 
 
 def module_bytes(shapes: Mapping[LoraName, Shape], precision: str) -> int:
@@ -113,33 +121,64 @@ class _Source:
         return self.changes[name].applied(numbers, self.read) if name in self.changes else numbers
 
 
-def _layers(source: _Source, precision: str, tables: tuple[str, str]) -> Parts:
-    """All but embedding and output layer."""
-    names = [name for name in source.places if name not in tables]
-    parts: Parts = dict(_linears(source, names, precision))
-    for name in names:
-        if len(source.places[name].shape) == 1 and name.rpartition(".")[0] not in parts:
-            values = source.stored(name)
-            largest(values, name)
-            parts[name] = values.float32()
+def _made(recipes: Iterator[Recipe]) -> Parts:
+    parts: Parts = {}
+    for recipe in recipes:
+        parts |= recipe.make()
     return parts
 
 
-def _linears(source: _Source, names: list[str], precision: str) -> Iterator[tuple[str, Linear]]:
-    """Every matrix among these names, with its bias."""
-    for name in names:
-        if len(source.places[name].shape) == 2:
-            module = name.removesuffix(".weight")
-            bias = f"{module}.bias"
-            yield (
-                module,
-                Linear.of(
-                    source.stored(name),
-                    source.stored(bias) if bias in source.places else None,
-                    "fp32" if module.endswith(ROUTER) else precision,
-                    module,
-                ),
-            )
+def _nllb_tables(source: _Source, config: NllbConfig, precision: str) -> Parts:
+    table = source.table(SHARED, precision)
+    exact = table if config.tie_word_embeddings else source.table(OUTPUT, precision)
+    # The output layer is most of what a step reads: screened with fewer bits, scored with the table's own
+    # rows. For exact scores the rest of the normaliser must be good, too: half precision.
+    halves = precision == "fp32" and largest(exact, OUTPUT) <= LARGEST["fp16"]
+    return {
+        "shared": Embedding(table, config.d_model**0.5 if config.scale_embedding else 1.0),
+        "lm_head": Head.screened(exact, "fp16" if halves else "int8"),
+    }
+
+
+def _llama_embedding(source: _Source, precision: str) -> Parts:
+    return {"model.embed_tokens": Embedding(source.table(EMBEDDING, precision))}
+
+
+def _llama_head(source: _Source, config: LlamaConfig, precision: str) -> Parts:
+    output = EMBEDDING if config.tie_word_embeddings else OUTPUT
+    # A small part of a large decoder: 8 bits, as good as exact, where the rest has 4.
+    low = "int8" if precision == "int4" else precision
+    return {"lm_head": Head(Linear(pack(source.stored(output), low, output)), None)}
+
+
+def _module_recipes(module: Module, group: int, precision: str) -> Iterator[Recipe]:
+    source = _Source({name.combined(group): place for name, place in module.tensors.items()})
+    return _layers(source, precision, ())
+
+
+def _layers(source: _Source, precision: str, tables: tuple[str, ...]) -> Iterator[Recipe]:
+    """All but embedding and output layer: every matrix with its bias, every vector that is none."""
+    places = {name: place for name, place in source.places.items() if name not in tables}
+    matrices = {name.removesuffix(".weight") for name, place in places.items() if len(place.shape) == 2}
+    for name, place in places.items():
+        if len(place.shape) == 2:
+            yield Recipe(name.removesuffix(".weight"), partial(_linear, source, name, precision))
+        elif len(place.shape) == 1 and name.rpartition(".")[0] not in matrices:
+            yield Recipe(name, partial(_vector, source, name))
+
+
+def _linear(source: _Source, name: str, precision: str) -> Parts:
+    module = name.removesuffix(".weight")
+    bias = f"{module}.bias"
+    found = source.stored(bias) if bias in source.places else None
+    precision = "fp32" if module.endswith(ROUTER) else precision
+    return {module: Linear.of(source.stored(name), found, precision, module)}
+
+
+def _vector(source: _Source, name: str) -> Parts:
+    values = source.stored(name)
+    largest(values, name)
+    return {name: values.float32()}
 
 
 def _stored(numbers: Numbers) -> Stored:

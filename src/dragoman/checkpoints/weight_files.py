@@ -21,6 +21,8 @@ from dragoman.files import read_json, replacing_files, write_json
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+PACKED, PACKED_INDEX = "packed.safetensors", "packed.safetensors.index.json"
+"""In the kernels' own layout: no other program takes them for weights that it knows."""
 AGAIN = "Download it again, or convert the model anew."
 
 BLOCK = 16_777_216
@@ -78,13 +80,25 @@ def find_shards(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder} holds no weights; looked for {looked}. Download the model again.")
 
 
-def open_shard(path: Path) -> dict[str, Entry]:
+def find_packed(folder: Path) -> list[Path]:
+    """The files of a packed model in `folder`; CheckpointError if there are none."""
+    if (folder / PACKED).is_file():
+        return [folder / PACKED]
+    if (folder / PACKED_INDEX).is_file():
+        return _indexed(folder / PACKED_INDEX)
+    raise CheckpointError(
+        f"{folder} holds no packed weights; looked for {PACKED} and {PACKED_INDEX}. Convert the model anew."
+    )
+
+
+def open_shard(path: Path, writable: bool = True) -> dict[str, Entry]:
     """The tensors of a .safetensors or .bin file by name, none of them read yet.
 
+    writable: whether whoever has a weight may change it, for himself alone; a .bin's always may be.
     Raises CheckpointError if the file is damaged, or a pickle that holds more than tensors.
     """
     try:
-        return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
+        return _open_safetensors(path, writable) if path.suffix == ".safetensors" else _open_pickle(path)
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
 
@@ -200,7 +214,7 @@ def _indexed(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _open_safetensors(path: Path) -> dict[str, Entry]:
+def _open_safetensors(path: Path, writable: bool) -> dict[str, Entry]:
     with safe_open(path, framework="numpy"):
         pass  # whatever its header says is sound now
     with path.open("rb") as file:
@@ -208,7 +222,9 @@ def _open_safetensors(path: Path) -> dict[str, Entry]:
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     # Copied on write: whoever changes a weight has a page of his own. None is read before it is looked at.
-    content = np.asarray(np.memmap(path, np.uint8, "c")) if header else np.empty(0, np.uint8)
+    content = (
+        np.asarray(np.memmap(path, np.uint8, "c" if writable else "r")) if header else np.empty(0, np.uint8)
+    )
     found = {}
     for key, entry in header.items():
         start, end = (HEADER + length + offset for offset in entry["data_offsets"])
@@ -224,8 +240,13 @@ def _numbers(content: Any, dtype: str, shape: Shape) -> Numbers:
 
 
 def _open_pickle(path: Path) -> dict[str, Entry]:
-    from dragoman.checkpoints.pickles import open_pickle
-
+    try:
+        from dragoman.checkpoints.pickles import open_pickle
+    except ImportError:
+        raise CheckpointError(
+            f"{path} is in PyTorch's own format, which takes PyTorch to read: pip install 'dragoman[torch]', "
+            "or get the model's .safetensors files"
+        ) from None
     try:
         return open_pickle(path)
     except (OSError, CheckpointError):

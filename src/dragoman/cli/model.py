@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 def load(options: dict[str, Any]) -> "Translator":
     """The model that a command asks for, with a word on a precision that nobody asked for."""
+    from dragoman.checkpoints.catalog import EMBEDDED, locate
+    from dragoman.checkpoints.packed_facts import is_packed
     from dragoman.translation.translator import Translator
 
     translator = Translator.load(**options)
     found = translator.system.precision
-    # Quality is not given up in silence.
-    if options.get("precision", "auto") == "auto" and found != "fp32":
+    # Quality is not given up in silence; that of a packed model was when it was converted.
+    is_chosen = options.get("precision", "auto") == "auto" and found != "fp32"
+    if is_chosen and not is_packed(locate(options.get("model", EMBEDDED))):
         say(f"precision: {found}, as fp32 would take too much memory or time here; --precision fp32 insists")
     return translator
 

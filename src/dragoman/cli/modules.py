@@ -2,8 +2,7 @@
 
 import contextlib
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 
 from dragoman.cli.commands import HELP, Command
 from dragoman.cli.messages import put, say
+from dragoman.cli.writing import progress_bar
 from dragoman.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -155,50 +155,14 @@ def _group(group: int | None, lang: str | None) -> int | None:
 @contextlib.contextmanager
 def _saving(output: Path, dtype: str | None, max_shard_gb: float, force: bool) -> Iterator["Saving"]:
     """How to write `output`, with a progress bar on standard error while it is written."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
     from dragoman.checkpoints.module_saving import Saving
     from dragoman.checkpoints.numbers import FLOATS
 
     if dtype is not None and dtype not in FLOATS:
         raise InvalidOption(f"--dtype is {dtype!r}; it must be one of {', '.join(FLOATS)}")
-    columns = ("[progress.percentage]{task.percentage:>3.0f}%", BarColumn(), DownloadColumn())
-    bar = Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),  # a bar is for people
-    )
-    task = bar.add_task("")
-    with contextlib.ExitStack() as stack:
-
-        def report(done: int, total: int) -> None:
-            # Not before there is something to write: an error should be the only line.
-            if not bar.live.is_started:
-                stack.enter_context(bar)
-            bar.update(task, completed=done, total=total)
-
-        yield Saving(
-            dtype,
-            int(max_shard_gb * 1_000_000_000),
-            overwrite=force,
-            progress=_sparing(report),
-        )
+    with progress_bar() as report:
+        yield Saving(dtype, int(max_shard_gb * 1_000_000_000), overwrite=force, progress=report)
     say(f"wrote {output}")
-
-
-def _sparing(report: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """`report`, but not for every one of thousands of small tensors."""
-    last = 0
-
-    def sparing(done: int, total: int) -> None:
-        nonlocal last
-        if done == total or done - last > total / 500:
-            last = done
-            report(done, total)
-
-    return sparing
 
 
 _KINDS = {

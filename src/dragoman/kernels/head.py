@@ -30,6 +30,8 @@ class Head:
     """[vocabulary, hidden], without gaps."""
     kept: Array | None = None
     """Which tokens the columns are, if not all: int32 [tokens], sorted."""
+    measured: tuple[float, float] | None = None
+    """`bounds`, where they are known already."""
 
     @classmethod
     def screened(cls, weight: Stored, precision: str = "int8") -> "Head":
@@ -98,6 +100,8 @@ class Head:
         By Cauchy and Schwarz, no rough score is further from the exact one than |x'| times the first
         and |x - x'| times the second, with x' as the rough pass has x.
         """
+        if self.measured is not None:
+            return self.measured
         return (0.0, 0.0) if self.exact is None else needed().measure(self._struct(0.0, 0.0))
 
     def struct(self) -> structs.Head:

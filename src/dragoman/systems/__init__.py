@@ -4,9 +4,10 @@ from pathlib import Path
 
 from dragoman.checkpoints.catalog import base_of
 from dragoman.checkpoints.families import family_of, is_adapter
+from dragoman.checkpoints.packed_facts import is_packed
 from dragoman.checkpoints.telling import M2M100, NLLB, SMALL100
 from dragoman.systems.base import Request, System
-from dragoman.systems.devices import usable_device
+from dragoman.systems.devices import CPU, usable_device
 from dragoman.systems.placement import AUTO
 
 __all__ = ["Request", "System", "load_system"]
@@ -24,7 +25,7 @@ def load_system(
     name: what the user called the model, which tells an X-ALMA from an ALMA. precision: "auto", or one of
     `dragoman.kernels.packing.PRECISIONS`. memory: what weights and decoding may take, as bytes or "12GB".
     """
-    device = usable_device(device)
+    device = CPU if device == "auto" and is_packed(folder) else usable_device(device)
     family = family_of(folder).name
     if family == NLLB and is_adapter(folder):
         family = family_of(base_of(folder)).name  # an adapter's config doesn't tell these families apart

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dragoman.checkpoints.module_finding import check_fit, find_module
+from dragoman.checkpoints.packed_folders import PackedModel
 from dragoman.checkpoints.packing import Parts, module_bytes, pack_module
 from dragoman.errors import LanguageModuleError
 from dragoman.generation.engine import Engine
@@ -80,6 +81,27 @@ class PackedModule:
     bytes: int
 
 
+class MappedModules:
+    """The language modules of a packed folder: in the same maps as the base, untouched until attached."""
+
+    def __init__(self, runner: NativeLlama, packed: PackedModel) -> None:
+        self._packed, self._config = packed, runner.config
+        self.language = runner.language
+
+    def read(self, group: int) -> PackedModule:
+        if group not in self._packed.scales:
+            there = ", ".join(map(str, sorted(self._packed.scales))) or "none"
+            raise LanguageModuleError(
+                f"{self._packed.folder} holds no module of group {group}; groups there: {there}"
+            )
+        shapes = self._packed.module_shapes(group)
+        check_fit(self._config, shapes, str(self._packed.folder), whole=False)
+        return PackedModule(self._packed.scales[group], {}, self._packed.bytes(group))
+
+    def attach(self, group: int, module: PackedModule) -> None:
+        _attach(self.language, group, module.scale)
+
+
 class NativeModules:
     """The language modules of a native model whose weights are `parts`."""
 
@@ -100,9 +122,12 @@ class NativeModules:
         return PackedModule(float(module.scale), parts, module_bytes(shapes, self._precision))
 
     def attach(self, group: int, module: PackedModule) -> None:
-        language = self.language
         self._parts |= module.parts
-        language.scales[group] = module.scale
-        if language.merged == ANY:
-            language.merged = None
-        language.version += 1
+        _attach(self.language, group, module.scale)
+
+
+def _attach(language: Language, group: int, scale: float) -> None:
+    language.scales[group] = scale
+    if language.merged == ANY:
+        language.merged = None
+    language.version += 1

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Self
 from dragoman.checkpoints.cards import ModelCard
 from dragoman.checkpoints.catalog import base_of
 from dragoman.checkpoints.families import card_of, has_tokenizer, is_adapter, with_languages
-from dragoman.checkpoints.nllb_files import open_nllb
+from dragoman.checkpoints.nllb_files import NllbFiles, open_nllb
+from dragoman.checkpoints.packed_facts import is_packed
+from dragoman.checkpoints.packed_folders import PackedModel, open_packed
 from dragoman.checkpoints.packing import pack_nllb
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
+from dragoman.models.config import NllbConfig
 from dragoman.native.nllb import NativeNllb
 from dragoman.native.weights import PackedWeights
 from dragoman.systems.base import Request, System
 from dragoman.systems.devices import need_pytorch
-from dragoman.systems.placement import AUTO, Placement, check, place
+from dragoman.systems.placement import AUTO, Placement, check, place, place_packed
 from dragoman.systems.vocabulary import TargetVocabulary
 from dragoman.text.lengths import growth
 from dragoman.text.tokenizers import MultilingualTokenizer, NllbTokenizer
@@ -56,22 +59,22 @@ class NllbSystem(System):
         `placement.place` explains the other arguments.
         """
         check(precision, memory)
-        files = open_nllb(folder)
+        opened = open_packed(folder) if is_packed(folder) else open_nllb(folder)
         base = base_of(folder) if is_adapter(folder) else folder
         tokenizer = cls.open_tokenizer(folder if has_tokenizer(folder) else base)
-        layout, rows = tokenizer.layout, files.config.vocab_size
+        layout, rows = tokenizer.layout, opened.config.vocab_size
         if layout.needed > rows:
             raise CheckpointError(
                 f"{folder}: its tokenizer has {layout.tokens} tokens and the model's embedding only {rows} "
                 "rows; take both from one release, or make room with resize_token_embeddings(len(tokenizer))"
             )
         card = with_languages(card_of(folder, base), layout.taught)
-        placement = place(files.config, device, precision, memory)
-        if placement.is_native:
-            parts = pack_nllb(files, placement.precision)
-            runner: NativeNllb | Nllb = NativeNllb(files.config, PackedWeights(parts))
+        if isinstance(opened, PackedModel):
+            size, config = opened.bytes(), opened.config
+            placement = place_packed(config, opened.precision, size, device, precision, memory)
         else:
-            runner = _in_pytorch(folder, placement)
+            placement = place(opened.config, device, precision, memory)
+        runner = _runner(folder, opened, placement)
         return cls(runner, tokenizer, card, placement.precision, placement.budget.work)
 
     @classmethod
@@ -134,7 +137,11 @@ class NllbSystem(System):
         return hypothesis.tokens[-1] == self.tokenizer.eos_id
 
 
-def _in_pytorch(folder: Path, placement: Placement) -> "NativeNllb | Nllb":
+def _runner(folder: Path, opened: PackedModel | NllbFiles, placement: Placement) -> "NativeNllb | Nllb":
+    if placement.is_native:
+        assert isinstance(opened.config, NllbConfig)
+        parts = opened if isinstance(opened, PackedModel) else pack_nllb(opened, placement.precision)
+        return NativeNllb(opened.config, PackedWeights(parts))
     need_pytorch()
     from dragoman.checkpoints.nllb import load_nllb
     from dragoman.systems.plain import prepare

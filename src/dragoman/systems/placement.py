@@ -6,7 +6,7 @@ from math import prod
 from dragoman.checkpoints.packing import packed_bytes
 from dragoman.errors import InvalidOption, NotEnoughMemory
 from dragoman.generation.scores import ROWS
-from dragoman.kernels.library import forced, kernels
+from dragoman.kernels.library import forced, kernels, needed
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.limits import memory_limit, parse_size, written_size
 from dragoman.models.config import NllbConfig
@@ -14,7 +14,7 @@ from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.shapes import llama_shapes, nllb_shapes
 from dragoman.native.llama import turns_alone
 from dragoman.native.nllb import routes_simply
-from dragoman.systems.devices import free_memory, has_pytorch
+from dragoman.systems.devices import CPU, free_memory, has_pytorch
 
 Config = NllbConfig | LlamaConfig
 
@@ -99,13 +99,7 @@ def place(
     is, and more if the weights need it. Raises InvalidOption, and NotEnoughMemory if the model doesn't fit.
     """
     check(precision, memory)
-    limit = _limit(device)
-    most = limit if memory is None else parse_size(memory)
-    if most > limit:
-        raise InvalidOption(
-            f"memory is {written_size(most)}, but there are only {written_size(limit)} for this process"
-        )
-    usual = int(USUAL * limit) if memory is None else most
+    most, usual = _memory(device, memory)
     on_cpu = device.partition(":")[0] == "cpu"
     least = _least(config)
     choices = [precision] if precision != AUTO else list(PRECISIONS if on_cpu else PRECISIONS[1:])
@@ -117,8 +111,57 @@ def place(
         raise NotEnoughMemory(_refusal(config, sizes[chosen], chosen, least, most, memory is not None))
     if memory is None and sizes[chosen] > WEIGHTS * usual:
         usual = most  # a large model was asked for, so it may have what there is
-    is_native = plans[chosen] and on_cpu and kernels() is not None and _suits(config)
+    is_native = plans[chosen] and on_cpu and kernels() is not None and suits(config)
     return Placement(device, chosen, plans[chosen], is_native, Budget(most, usual, sizes[chosen], least))
+
+
+def place_packed(
+    config: Config,
+    stored: str,
+    size: int,
+    device: str,
+    precision: str = AUTO,
+    memory: str | int | None = None,
+) -> Placement:
+    """How a model runs whose weights are files for the kernels: in the precision that they are `stored` in.
+
+    size: what they take, in bytes. Raises InvalidOption where nothing can run them so, or another precision
+    is asked for, and NotEnoughMemory.
+    """
+    check(precision, memory)
+    again = "convert the model anew (dragoman convert), or give the one that this was made from"
+    if precision not in (AUTO, stored):
+        raise InvalidOption(f"precision is {precision}, but the model is packed in {stored}; {again}")
+    if device.partition(":")[0] != CPU:
+        raise InvalidOption(
+            f"device is {device!r}, but a packed model runs on the CPU alone; take device 'cpu', or give the "
+            "model that this was made from"
+        )
+    needed()
+    if not suits(config):
+        raise InvalidOption(f"the kernels don't know all that this packed model does; {again}")
+    most, usual = _memory(device, memory)
+    least = _least(config)
+    if size + least > most:
+        raise NotEnoughMemory(
+            f"the packed weights take {written_size(size)} in {stored}, and a sentence at work "
+            f"{written_size(least)}; there are {written_size(most)} for both. Convert the model in a lower "
+            "precision (dragoman convert), or allow for more memory (--memory)"
+        )
+    if memory is None and size > WEIGHTS * usual:
+        usual = most
+    return Placement(device, stored, True, True, Budget(most, usual, size, least))
+
+
+def _memory(device: str, asked: str | int | None) -> tuple[int, int]:
+    """The most that may be used on a device, and what is to be used, in bytes."""
+    limit = _limit(device)
+    most = limit if asked is None else parse_size(asked)
+    if most > limit:
+        raise InvalidOption(
+            f"memory is {written_size(most)}, but there are only {written_size(limit)} for this process"
+        )
+    return most, int(USUAL * limit) if asked is None else most
 
 
 def _packs(precision: str, on_cpu: bool) -> bool:
@@ -133,7 +176,7 @@ def _packs(precision: str, on_cpu: bool) -> bool:
     return precision != "fp32" or fast
 
 
-def _suits(config: Config) -> bool:
+def suits(config: Config) -> bool:
     """Whether the kernels know all that a model of this config does."""
     return routes_simply(config) if isinstance(config, NllbConfig) else turns_alone(config)
 

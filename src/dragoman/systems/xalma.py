@@ -9,6 +9,8 @@ from dragoman.checkpoints.cards import ModelCard
 from dragoman.checkpoints.catalog import base_of
 from dragoman.checkpoints.families import ENGLISH, card_of, has_tokenizer, is_adapter, known_group
 from dragoman.checkpoints.llama_files import open_llama
+from dragoman.checkpoints.packed_facts import is_packed
+from dragoman.checkpoints.packed_folders import PackedModel, open_packed
 from dragoman.checkpoints.packing import pack_llama
 from dragoman.errors import InvalidOption
 from dragoman.generation.engine import Engine, Job
@@ -16,15 +18,17 @@ from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
 from dragoman.models.language_modules import ANY
+from dragoman.models.language_modules import LanguageModules as Attached
+from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.xalma import group_of
 from dragoman.native.llama import NativeLlama
 from dragoman.native.weights import PackedWeights
 from dragoman.systems.base import ChatSystem, Request
 from dragoman.systems.devices import need_pytorch
-from dragoman.systems.modules import Attaching, LanguageModules, NativeModules
-from dragoman.systems.placement import AUTO, Budget, Placement, check, place
+from dragoman.systems.modules import Attaching, LanguageModules, MappedModules, NativeModules
+from dragoman.systems.placement import AUTO, Budget, Placement, check, place, place_packed
 from dragoman.text.lengths import growth
-from dragoman.text.prompt_style import Style, style_of
+from dragoman.text.prompt_style import Style, known_style, style_of
 from dragoman.text.prompts import (
     ask_prompt,
     certain_output,
@@ -83,6 +87,8 @@ class XalmaSystem(ChatSystem):
         explains precision and memory.
         """
         check(precision, memory)
+        if is_packed(folder):
+            return cls._load_packed(open_packed(folder), device, precision, memory)
         groups = () if _is_combined(folder) else None
         files = open_llama(folder, groups)
         base = base_of(folder) if is_adapter(folder) else folder
@@ -100,6 +106,18 @@ class XalmaSystem(ChatSystem):
         # What has a group is X-ALMA's, whatever its folder is called.
         style: Style = "chat" if known_group(folder) is not None else style_of(base, name)
         return cls(runner, tokenizer, card, style, attaching, placement.precision, placement.budget)
+
+    @classmethod
+    def _load_packed(
+        cls, packed: PackedModel, device: str, precision: str, memory: str | int | None
+    ) -> "XalmaSystem":
+        folder, config = packed.folder, packed.config
+        assert isinstance(config, LlamaConfig)
+        placement = place_packed(config, packed.precision, packed.bytes(), device, precision, memory)
+        runner = NativeLlama(config, PackedWeights(packed), Attached(merged=packed.merged))
+        tokenizer, card = LlamaTokenizer.from_folder(folder), card_of(folder, folder)
+        style, modules = known_style(packed.style), MappedModules(runner, packed)
+        return cls(runner, tokenizer, card, style, modules, placement.precision, placement.budget)
 
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
         raise InvalidOption(

@@ -14,7 +14,7 @@ STYLES: tuple[Style, ...] = get_args(Style)
 TURN = "[INST]"
 
 
-def known_style(style: Style) -> Style:
+def known_style(style: str | None) -> Style:
     """`style`; InvalidOption if there is no such one."""
     if style not in STYLES:
         raise InvalidOption(f"{style!r} is no style of prompts; there are {' and '.join(map(repr, STYLES))}")
