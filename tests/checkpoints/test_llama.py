@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dragoman.checkpoints.llama import guess_group, load_xalma
+from dragoman.checkpoints.families import guess_group
+from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import CheckpointError, ConfigError, InvalidOption, KeyMismatch, LanguageModuleError
 from dragoman.models.language_modules import ANY
 from dragoman.models.llama import Llama

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from dragoman.checkpoints.packed_saving import SCRATCH
 from dragoman.checkpoints.packed_shards import JOURNAL, ShardWriter
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.kernels.library import kernels
+from dragoman.kernels.packing import Packed
 from dragoman.systems.converting import convert
 from tests.checkpoints.packing_kit import content, converted, with_tokenizer
 
@@ -196,6 +198,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_read(
     monkeypatch.setattr("dragoman.checkpoints.packing.Reader.__call__", lambda *_: pytest.fail("read"))
     with pytest.raises(CheckpointError, match=r"takes 0\.0 GB more.*Make room"):
         convert(model, tmp_path / "packed", "int8")
+    assert not (tmp_path / "packed").exists()
 
 
 def test_only_one_process_writes(model: Path, tmp_path: Path) -> None:
@@ -238,6 +241,39 @@ def test_an_output_that_holds_something_is_only_replaced_if_it_is_packed(model: 
         convert(model, model, "int8", force=True)
     with pytest.raises(InvalidOption, match="is a file"):
         convert(model, tmp_path / "notes" / "a.txt", "int8")
+
+
+def test_a_whole_model_beside_what_was_to_be_cleared_away_is_not_replaced_unasked(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "packed"
+    with monkeypatch.context() as patch:
+        patch.setattr("dragoman.checkpoints.packed_saving._remove", lambda scratch: None)
+        convert(model, output, "int8")
+    assert (output / SCRATCH).is_dir()
+    with pytest.raises(InvalidOption, match="holds a packed model already"):
+        convert(model, output, "int4")
+    assert open_packed(output).precision == "int8"
+    convert(model, output, "int8")
+    assert not (output / SCRATCH).exists()
+    verify(output)
+
+
+def test_memory_holds_the_parts_of_one_recipe(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: weakref.WeakSet[Packed] = weakref.WeakSet()
+    counts, empty = [], Packed.empty
+
+    def noted(precision: str, outputs: int, inputs: int) -> Packed:
+        counts.append(len(alive))
+        alive.add(made := empty(precision, outputs, inputs))
+        return made
+
+    monkeypatch.setattr(Packed, "empty", noted)
+    convert(model, tmp_path / "packed", "int8")
+    assert len(counts) > 20
+    assert max(counts) == 0
 
 
 def test_packed_models_are_not_packed_again(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dragoman.checkpoints.catalog import embedded_folder, find_card
 from dragoman.checkpoints.families import is_whole
 from dragoman.checkpoints.module_files import extract_base, extract_module, merge
 from dragoman.checkpoints.packed_folders import open_packed
-from dragoman.errors import InvalidOption, LanguageModuleError, NotEnoughMemory
+from dragoman.errors import CheckpointError, InvalidOption, LanguageModuleError, NotEnoughMemory
 from dragoman.kernels.library import kernels
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.native.nllb import NativeNllb
@@ -129,6 +129,16 @@ def test_modules_of_a_combined_checkpoint_are_attached_when_needed(combined: Pat
         assert translator.system.style == "chat"
         assert translator.ask("Why?", "de", max_new_tokens=5) is not None
     assert answers(tmp_path / "packed") == answers(combined)
+
+
+def test_modules_that_the_config_does_not_know_are_refused(combined: Path, tmp_path: Path) -> None:
+    convert(combined, tmp_path / "packed", "int4", "X-ALMA")
+    path = tmp_path / "packed" / "config.json"
+    config = json.loads(path.read_text())
+    config["dragoman"]["modules"].pop("3")
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"of the groups \[1, 2, 3, .*by its config\.json of \[1, 2, 4"):
+        Translator.load(tmp_path / "packed")
 
 
 def test_modules_count_towards_the_memory(combined: Path, tmp_path: Path) -> None:

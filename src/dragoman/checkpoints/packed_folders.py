@@ -104,6 +104,12 @@ def open_packed(folder: Path) -> PackedModel:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{folder / 'config.json'}: {FIELD} is incomplete ({error!r}). {ANEW}") from None
     _compare(folder, config, parts)
+    groups = {group for name in parts if (group := _group(name)) is not None}
+    if groups != scales.keys():
+        raise CheckpointError(
+            f"{folder} holds language modules of the groups {sorted(groups)}, and by its config.json of "
+            f"{sorted(scales)}. {ANEW}"
+        )
     return PackedModel(folder, config, precision, style, merged, scales, parts, tensors)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from dragoman.checkpoints.families import ADAPTER_CONFIG
 from dragoman.checkpoints.module_folders import has_weights
 from dragoman.checkpoints.packed_facts import is_packed
 from dragoman.checkpoints.packed_shards import LAYOUT, ShardWriter, checksum
-from dragoman.checkpoints.packing import Parts, Recipe
+from dragoman.checkpoints.packing import Recipe
 from dragoman.checkpoints.weight_files import PACKED
 from dragoman.errors import CheckpointError, DragomanError, InvalidOption
-from dragoman.files import read_json, replacing_file, write_json
+from dragoman.files import read_json, replacing_file, sync, write_json
 
 SCRATCH = ".converting"
 DONE = "done.json"
@@ -81,53 +81,71 @@ def check_output(output: Path, source: Path, force: bool) -> None:
     if has_weights(output) or (output / ADAPTER_CONFIG).exists() or not is_packed(output):
         raise InvalidOption(f"the output {output} holds something else ({some}); give another folder")
     if not force:
-        raise InvalidOption(
-            f"the output {output} holds a packed model already; give another folder, or allow replacing it "
-            "(--force)"
-        )
+        raise _there_already(output)
 
 
 def save_packed(
     output: Path,
     plan: Plan,
+    force: bool = False,
     max_shard_bytes: int = 5_000_000_000,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the model to `output`, which `check_output` has looked at; memory holds one part at a time.
 
     Cut off, also in the middle of a byte, it is continued by the same call, and the result is the same.
-    progress: is told (bytes written, bytes in all). Raises CheckpointError if it can't be written.
+    force: as for `check_output`. progress: is told (bytes written, bytes in all). Raises CheckpointError if
+    it can't be written.
     """
     scratch, identity = output / SCRATCH, _identity(plan)
     names = [recipe.name for recipe in plan.recipes]
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         with ShardWriter(scratch, identity, names, max_shard_bytes) as writer:
-            if _done(scratch).get("identity") != identity:
+            done = _done(scratch)
+            if done.get("identity") != identity:
+                if done and (output / CONFIG).is_file() and not force:
+                    raise _there_already(output)  # whole, but for what is to be cleared away
                 (scratch / DONE).unlink(missing_ok=True)
-                _check_room(output, plan.size - writer.bytes)
+                _check_room(output, plan.size - writer.bytes, keep=bool(writer.done))
                 for recipe in plan.recipes[len(writer.done) :]:
-                    writer.add(recipe.name, _made(recipe, scratch))
+                    with _fruitless(scratch):
+                        parts = recipe.make()
+                    writer.add(recipe.name, parts)
+                    del parts  # before the next are made
                     if progress is not None:
                         progress(min(writer.bytes, plan.size), plan.size)
                 _complete(scratch, plan, identity, writer.finish(plan.metadata))
             _move(scratch, output)
+        _remove(scratch)
     except OSError as error:
         raise CheckpointError(
             f"{output} can't be written: {error}. Make room there; the same command then goes on where it was"
         ) from error
+    except (KeyboardInterrupt, SystemExit) as error:
+        error.add_note(f"what was done is in {scratch}; the same command goes on where it was")
+        raise
     if progress is not None:
         progress(plan.size, plan.size)
 
 
-def _made(recipe: Recipe, scratch: Path) -> Parts:
+@contextlib.contextmanager
+def _fruitless(scratch: Path) -> Iterator[None]:
+    """Leave nothing behind after an error that another attempt would meet, too."""
     try:
-        return recipe.make()
-    except DragomanError:  # another attempt would meet it, too
+        yield
+    except DragomanError:
         shutil.rmtree(scratch)
         with contextlib.suppress(OSError):  # it holds something
             scratch.parent.rmdir()
         raise
+
+
+def _there_already(output: Path) -> InvalidOption:
+    return InvalidOption(
+        f"the output {output} holds a packed model already; give another folder, or allow replacing it "
+        "(--force)"
+    )
 
 
 def _identity(plan: Plan) -> dict[str, Any]:
@@ -151,9 +169,12 @@ def _done(scratch: Path) -> dict[str, Any]:
     return read_json(scratch / DONE, CheckpointError) if (scratch / DONE).is_file() else {}
 
 
-def _check_room(output: Path, size: int) -> None:
+def _check_room(output: Path, size: int, keep: bool) -> None:
+    """keep: whether there is something in the output already that is worth going on with."""
     free = shutil.disk_usage(output).free
-    if free < size:
+    if free >= size:
+        return
+    with contextlib.nullcontext() if keep else _fruitless(output / SCRATCH):
         raise CheckpointError(
             f"the packed model takes {size / 1e9:.1f} GB more, and {output} has {free / 1e9:.1f} GB left. "
             "Make room there or choose another folder."
@@ -168,6 +189,9 @@ def _complete(scratch: Path, plan: Plan, identity: Mapping[str, Any], shards: Ma
     write_json(scratch / CARD, {**card, "languages": list(plan.card.languages)})
     write_json(scratch / CONFIG, plan.config)
     places = {**shards, **{name: name for name in (*plan.copied, CARD, CONFIG)}}
+    for name in places:
+        with (scratch / name).open("r+b") as file:
+            sync(file)
     with replacing_file(scratch / DONE) as file:
         file.write(json.dumps({"identity": identity, "places": places}).encode())
 
@@ -183,6 +207,10 @@ def _move(scratch: Path, output: Path) -> None:
     for name, target in sorted(places.items(), key=lambda item: item[1] == CONFIG):
         if (scratch / name).is_file():
             (scratch / name).replace(output / target)
+
+
+def _remove(scratch: Path) -> None:
+    """The mark that all is done goes last."""
     for left in scratch.iterdir():
         if left.name != DONE:
             left.unlink()

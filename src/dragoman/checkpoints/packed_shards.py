@@ -125,7 +125,7 @@ class ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (*self._open.values(), self._journal):
+        for file in (*self._open.values(), self._journal):  # closing twice does nothing
             # A disk may be full still: whatever that loses wasn't in the journal.
             with contextlib.suppress(OSError):
                 file.close()
@@ -167,6 +167,7 @@ class ShardWriter:
             file.write(_header(shard, metadata, self._reserve))
             file.truncate(self._reserve + shard.end)
             sync(file)
+            file.close()  # some systems move no open file
         found = {_scratch_name(number): name for number, name in enumerate(names)}
         if count > 1:
             weight_map = {

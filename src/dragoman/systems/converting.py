@@ -56,7 +56,7 @@ def convert(
     needed()
     refuse_packed(folder)
     check_output(output, folder, force)
-    save_packed(output, _plan(folder, precision, name), max_shard_bytes, progress)
+    save_packed(output, _plan(folder, precision, name), force, max_shard_bytes, progress)
 
 
 def _plan(folder: Path, precision: str, name: str | None) -> Plan:

@@ -1,6 +1,5 @@
 """Text in, text out: what users of the library hold."""
 
-import asyncio
 import contextlib
 import sys
 import warnings
@@ -139,6 +138,8 @@ class Translator:
 
         (`asyncio.to_thread(translator.translate, ...)` would work on after it has been cancelled.)
         """
+        import asyncio  # many milliseconds, for those who have a loop already
+
         run = self._run(source, target, options)
         try:
             results = await asyncio.to_thread(_all, text, run)
