@@ -1,9 +1,12 @@
-"""In how many threads the kernels work.
+"""In how many threads the kernels work, and what a forked process has to know.
 
 They have a pool of their own (csrc/threads.c), which a forked child makes anew when it first needs it.
+PyTorch's doesn't survive a fork: a child that shares out an operation waits for threads that aren't there. So
+where PyTorch is in use too, it works in one thread in forked children, as in those of its own data loader.
 """
 
 import os
+import sys
 from functools import cache
 
 from dragoman.errors import InvalidOption
@@ -53,3 +56,12 @@ def _default() -> int:
     if usual.isdecimal() and int(usual) >= 1:
         return min(int(usual), MOST)
     return min(usable_threads(), MOST)
+
+
+def _forked() -> None:
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

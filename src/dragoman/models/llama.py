@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dragoman.layers import forks  # noqa: F401 (it takes effect when it is imported)
+from dragoman.kernels import threads  # noqa: F401 (what a fork takes comes with it)
 from dragoman.layers.attention import unless_all_real
 from dragoman.layers.cache import Slots
 from dragoman.layers.llama import LlamaAttention, LlamaMLP, Pass, SelfCache, count_positions, self_mask

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dragoman.layers import forks  # noqa: F401 (it takes effect when it is imported)
+from dragoman.kernels import threads  # noqa: F401 (what a fork takes comes with it)
 from dragoman.layers.attention import Attention, unless_all_real
 from dragoman.layers.cache import Cache, NoCache, Slots, causal_mask
 from dragoman.layers.moe import DenseMLP, Routing, SparseMLP
