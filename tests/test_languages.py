@@ -17,41 +17,6 @@ from dragoman.languages import (
     suggest,
 )
 
-# The language tokens of NLLB-200 as published: the first has id 256001.
-PUBLISHED = """
-ace_Arab ace_Latn acm_Arab acq_Arab aeb_Arab afr_Latn ajp_Arab aka_Latn amh_Ethi apc_Arab arb_Arab
-ars_Arab ary_Arab arz_Arab asm_Beng ast_Latn awa_Deva ayr_Latn azb_Arab azj_Latn bak_Cyrl bam_Latn
-ban_Latn bel_Cyrl bem_Latn ben_Beng bho_Deva bjn_Arab bjn_Latn bod_Tibt bos_Latn bug_Latn bul_Cyrl
-cat_Latn ceb_Latn ces_Latn cjk_Latn ckb_Arab crh_Latn cym_Latn dan_Latn deu_Latn dik_Latn dyu_Latn
-dzo_Tibt ell_Grek eng_Latn epo_Latn est_Latn eus_Latn ewe_Latn fao_Latn pes_Arab fij_Latn fin_Latn
-fon_Latn fra_Latn fur_Latn fuv_Latn gla_Latn gle_Latn glg_Latn grn_Latn guj_Gujr hat_Latn hau_Latn
-heb_Hebr hin_Deva hne_Deva hrv_Latn hun_Latn hye_Armn ibo_Latn ilo_Latn ind_Latn isl_Latn ita_Latn
-jav_Latn jpn_Jpan kab_Latn kac_Latn kam_Latn kan_Knda kas_Arab kas_Deva kat_Geor knc_Arab knc_Latn
-kaz_Cyrl kbp_Latn kea_Latn khm_Khmr kik_Latn kin_Latn kir_Cyrl kmb_Latn kon_Latn kor_Hang kmr_Latn
-lao_Laoo lvs_Latn lij_Latn lim_Latn lin_Latn lit_Latn lmo_Latn ltg_Latn ltz_Latn lua_Latn lug_Latn
-luo_Latn lus_Latn mag_Deva mai_Deva mal_Mlym mar_Deva min_Latn mkd_Cyrl plt_Latn mlt_Latn mni_Beng
-khk_Cyrl mos_Latn mri_Latn zsm_Latn mya_Mymr nld_Latn nno_Latn nob_Latn npi_Deva nso_Latn nus_Latn
-nya_Latn oci_Latn gaz_Latn ory_Orya pag_Latn pan_Guru pap_Latn pol_Latn por_Latn prs_Arab pbt_Arab
-quy_Latn ron_Latn run_Latn rus_Cyrl sag_Latn san_Deva sat_Beng scn_Latn shn_Mymr sin_Sinh slk_Latn
-slv_Latn smo_Latn sna_Latn snd_Arab som_Latn sot_Latn spa_Latn als_Latn srd_Latn srp_Cyrl ssw_Latn
-sun_Latn swe_Latn swh_Latn szl_Latn tam_Taml tat_Cyrl tel_Telu tgk_Cyrl tgl_Latn tha_Thai tir_Ethi
-taq_Latn taq_Tfng tpi_Latn tsn_Latn tso_Latn tuk_Latn tum_Latn tur_Latn twi_Latn tzm_Tfng uig_Arab
-ukr_Cyrl umb_Latn urd_Arab uzn_Latn vec_Latn vie_Latn war_Latn wol_Latn xho_Latn ydd_Hebr yor_Latn
-yue_Hant zho_Hans zho_Hant zul_Latn
-"""
-
-# X-ALMA's code, the NLLB code it means, its group.
-XALMA = """
-en:eng_Latn:- da:dan_Latn:1 nl:nld_Latn:1 de:deu_Latn:1 is:isl_Latn:1 no:nob_Latn:1 sv:swe_Latn:1
-af:afr_Latn:1 ca:cat_Latn:2 ro:ron_Latn:2 gl:glg_Latn:2 it:ita_Latn:2 pt:por_Latn:2 es:spa_Latn:2
-bg:bul_Cyrl:3 mk:mkd_Cyrl:3 sr:srp_Cyrl:3 uk:ukr_Cyrl:3 ru:rus_Cyrl:3 id:ind_Latn:4 ms:zsm_Latn:4
-th:tha_Thai:4 vi:vie_Latn:4 mg:plt_Latn:4 fr:fra_Latn:4 hu:hun_Latn:5 el:ell_Grek:5 cs:ces_Latn:5
-pl:pol_Latn:5 lt:lit_Latn:5 lv:lvs_Latn:5 ka:kat_Geor:6 zh:zho_Hans:6 ja:jpn_Jpan:6 ko:kor_Hang:6
-fi:fin_Latn:6 et:est_Latn:6 gu:guj_Gujr:7 hi:hin_Deva:7 mr:mar_Deva:7 ne:npi_Deva:7 ur:urd_Arab:7
-az:azj_Latn:8 kk:kaz_Cyrl:8 ky:kir_Cyrl:8 tr:tur_Latn:8 uz:uzn_Latn:8 ar:arb_Arab:8 he:heb_Hebr:8
-fa:pes_Arab:8
-"""
-
 # What is meant, and how people write it. An indented line continues the one above.
 SPELLINGS = """
 fra_Latn: fra_Latn, FRA-latn, fra-LATN, FR, fra, fre, French, FRENCH, français, FRANCAIS, fr-CA,

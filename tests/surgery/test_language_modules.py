@@ -14,35 +14,10 @@ from dragoman.errors import CheckpointError, InvalidOption, KeyMismatch, Languag
 from dragoman.models.llama import Llama
 from dragoman.models.prompt import Prompt
 from dragoman.surgery.language_modules import attach_, detach_, groups, merge_, unmerge_
+from tests.surgery.looks import logits, lora_names
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 COMBINED, GROUP6 = GOLDEN / "xalma", GOLDEN / "xalma_group6"
-
-
-@pytest.fixture
-def model() -> Llama:
-    return load_xalma(COMBINED)
-
-
-@pytest.fixture(scope="module")
-def untouched() -> Llama:
-    return load_xalma(COMBINED)
-
-
-@pytest.fixture(scope="module")
-def prompts() -> tuple[Tensor, Tensor]:
-    cases = load_file(COMBINED / "cases.safetensors")
-    return cases["input_ids"], cases["attention_mask"].bool()
-
-
-def logits(model: Llama, prompts: tuple[Tensor, Tensor], wanted: list[int] | None) -> Tensor:
-    """Of the real tokens."""
-    with torch.inference_mode():
-        return model(*prompts, wanted)[prompts[1]]
-
-
-def lora_names(model: nn.Module) -> set[str]:
-    return {name for name, _ in model.named_parameters() if "_lora_" in name}
 
 
 # Attach and detach

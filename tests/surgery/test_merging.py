@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.errors import LanguageModuleError
@@ -14,35 +13,10 @@ from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import complete
 from dragoman.models.llama import Llama
 from dragoman.surgery.language_modules import attach_, detach_, groups, merge_, unmerge_
+from tests.surgery.looks import logits
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 COMBINED, GROUP6 = GOLDEN / "xalma", GOLDEN / "xalma_group6"
-
-
-@pytest.fixture
-def model() -> Llama:
-    return load_xalma(COMBINED)
-
-
-@pytest.fixture(scope="module")
-def untouched() -> Llama:
-    return load_xalma(COMBINED)
-
-
-@pytest.fixture(scope="module")
-def prompts() -> tuple[Tensor, Tensor]:
-    cases = load_file(COMBINED / "cases.safetensors")
-    return cases["input_ids"], cases["attention_mask"].bool()
-
-
-def logits(model: Llama, prompts: tuple[Tensor, Tensor], wanted: list[int] | None) -> Tensor:
-    """Of the real tokens."""
-    with torch.inference_mode():
-        return model(*prompts, wanted)[prompts[1]]
-
-
-def lora_names(model: nn.Module) -> set[str]:
-    return {name for name, _ in model.named_parameters() if "_lora_" in name}
 
 
 # Merge and unmerge

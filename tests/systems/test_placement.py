@@ -18,8 +18,8 @@ from dragoman.generation.engine import Engine
 from dragoman.kernels.library import kernels
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.limits import written_size
+from dragoman.models.config import NllbConfig
 from dragoman.models.nllb import Nllb
-from dragoman.native.nllb import NativeNllb
 from dragoman.surgery.language_modules import groups
 from dragoman.surgery.module_reading import read_module
 from dragoman.surgery.packing import pack_, precision_of
@@ -27,7 +27,7 @@ from dragoman.systems import placement
 from dragoman.systems.modules import LanguageModules
 from dragoman.systems.nllb import NllbSystem
 from dragoman.systems.placement import Budget, Placement, place
-from dragoman.systems.plain import PlainModules, prepare
+from dragoman.systems.plain import PlainModules, prepare_
 from dragoman.translation.translator import Translator
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -203,10 +203,9 @@ def test_kernels_that_are_slower_than_pytorch_run_what_is_packed_but_not_exact_m
         model = load_nllb(GOLDEN / "nllb_moe_base", dtype=None).half()
         found = place(model.config, "cpu", wanted)
         assert (found.precision, found.packs) == (wanted, wanted != "fp32")
-        runner = prepare(model, found)
+        prepare_(model, found)
         assert precision_of(model) == (None if wanted == "fp32" else wanted)
         if wanted == "fp32":
-            assert runner is model
             assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
@@ -221,16 +220,14 @@ def test_kernels_that_are_asked_for_by_name_run_exact_models(
 @pytest.mark.skipif(not placement._packs("fp32", True), reason="there are no fast native kernels here")
 def test_with_kernels_every_precision_is_native() -> None:
     for wanted, found in (("auto", "fp32"), ("fp32", "fp32"), ("int4", "int4")):
-        model = load_nllb(GOLDEN / "nllb_moe_base", dtype=None)
-        placed = place(model.config, "cpu", wanted)
-        assert isinstance(prepare(model, placed), NativeNllb)
-        assert placed.precision == found == precision_of(model)
+        placed = place(NllbConfig.from_folder(GOLDEN / "nllb_moe_base"), "cpu", wanted)
+        assert (placed.precision, placed.is_native) == (found, True)
 
 
 @pytest.mark.skipif(kernels() is None, reason="there are no native kernels here")
 def test_what_the_kernels_do_not_know_runs_in_pytorch() -> None:
-    model = load_nllb(GOLDEN / "nllb_moe_capacity", dtype=None)
-    assert prepare(model, place(model.config, "cpu", "int8")) is model
+    placed = place(NllbConfig.from_folder(GOLDEN / "nllb_moe_capacity"), "cpu", "int8")
+    assert (placed.packs, placed.is_native) == (True, False)
 
 
 def test_a_strange_precision_is_an_error() -> None:

@@ -9,21 +9,9 @@ from typing import Any
 from dragoman.checkpoints.families import ADAPTER_CONFIG, ADAPTERS, GROUP_MARK
 from dragoman.checkpoints.module_folders import has_weights
 from dragoman.checkpoints.numbers import LONG_NAMES, dtype_name
-from dragoman.checkpoints.weight_files import Pending, replacing, write_safetensors, write_shards
+from dragoman.checkpoints.weight_files import COPIED, Pending, replacing, write_safetensors, write_shards
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.files import write_json
-
-COPIED = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""Files that go with a model into every folder made from it."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dragoman.errors import InvalidOption, Shape
+from dragoman.kernels.arrays import Stored
 
 TYPES: dict[str, Any] = {
     name: np.dtype(kind)
@@ -48,7 +49,7 @@ class Numbers:
     def float32(self) -> Any:
         """As float32: themselves, or a copy."""
         if self.dtype == "BF16":
-            return (self.data.astype(np.uint32) << np.uint32(16)).view(np.float32)
+            return Stored(self.data, self.dtype).float32()
         return self.data.astype(np.float32, copy=False)
 
     def to(self, dtype: str) -> "Numbers":

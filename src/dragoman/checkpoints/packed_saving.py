@@ -16,25 +16,12 @@ from dragoman.checkpoints.module_folders import has_weights
 from dragoman.checkpoints.packed_facts import is_packed
 from dragoman.checkpoints.packed_shards import LAYOUT, ShardWriter, checksum
 from dragoman.checkpoints.packing import Recipe
-from dragoman.checkpoints.weight_files import PACKED
+from dragoman.checkpoints.weight_files import COPIED, PACKED
 from dragoman.errors import CheckpointError, DragomanError, InvalidOption
 from dragoman.files import read_json, replacing_file, sync, write_json
 
 SCRATCH = ".converting"
 DONE = "done.json"
-COPIED = (
-    "generation_config.json",
-    "sentencepiece.bpe.model",
-    "vocab.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""Files that go with a model."""
 CONFIG = "config.json"
 """Arrives last: a folder without it is no model."""
 

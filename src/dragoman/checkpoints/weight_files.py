@@ -25,6 +25,19 @@ PACKED, PACKED_INDEX = "packed.safetensors", "packed.safetensors.index.json"
 """In the kernels' own layout: no other program takes them for weights that it knows."""
 AGAIN = "Download it again, or convert the model anew."
 
+COPIED = (
+    "generation_config.json",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Files that go with a model into every folder that is made from it."""
 BLOCK = 16_777_216
 """Numbers converted and written at a time."""
 HEADER = 8

@@ -144,7 +144,8 @@ def _runner(folder: Path, opened: PackedModel | NllbFiles, placement: Placement)
         return NativeNllb(opened.config, PackedWeights(parts))
     need_pytorch()
     from dragoman.checkpoints.nllb import load_nllb
-    from dragoman.systems.plain import prepare
+    from dragoman.systems.plain import prepare_
 
-    found: NativeNllb | Nllb = prepare(load_nllb(folder, dtype=None), placement)
-    return found
+    model = load_nllb(folder, dtype=None)
+    prepare_(model, placement)
+    return model

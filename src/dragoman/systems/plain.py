@@ -1,14 +1,10 @@
 """Models that PyTorch runs: on accelerators, without kernels, and where the kernels lack something."""
 
-from typing import Any
-
 import torch
 
 from dragoman.kernels.threads import chosen
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
-from dragoman.native.llama import NativeLlama
-from dragoman.native.nllb import NativeNllb
 from dragoman.surgery.language_modules import attach_
 from dragoman.surgery.module_reading import ReadModule, read_module
 from dragoman.surgery.packing import pack_
@@ -17,20 +13,16 @@ from dragoman.systems.placement import Placement
 FLOATS = {"fp32": torch.float32, "fp16": torch.float16}
 
 
-def prepare(model: Nllb | Llama, placement: Placement) -> Any:
-    """What generates with a model placed so: itself, or its native twin. Its weights change in place."""
+def prepare_(model: Nllb | Llama, placement: Placement) -> None:
+    """Bring a model's weights where and into what they are to be, in place."""
     if (count := chosen()) is not None:
         torch.set_num_threads(count)
     dtype = None if placement.packs else FLOATS[placement.precision]
     for parameter in model.parameters():  # one after the other, from the file to the device
         parameter.data = parameter.data.to(placement.device, dtype or parameter.dtype)
     model.to(placement.device)
-    if not placement.packs:
-        return model
-    pack_(model, placement.precision)
-    if isinstance(model, Nllb):
-        return NativeNllb.of(model) if NativeNllb.supports(model) else model
-    return NativeLlama.of(model) if NativeLlama.supports(model) else model
+    if placement.packs:
+        pack_(model, placement.precision)
 
 
 class PlainModules:

@@ -195,10 +195,11 @@ def _is_combined(folder: Path) -> bool:
 
 def _in_pytorch(
     folder: Path, groups: tuple[int, ...] | None, placement: Placement
-) -> "tuple[NativeLlama | Llama, Attaching]":
+) -> "tuple[Llama, Attaching]":
     need_pytorch()
     from dragoman.checkpoints.llama import load_xalma
-    from dragoman.systems.plain import PlainModules, prepare
+    from dragoman.systems.plain import PlainModules, prepare_
 
     model = load_xalma(folder, groups, dtype=None)
-    return prepare(model, placement), PlainModules(model)
+    prepare_(model, placement)
+    return model, PlainModules(model)

@@ -4,6 +4,7 @@ Special tokens and languages written in a text are text: they come from the lang
 never from what a user wrote.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +62,7 @@ class Cutter(Protocol):
         """Write the files that this was read from into an existing folder."""
 
 
-class MultilingualTokenizer:
+class MultilingualTokenizer(ABC):
     """Encodes sources as `[language] X </s>`, targets likewise, and decodes either.
 
     `src_lang` and `tgt_lang` are the defaults for sources and targets; any spelling that
@@ -112,9 +113,9 @@ class MultilingualTokenizer:
         """The NLLB code of a language in any spelling; UnknownLanguage as `language_id` raises it."""
         return language if language in self.layout.languages else find(language, self._among()).nllb
 
+    @abstractmethod
     def _among(self) -> Collection[Language] | None:
         """Which languages a spelling may mean; None for all of the table."""
-        raise NotImplementedError
 
     @property
     def src_lang(self) -> str | None:
@@ -146,9 +147,9 @@ class MultilingualTokenizer:
         return [self._tokens[i] for i in self._valid(ids)]
 
     @cached_property
+    @abstractmethod
     def _tokens(self) -> list[str]:
         """The names of all rows."""
-        raise NotImplementedError
 
     @cached_property
     def _ids(self) -> dict[str, int]:
