@@ -1,7 +1,9 @@
 """Fixtures for all tests: the embedded model, and real sentences."""
 
+import gc
 import json
 import shutil
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -24,6 +26,14 @@ DATA = Path(__file__).parent / "data"
 def translator() -> Translator:
     """The embedded model, on the CPU."""
     return Translator.load(device="cpu")
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """The garbage collector rests: nobody can catch what a signal's handler raises in its callbacks."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

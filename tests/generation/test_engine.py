@@ -156,6 +156,7 @@ class Alarm:
         signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SoftTimeLimit, TimeoutError])
 def test_an_interruption_reaches_who_waits_at_once_and_cancels_only_its_jobs(
     error: type[BaseException], toy: Toys
@@ -177,8 +178,7 @@ def test_an_interruption_reaches_who_waits_at_once_and_cancels_only_its_jobs(
     assert same(next(engine.run([job(2)]))[1], alone(model, job(2)))
 
 
-# Some strike in callbacks of the garbage collector, where nobody can catch them.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("no_collection")
 def test_interruptions_at_any_moment_lose_no_ticket(toy: Toys) -> None:
     model = toy(kinds=4)
     expected = [alone(model, job(kind)) for kind in range(4)]

@@ -32,6 +32,7 @@ def test_a_timeout_ends_a_translation_and_frees_the_engine(translator):
     assert not translator.system.engine.busy
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_what_a_signal_handler_raises_comes_through_at_once(translator):
     class Stop(Exception):
         pass
