@@ -1,7 +1,8 @@
 """Folders with a packed model: told from others, opened as maps of their files, checked byte by byte."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 from dragoman.checkpoints.module_layout import EMBEDDING, LoraName, parse_combined
 from dragoman.checkpoints.numbers import Numbers, nbytes
 from dragoman.checkpoints.packed_facts import ANEW, FIELD, packed_facts
-from dragoman.checkpoints.packed_shards import CHECKSUMS, LAYOUT, MARK, PARTS, checksum_of
+from dragoman.checkpoints.packed_pieces import packed_piece
+from dragoman.checkpoints.packed_shards import CHECKSUMS, LAYOUT, MARK, PARTS, checksum, checksum_of
 from dragoman.checkpoints.part_forms import put_together, shape_of
 from dragoman.checkpoints.weight_files import HEADER, Entry, find_packed, open_shard, read_metadata
 from dragoman.errors import CheckpointError, ConfigError, KeyMismatch, Shape
@@ -18,11 +20,17 @@ from dragoman.kernels.packing import PRECISIONS
 from dragoman.models.config import DENSE, MOE, NllbConfig, read_config
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.shapes import llama_shapes, nllb_shapes
+from dragoman.store.pieces import Piece
+
+EXPERT = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.ffn\.experts\.expert_(\d+)\.fc1")
 
 
 @dataclass(frozen=True, eq=False)
 class PackedModel(Mapping[str, Any]):
-    """A packed model's parts by name, each made when it is first asked for, in the memory of the files."""
+    """A packed model's parts by name, each made when it is first asked for, in the memory of the files.
+
+    Its bytes are then compared with their checksums: CheckpointError if they differ.
+    """
 
     folder: Path
     config: NllbConfig | LlamaConfig
@@ -36,11 +44,18 @@ class PackedModel(Mapping[str, Any]):
     described: dict[str, dict[str, Any]]
     """The parts' descriptions."""
     tensors: dict[str, Entry]
+    checksums: dict[str, str]
+    """The tensors'."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._made:
             described = self.described[name]
             arrays = {field: self._numbers(name, tensor) for field, tensor in described["arrays"].items()}
+            for field, tensor in described["arrays"].items():
+                if checksum(arrays[field].data) != self.checksums.get(tensor):
+                    raise CheckpointError(
+                        f"{self.folder}: {tensor} is damaged (its checksum differs). {ANEW}"
+                    )
             self._made[name] = put_together(name, described.get("kind"), arrays, described)
         return self._made[name]
 
@@ -56,9 +71,25 @@ class PackedModel(Mapping[str, Any]):
 
     def bytes(self, group: int | None = None) -> int:
         """The memory that a language module takes, or everything but the modules."""
-        names = [name for name in self.described if _group(name) == group]
-        tensors = {tensor for name in names for tensor in self.described[name]["arrays"].values()}
-        return sum(nbytes(self.tensors[name].shape, self.tensors[name].dtype) for name in tensors)
+        return self._bytes(name for name in self.described if _group(name) == group)
+
+    def piece(self, names: Sequence[str]) -> Piece:
+        """Some parts, in this order, to be read together."""
+        return packed_piece({name: self.described[name] for name in names}, self.tensors, self.checksums)
+
+    def experts(self, side: str) -> dict[tuple[int, int], tuple[str, str]]:
+        """The two layers of each expert of the "encoder" or "decoder", by its layer and number."""
+        found = {}
+        for name in self.described:
+            match = EXPERT.fullmatch(name)
+            if match is not None and match[1] == side:
+                found[int(match[2]), int(match[3])] = name, f"{name.removesuffix('fc1')}fc2"
+        return found
+
+    def expert_bytes(self) -> int:
+        """What all experts take of `bytes`."""
+        pairs = [pair for side in ("encoder", "decoder") for pair in self.experts(side).values()]
+        return self._bytes(name for pair in pairs for name in pair)
 
     def module_shapes(self, group: int) -> dict[LoraName, Shape]:
         """The tensors of a language module."""
@@ -73,6 +104,10 @@ class PackedModel(Mapping[str, Any]):
     def _made(self) -> dict[str, Any]:
         return {}
 
+    def _bytes(self, parts: Iterable[str]) -> int:
+        tensors = {tensor for name in parts for tensor in self.described[name]["arrays"].values()}
+        return sum(nbytes(self.tensors[name].shape, self.tensors[name].dtype) for name in tensors)
+
     def _numbers(self, part: str, tensor: str) -> Numbers:
         found = self.tensors.get(tensor)
         if found is None:
@@ -81,7 +116,7 @@ class PackedModel(Mapping[str, Any]):
 
 
 def open_packed(folder: Path) -> PackedModel:
-    """The packed model in `folder`: sizes, headers and shapes looked at, no weight read.
+    """The packed model in `folder`: sizes, headers and shapes looked at, no weight read yet.
 
     Raises ConfigError, CheckpointError, or KeyMismatch with every part that doesn't fit config.json.
     """
@@ -93,8 +128,10 @@ def open_packed(folder: Path) -> PackedModel:
     config = _read_shape(folder)
     tensors: dict[str, Entry] = {}
     parts: dict[str, dict[str, Any]] = {}
+    checksums: dict[str, str] = {}
     for file in find_packed(folder):
         parts |= _parts(file)
+        checksums |= _json(file, CHECKSUMS)
         tensors |= open_shard(file, writable=False)
     try:
         scales = {int(group): float(scale) for group, scale in facts["modules"].items()}
@@ -110,7 +147,7 @@ def open_packed(folder: Path) -> PackedModel:
             f"{folder} holds language modules of the groups {sorted(groups)}, and by its config.json of "
             f"{sorted(scales)}. {ANEW}"
         )
-    return PackedModel(folder, config, precision, style, merged, scales, parts, tensors)
+    return PackedModel(folder, config, precision, style, merged, scales, parts, tensors, checksums)
 
 
 def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> int:

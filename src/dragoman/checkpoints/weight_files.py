@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from dragoman.checkpoints.numbers import LONG_NAMES, TYPES, Numbers, nbytes
 from dragoman.errors import CheckpointError, Shape
 from dragoman.files import read_json, replacing_files, write_json
+from dragoman.store.pieces import Extent
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -54,6 +55,8 @@ class Entry:
     shape: Shape
     dtype: str
     read: Callable[[], Numbers]
+    extent: Extent | None = None
+    """Where its bytes are, if they lie side by side in a file."""
 
     @property
     def is_plain(self) -> bool:
@@ -243,7 +246,7 @@ def _open_safetensors(path: Path, writable: bool) -> dict[str, Entry]:
         start, end = (HEADER + length + offset for offset in entry["data_offsets"])
         shape = tuple(entry["shape"])
         read = partial(_numbers, content[start:end], entry["dtype"], shape)
-        found[key] = Entry(shape, entry["dtype"], read)
+        found[key] = Entry(shape, entry["dtype"], read, Extent(path, start, end))
     return found
 
 

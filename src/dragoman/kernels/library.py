@@ -15,7 +15,7 @@ import numpy as np
 from dragoman.errors import InvalidOption
 from dragoman.kernels.arrays import Array, address, address_or_none
 from dragoman.kernels.build import BUILDS, LIBRARY, SOURCES, fingerprint
-from dragoman.kernels.structs import SHARED, Batch, Head, Linear, Matrix, Stack
+from dragoman.kernels.structs import SHARED, Batch, Head, Linear, Matrix, Pass, Stack
 from dragoman.kernels.threads import set_threads, threads
 
 __all__ = ["Kernels", "available", "forced", "kernels", "needed", "set_threads", "threads"]
@@ -36,7 +36,9 @@ class Kernels:
         self._free: list[_Context] = []
         self._context = _function(library, f"context_{isa}", c_void_p, c_int)
         self._release = _function(library, f"release_{isa}", None, c_void_p)
-        self._forward = _function(library, f"forward_{isa}", c_int, c_void_p, POINTER(Stack), POINTER(Batch))
+        self._forward = _function(
+            library, f"forward_{isa}", c_int, c_void_p, POINTER(Stack), POINTER(Batch), POINTER(Pass)
+        )
         self._linear = _function(
             library,
             f"linear_{isa}",
@@ -118,9 +120,20 @@ class Kernels:
                 f"rows {rows.min()} to {rows.max()} were asked for of a table with {matrix.rows} rows"
             )
 
-    def forward(self, stack: Stack, batch: Batch) -> None:
-        """Run all layers of `stack` over `batch`, whose rows change in place."""
-        _check(self._call(self._forward, stack, batch))
+    def forward(self, stack: Stack, batch: Batch, each: Pass, wait: Callable[[], None] | None = None) -> None:
+        """Run all layers of `stack` over `batch`, whose rows change in place.
+
+        each: a new pass; wait: called whenever that has come to experts that are not in memory, and returns
+        when at least one that it needs is.
+        """
+        context = self._check_out(threads())
+        try:
+            while (code := self._forward(context.address, stack, batch, each)) > 0:
+                assert wait is not None, "an expert of a model in memory has no weights"
+                wait()
+            _check(code)
+        finally:
+            self._free.append(context)
 
     def linear(self, layers: Any, x: Array, out: Array) -> None:
         """Linear layers of one size on the same rows: x [rows, inputs] -> out [layers, rows, outputs]."""

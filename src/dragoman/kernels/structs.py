@@ -119,6 +119,18 @@ class Batch(Structure):
     )
 
 
+class Pass(Structure):
+    _fields_ = (
+        ("layer", c_int32),
+        ("waits", c_int32),
+        ("hits", c_int32),
+        ("hit", c_void_p),
+        ("visits", c_void_p),
+        ("chosen", c_void_p),
+        ("share", c_void_p),
+    )
+
+
 class Head(Structure):
     _fields_ = (
         ("w", Linear),
@@ -129,7 +141,7 @@ class Head(Structure):
     )
 
 
-SHARED = (Linear, Norm, Adapter, Layer, Stack, Span, Batch, Head, Matrix)
+SHARED = (Linear, Norm, Adapter, Layer, Stack, Span, Batch, Head, Matrix, Pass)
 """In the order of `size` in csrc/dispatch.c."""
 
 SPAN = np.dtype(

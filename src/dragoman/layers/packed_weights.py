@@ -43,6 +43,9 @@ class ModuleWeights:
         pair = parent.module_pair(projection.removesuffix("_proj"), group)
         return None if pair is None else (_linear(pair[0], name), _linear(pair[1], name))
 
+    def experts(self, side: str) -> None:
+        """None: all of them are in memory."""
+
 
 def fit_for_kernels(model: nn.Module) -> bool:
     """Whether a model is packed, in the CPU's memory, and there are kernels."""

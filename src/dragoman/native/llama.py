@@ -13,9 +13,10 @@ from dragoman.models.language_modules import LanguageModules
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.prompt import Prompt
 from dragoman.native.kv_cache import Fixed, KeyValueCache, Sentence, fixed_spans
+from dragoman.native.passes import Passes
 from dragoman.native.prefix_cache import LEAST, PrefixCache, common_prefix
 from dragoman.native.scores import Choice, NativeScores
-from dragoman.native.stack import Builder, forward, llama_stack
+from dragoman.native.stack import Builder, llama_stack
 from dragoman.native.weights import Weights
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class NativeLlama:
         self._version = self.language.version
         self._builder = Builder(self.weights)
         self.modules = {group: number for number, group in enumerate(sorted(self.language.scales))}
-        self.stack = llama_stack(self._builder, self.config, self.modules)
+        self._layers = Passes(llama_stack(self._builder, self.config, self.modules))
 
     @staticmethod
     def supports(model: "Llama") -> bool:
@@ -200,7 +201,7 @@ class NativeLlama:
         angles = places[:, None].astype(np.float32) * self._frequencies
         rotation = (np.cos(angles) * self._stretch, np.sin(angles) * self._stretch)
         both = spans[0] if len(spans) == 1 else np.stack(spans, 1).reshape(-1)
-        forward(self.stack, x, both, len(spans), write, None, rotation, routes)
+        self._layers(x, both, len(spans), write, None, rotation, routes)
         if order is None:
             return x
         back = np.empty_like(x)

@@ -11,8 +11,9 @@ from dragoman.layers.angles import OFFSET, sinusoids
 from dragoman.models.config import NllbConfig
 from dragoman.models.prompt import Prompt
 from dragoman.native.kv_cache import Fixed, KeyValueCache, Sentence, fixed_spans
+from dragoman.native.passes import Passes
 from dragoman.native.scores import Choice, NativeScores
-from dragoman.native.stack import Builder, forward, nllb_stack
+from dragoman.native.stack import Builder, nllb_stack
 from dragoman.native.vocabulary import Heads, Vocabulary
 from dragoman.native.weights import Weights
 
@@ -30,8 +31,10 @@ class NativeNllb:
         needed()
         builder = Builder(weights)
         self.config, self.weights = config, weights
-        self.encoder = nllb_stack(builder, config, "encoder")
-        self.decoder = nllb_stack(builder, config, "decoder")
+        self.encoder, self.decoder = (
+            Passes(nllb_stack(builder, config, side), weights.experts(side))
+            for side in ("encoder", "decoder")
+        )
         # Keys and values of the source, by layer: two products on the same rows.
         self.source = [
             builder.linears(f"decoder.layers.{layer}.cross_attention.{side}_proj" for side in "kv")
@@ -92,7 +95,7 @@ class NativeNllb:
         spans["step"] = 1
         write = (np.arange(total) * (4 * width) + first).astype(np.uint64)
         zeros = np.zeros(total, np.int64)
-        forward(self.encoder, x, spans, 1, (write, zeros, zeros + total * width))
+        self.encoder(x, spans, 1, (write, zeros, zeros + total * width))
         source = empty(len(self.source), 2, total, width)
         native = needed()
         for pair, out in zip(self.source, source, strict=True):
@@ -118,7 +121,7 @@ class NativeNllb:
         cross = state.cross()
         if new > 1:
             cross = np.repeat(cross, new)
-        forward(self.decoder, x, spans, 1, write, cross)
+        self.decoder(x, spans, 1, write, cross)
         if new > 1:
             x = np.ascontiguousarray(x.reshape(rows, new, -1)[:, -1])
         return NativeScores(x, state.choices(self.heads))

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from dragoman.kernels import structs
-from dragoman.kernels.arrays import Array, address, address_or_none
-from dragoman.kernels.library import needed
+from dragoman.kernels.arrays import address
 from dragoman.kernels.linear import Linear
-from dragoman.kernels.structs import DOWN, GATE, PROJECTIONS, SPAN, UP, K, O, Q, V
+from dragoman.kernels.packing import padded_inputs
+from dragoman.kernels.structs import DOWN, GATE, KINDS, PROJECTIONS, UP, K, O, Q, V
 from dragoman.models.config import NllbConfig, is_sparse_layer
 from dragoman.models.llama_config import LlamaConfig
-from dragoman.native.weights import Weights
+from dragoman.native.weights import Experts, Weights
 
 ACTIVATIONS = {"relu": structs.RELU, "gelu": structs.GELU, "silu": structs.SILU, "swish": structs.SILU}
 LAYER_NORM, ROOT_MEAN_SQUARE = 1, 2
@@ -92,7 +92,7 @@ def nllb_stack(builder: Builder, config: NllbConfig, side: str) -> structs.Stack
             layer.cross_q = builder.linear(f"{name}.cross_attention.q_proj")
             layer.cross_o = builder.linear(f"{name}.cross_attention.out_proj")
         if is_sparse_layer(index, step):
-            _experts(builder, config, layer, f"{name}.ffn")
+            _experts(builder, config, layer, f"{name}.ffn", inner, builder.weights.experts(side))
         else:
             layer.gate, layer.down = builder.linear(f"{name}.ffn.fc1"), builder.linear(f"{name}.ffn.fc2")
         layers.append(layer)
@@ -110,7 +110,14 @@ def nllb_stack(builder: Builder, config: NllbConfig, side: str) -> structs.Stack
     )
 
 
-def _experts(builder: Builder, config: NllbConfig, layer: structs.Layer, name: str) -> None:
+def _experts(
+    builder: Builder,
+    config: NllbConfig,
+    layer: structs.Layer,
+    name: str,
+    inner: int,
+    coming: Experts | None,
+) -> None:
     """Fill in a sparse feed-forward block."""
     options = config.moe_options()
     names = [f"{name}.experts.expert_{number}" for number in range(options.num_experts)]
@@ -118,8 +125,22 @@ def _experts(builder: Builder, config: NllbConfig, layer: structs.Layer, name: s
     layer.router = builder.linear(f"{name}.router.classifier")
     # Rows that training masked are scaled at inference instead.
     layer.expert_scale = (1 - options.expert_output_masking) * (1 - options.final_output_masking)
+    if coming is not None:
+        layer.expert_first = builder.array(
+            structs.Linear, [_absent(coming.precision, inner, config.d_model)] * len(names)
+        )
+        layer.expert_second = builder.array(
+            structs.Linear, [_absent(coming.precision, config.d_model, inner)] * len(names)
+        )
+        return
     layer.expert_first = builder.linears(f"{each}.fc1" for each in names)
     layer.expert_second = builder.linears(f"{each}.fc2" for each in names)
+
+
+def _absent(precision: str, outputs: int, inputs: int) -> structs.Linear:
+    """A layer that is not in memory."""
+    kind = KINDS[precision]
+    return structs.Linear(kind, outputs, inputs, padded_inputs(kind, inputs))
 
 
 def llama_stack(builder: Builder, config: LlamaConfig, modules: Mapping[int, int]) -> structs.Stack:
@@ -164,43 +185,3 @@ def _adapters(builder: Builder, layer: str, modules: Mapping[int, int]) -> Any:
                 adapter = structs.Adapter(builder.struct(pair[0]), builder.struct(pair[1]))
                 array[number * PROJECTIONS + place] = adapter
     return array
-
-
-def forward(
-    stack: structs.Stack,
-    x: Array,
-    self_spans: Any,
-    spans: int,
-    write: tuple[Any, Any, Any],
-    cross: Any = None,
-    rotation: tuple[Array, Array] | None = None,
-    routes: tuple[Any, Any, Any, Any] | None = None,
-) -> None:
-    """Run `x`, float32 [rows, hidden], through the stack, in place.
-
-    self_spans: structured array [rows, spans]; write: addresses, layer strides and value
-    offsets of the rows' own keys; cross: structured array [rows]; rotation: cosines and sines
-    [rows, head_width / 2]; routes: starts, stops, module numbers and scales.
-    """
-    rows = len(x)
-    batch = structs.Batch(
-        rows=rows,
-        spans=spans,
-        x=address("x", x, np.float32, rows, stack.hidden),
-        self=address("spans", self_spans, SPAN, rows * spans),
-        cross=address_or_none("cross spans", cross, SPAN, rows),
-        write=address("where to write", write[0], np.uint64, rows),
-        write_stride=address("strides", write[1], np.int64, rows),
-        write_value=address("value offsets", write[2], np.int64, rows),
-    )
-    if rotation is not None:
-        batch.cosine, batch.sine = (
-            address("rotation", part, np.float32, rows, stack.head_width // 2) for part in rotation
-        )
-    if routes is not None:
-        batch.routes = count = len(routes[0])
-        batch.route_start, batch.route_stop, batch.route_module, batch.route_scale = (
-            address("routes", part, dtype, count)
-            for part, dtype in zip(routes, (np.int32, np.int32, np.int32, np.float32), strict=True)
-        )
-    needed().forward(stack, batch)

@@ -1,7 +1,7 @@
 """Where a native model's weights come from: whatever holds them under their published names."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -13,6 +13,34 @@ from dragoman.kernels.linear import Linear
 
 Part = Linear | Embedding | Head | Array
 Kind = TypeVar("Kind")
+
+
+Key = tuple[int, int]
+"""An expert: its layer and its number there."""
+Expert = tuple[Linear, Linear]
+"""Its two layers."""
+
+
+class Experts(Protocol):
+    """The experts of an encoder or decoder that come when they are needed, by one pass at a time."""
+
+    @property
+    def precision(self) -> str:
+        """Of their weights."""
+
+    def settle(self) -> list[tuple[Key, Expert]]:
+        """Before a pass: those that have come since the last one."""
+
+    def take(self, keys: Sequence[Key], fresh: bool) -> tuple[list[tuple[Key, Expert]], list[Key]]:
+        """Have those that a pass needs come; if none of them is there, wait for one.
+
+        keys: all that the pass has still to use in its present layer; fresh: whether it has just come there.
+        Returns those that have come, and those that have left: never one of `keys` that was there. Raises
+        CheckpointError if one can't be read.
+        """
+
+    def release(self, visits: Array) -> None:
+        """A pass is over. visits: rows by layer and number, int32 [layers, experts]."""
 
 
 class Weights(Protocol):
@@ -33,6 +61,9 @@ class Weights(Protocol):
     def module(self, name: str, group: int) -> tuple[Linear, Linear] | None:
         """A language module's two thin products for projection `name`; None if it leaves that out."""
 
+    def experts(self, side: str) -> Experts | None:
+        """Those of the "encoder" or "decoder" if they come when they are needed; None: parts like others."""
+
 
 @dataclass(frozen=True)
 class PackedWeights:
@@ -43,6 +74,8 @@ class PackedWeights:
     """
 
     parts: Mapping[str, Part]
+    by_side: Mapping[str, Experts] = field(default_factory=dict)
+    """Experts that come when they are needed."""
 
     def linear(self, name: str) -> Linear:
         return self._part(name, Linear)
@@ -59,6 +92,9 @@ class PackedWeights:
     def module(self, name: str, group: int) -> tuple[Linear, Linear] | None:
         a, b = (f"{name.removesuffix('_proj')}_lora_{side}.{group}" for side in "AB")
         return (self.linear(a), self.linear(b)) if a in self.parts else None
+
+    def experts(self, side: str) -> Experts | None:
+        return self.by_side.get(side)
 
     def _part(self, name: str, kind: type[Kind]) -> Kind:
         found = self.parts.get(name)

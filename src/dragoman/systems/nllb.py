@@ -23,6 +23,7 @@ from dragoman.native.weights import PackedWeights
 from dragoman.systems.base import Request, System
 from dragoman.systems.devices import need_pytorch
 from dragoman.systems.placement import AUTO, Placement, check, place, place_packed
+from dragoman.systems.residence import SIDES, FolderWeights
 from dragoman.systems.vocabulary import TargetVocabulary
 from dragoman.text.lengths import growth
 from dragoman.text.tokenizers import MultilingualTokenizer, NllbTokenizer
@@ -70,8 +71,15 @@ class NllbSystem(System):
             )
         card = with_languages(card_of(folder, base), layout.taught)
         if isinstance(opened, PackedModel):
-            size, config = opened.bytes(), opened.config
-            placement = place_packed(config, opened.precision, size, device, precision, memory)
+            placement = place_packed(
+                opened.config,
+                opened.precision,
+                opened.bytes(),
+                device,
+                precision,
+                memory,
+                (opened.expert_bytes(), sum(len(opened.experts(side)) for side in SIDES)),
+            )
         else:
             placement = place(opened.config, device, precision, memory)
         runner = _runner(folder, opened, placement)
@@ -140,8 +148,9 @@ class NllbSystem(System):
 def _runner(folder: Path, opened: PackedModel | NllbFiles, placement: Placement) -> "NativeNllb | Nllb":
     if placement.is_native:
         assert isinstance(opened.config, NllbConfig)
-        parts = opened if isinstance(opened, PackedModel) else pack_nllb(opened, placement.precision)
-        return NativeNllb(opened.config, PackedWeights(parts))
+        if isinstance(opened, PackedModel):
+            return NativeNllb(opened.config, FolderWeights(opened, placement.experts))
+        return NativeNllb(opened.config, PackedWeights(pack_nllb(opened, placement.precision)))
     need_pytorch()
     from dragoman.checkpoints.nllb import load_nllb
     from dragoman.systems.plain import prepare_

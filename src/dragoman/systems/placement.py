@@ -14,6 +14,7 @@ from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.shapes import llama_shapes, nllb_shapes
 from dragoman.native.llama import turns_alone
 from dragoman.native.nllb import routes_simply
+from dragoman.store.pieces import PAGE
 from dragoman.systems.devices import CPU, free_memory, has_pytorch
 
 Config = NllbConfig | LlamaConfig
@@ -21,6 +22,8 @@ Config = NllbConfig | LlamaConfig
 AUTO = "auto"
 USUAL = 2 / 3
 """How much of what there is a model and its work take, if nobody says how much they may."""
+MOST = 4 / 5
+"""How much of it a model and its work take that is too large to be there as a whole."""
 WEIGHTS = 3 / 4
 """How much of this the weights may take, if nobody says in which precision: half of the computer's memory."""
 WORK = 3 / 8
@@ -76,6 +79,8 @@ class Placement:
     is_native: bool
     """Whether the kernels run it, without PyTorch."""
     budget: Budget
+    experts: int | None = None
+    """Bytes for experts, if they don't all fit and are read when they are needed."""
 
 
 def check(precision: str, memory: str | int | None) -> None:
@@ -122,11 +127,13 @@ def place_packed(
     device: str,
     precision: str = AUTO,
     memory: str | int | None = None,
+    experts: tuple[int, int] = (0, 0),
 ) -> Placement:
     """How a model runs whose weights are files for the kernels: in the precision that they are `stored` in.
 
-    size: what they take, in bytes. Raises InvalidOption where nothing can run them so, or another precision
-    is asked for, and NotEnoughMemory.
+    size: what they take, in bytes; experts: how many of these bytes are experts', and how many experts there
+    are. Those that don't fit are read when they are needed. Raises InvalidOption where nothing can run the
+    weights so, or another precision is asked for, and NotEnoughMemory.
     """
     check(precision, memory)
     again = "convert the model anew (dragoman convert), or give the one that this was made from"
@@ -142,15 +149,25 @@ def place_packed(
         raise InvalidOption(f"the kernels don't know all that this packed model does; {again}")
     most, usual = _memory(device, memory)
     least = _least(config)
-    if size + least > most:
+    if size + least <= most:
+        if memory is None and size > WEIGHTS * usual:
+            usual = most
+        return Placement(device, stored, True, True, Budget(most, usual, size, least))
+    if memory is None:
+        usual = int(MOST * most)
+    rest, (expert_bytes, count) = size - experts[0], experts
+    fewest = 2 * (expert_bytes // count + PAGE) if count else 0
+    spare = usual - rest - least
+    if not count or spare < fewest:
+        also = f", two experts {written_size(fewest)}" if count else ""
         raise NotEnoughMemory(
-            f"the packed weights take {written_size(size)} in {stored}, and a sentence at work "
-            f"{written_size(least)}; there are {written_size(most)} for both. Convert the model in a lower "
-            "precision (dragoman convert), or allow for more memory (--memory)"
+            f"the packed weights take {written_size(rest)} in {stored}{also} and a sentence at work "
+            f"{written_size(least)}; there are {written_size(usual)} for all of it. Convert the model in a "
+            "lower precision (dragoman convert), or allow for more memory (--memory)"
         )
-    if memory is None and size > WEIGHTS * usual:
-        usual = most
-    return Placement(device, stored, True, True, Budget(most, usual, size, least))
+    # Some more for sentences, so that several can be at work together.
+    room = max(fewest, spare - max(0, usual // 10 - least))
+    return Placement(device, stored, True, True, Budget(most, usual, rest + room, least), room)
 
 
 def _memory(device: str, asked: str | int | None) -> tuple[int, int]:

@@ -35,6 +35,7 @@ const char *sources(void) { return DRAGOMAN_SOURCES; }
 /* Bytes of a shared structure, in the order of SHARED in kernels/structs.py. */
 int size(int structure) {
     const int sizes[] = {sizeof(Linear), sizeof(Norm), sizeof(Adapter), sizeof(Layer),
-                         sizeof(Stack),  sizeof(Span), sizeof(Batch),   sizeof(Head), sizeof(Matrix)};
+                         sizeof(Stack),  sizeof(Span), sizeof(Batch),   sizeof(Head), sizeof(Matrix),
+                         sizeof(Pass)};
     return structure < (int)(sizeof sizes / sizeof *sizes) ? sizes[structure] : 0;
 }

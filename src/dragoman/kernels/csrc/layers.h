@@ -4,13 +4,16 @@
 
 #include "attention.h"
 
+#define FEW 256 /* rows that go through their experts together, whatever their number */
+
 /* Working memory of a pass. */
 typedef struct {
     float *normed, *q, *k, *v, *context, *inner, *up, *thin, *mixed, *scores, *logits, *gates;
-    int32_t *assigned, *place, *start;
+    int32_t *assigned, *place, *start, *which;
+    uint8_t *done; /* experts that have run */
     Product *products;
-    Acts acts, thin_acts;
-    int room;
+    Acts acts, inner_acts, thin_acts; /* inner: of experts, whose inputs must last until all have run */
+    int room, inner_rows;
 } Work;
 
 static void lay_out(Arena *a, Work *w, const Stack *s, const Batch *b, int threads) {
@@ -29,7 +32,8 @@ static void lay_out(Arena *a, Work *w, const Stack *s, const Batch *b, int threa
     w->k = take(a, rows * keys * 4);
     w->v = take(a, rows * keys * 4);
     w->context = take(a, rows * queries * 4);
-    w->inner = take(a, visits * s->inner * 4);
+    w->inner_rows = (int)MAX(rows, MIN(visits, FEW));
+    w->inner = take(a, (int64_t)w->inner_rows * s->inner * 4);
     w->up = take(a, (s->gated ? rows * s->inner : 0) * 4);
     w->thin = take(a, rows * s->max_rank * 3 * 4);
     w->scores = take(a, (int64_t)threads * s->heads * room * 4);
@@ -39,8 +43,11 @@ static void lay_out(Arena *a, Work *w, const Stack *s, const Batch *b, int threa
     w->assigned = take(a, visits * 4);
     w->place = take(a, visits * 4);
     w->start = take(a, (s->max_experts + 1) * 4);
+    w->which = take(a, s->max_experts * 4);
+    w->done = take(a, s->max_experts);
     w->products = take(a, (s->max_experts + 4 * (int64_t)b->routes) * sizeof(Product));
-    take_acts(a, &w->acts, visits, MAX(MAX(s->hidden, s->inner), (int)queries));
+    take_acts(a, &w->acts, rows, MAX(MAX(s->hidden, s->inner), (int)queries));
+    take_acts(a, &w->inner_acts, s->max_experts ? w->inner_rows : 0, s->inner);
     take_acts(a, &w->thin_acts, rows, s->max_rank * 3);
 }
 
@@ -49,12 +56,6 @@ static void lay_out(Arena *a, Work *w, const Stack *s, const Batch *b, int threa
 
 static void feed_forward(int threads, const Stack *s, const Batch *b, const Layer *l, Work *w) {
     const int rows = b->rows;
-    const Linear *reader = l->experts ? l->expert_first : &l->gate;
-    prepare(threads, &l->ffn_norm, b->x, s->hidden, NULL, 0, rows, s->hidden, w->normed, &w->acts, wants_bytes(reader));
-    if (l->experts) {
-        experts(threads, s, b, l, w);
-        return;
-    }
     float *outs[3] = {w->inner, w->up, b->x};
     const int64_t inner = l->gate.outputs, lds[3] = {inner, inner, s->hidden};
     Product p[2] = {plain(&l->gate, &w->acts, w->inner, inner, rows), plain(&l->up, &w->acts, w->up, inner, rows)};
@@ -73,7 +74,7 @@ static void feed_forward(int threads, const Stack *s, const Batch *b, const Laye
     adapt(threads, s, b, l, w, last, 1, &w->acts, outs + 2, lds + 2);
 }
 
-static void run_layer(int threads, const Stack *s, const Batch *b, int layer, Work *w) {
+static void attention(int threads, const Stack *s, const Batch *b, int layer, Work *w) {
     const Layer *l = s->layer + layer;
     const int rows = b->rows, hidden = s->hidden;
     const int64_t queries = (int64_t)s->heads * s->head_width, keys = (int64_t)s->key_heads * s->head_width;
@@ -102,7 +103,23 @@ static void run_layer(int threads, const Stack *s, const Batch *b, int layer, Wo
         o.add = 1;
         multiply(threads, &o, 1);
     }
-    feed_forward(threads, s, b, l, w);
+}
+
+/* The layer that the pass is at, or what is left of it. Returns whether the pass has to wait for experts. */
+static int run_layer(int threads, const Stack *s, const Batch *b, Pass *p, Work *w) {
+    const Layer *l = s->layer + p->layer;
+    const int fresh = !p->waits;
+    if (fresh) {
+        const Linear *reader = l->experts ? l->expert_first : &l->gate;
+        attention(threads, s, b, p->layer, w);
+        prepare(threads, &l->ffn_norm, b->x, s->hidden, NULL, 0, b->rows, s->hidden, w->normed, &w->acts, wants_bytes(reader));
+        if (!l->experts) {
+            feed_forward(threads, s, b, l, w);
+            return 0;
+        }
+        route(threads, s, b, l, w, p);
+    }
+    return p->waits = experts(threads, s, b, l, w, p, fresh);
 }
 
 #endif

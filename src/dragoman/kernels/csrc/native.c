@@ -8,18 +8,26 @@
 #include "layers.h"
 #include "packing.h"
 
-/* All layers and the last norm over b->x. 0, or -1 if memory ran out. */
-int NAME(forward)(Context *c, const Stack *s, const Batch *b) {
+/* All layers and the last norm over b->x. 0; or 1 if the pass has to wait for experts, which are then noted in `p`: once
+ * some are there the same call goes on, with the same context, which nobody else may have used. -1 if memory ran out. */
+int NAME(forward)(Context *c, const Stack *s, const Batch *b, Pass *p) {
     Arena a = {NULL, 0};
-    Work w;
-    lay_out(&a, &w, s, b, c->threads);
-    if (reserve(c, &a)) return -1;
-    lay_out(&a, &w, s, b, c->threads);
+    Work *w;
+    if (p->waits) w = (Work *)c->arena;
+    else {
+        Work counted;
+        take(&a, sizeof(Work));
+        lay_out(&a, &counted, s, b, c->threads);
+        if (reserve(c, &a)) return -1;
+        w = take(&a, sizeof(Work));
+        lay_out(&a, w, s, b, c->threads);
+    }
     const int threads = enter(c->threads);
-    for (int layer = 0; layer < s->layers; layer++) run_layer(threads, s, b, layer, &w);
-    prepare(threads, &s->last, b->x, s->hidden, NULL, 0, b->rows, s->hidden, b->x, &w.acts, 0);
+    int waits = 0;
+    while (p->layer < s->layers && !(waits = run_layer(threads, s, b, p, w))) p->layer++;
+    if (!waits) prepare(threads, &s->last, b->x, s->hidden, NULL, 0, b->rows, s->hidden, b->x, &w->acts, 0);
     leave(threads);
-    return 0;
+    return waits;
 }
 
 /* out [rows, ld] = x [rows, inputs] through each of `count` linear layers, written side by side

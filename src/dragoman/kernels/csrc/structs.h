@@ -84,6 +84,17 @@ typedef struct {
     const float *route_scale;
 } Batch;
 
+/* A pass through a stack, which may stop behind a router until experts are there, and then goes on. */
+typedef struct {
+    int32_t layer;   /* where the pass is; it begins at 0 */
+    int32_t waits;   /* whether this layer's rows have their experts, some of which have not run yet */
+    int32_t hits;    /* how many those are; */
+    int32_t *hit;    /* which: [hits] of [max_experts] */
+    int32_t *visits; /* [layers, max_experts] or NULL: how many rows each expert got is added there */
+    int32_t *chosen; /* [layers, rows, 2] or NULL: each row's experts, the first choice first, */
+    float *share;    /* and what they count, before a layer's factor */
+} Pass;
+
 /* The output layer. */
 typedef struct {
     Linear w;

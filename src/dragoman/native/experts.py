@@ -1,0 +1,34 @@
+"""Experts on a store's shelf."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dragoman.kernels.arrays import Array
+from dragoman.native.weights import Expert, Key
+from dragoman.store.shelf import Shelf, Slot
+from dragoman.store.store import Store
+
+
+@dataclass(frozen=True)
+class StoredExperts:
+    """Those that are read from the disk when a pass needs them; its `native.weights.Experts`."""
+
+    store: Store
+    shelf: Shelf
+    """Its pieces make an expert's two layers."""
+    precision: str
+
+    def settle(self) -> list[tuple[Key, Expert]]:
+        return self._made(self.store.settle(self.shelf))
+
+    def take(self, keys: Sequence[Key], fresh: bool) -> tuple[list[tuple[Key, Expert]], list[Key]]:
+        arrived, gone = self.store.take(self.shelf, keys, fresh)
+        return self._made(arrived), gone
+
+    def release(self, visits: Array) -> None:
+        self.store.release(self.shelf, visits)
+
+    def _made(self, slots: list[Slot]) -> list[tuple[Key, Expert]]:
+        return [
+            (slot.key, self.shelf.pieces[slot.key].make(slot.room)) for slot in slots if slot.key is not None
+        ]
