@@ -106,7 +106,7 @@ def test_weights_count_towards_the_memory(mini: Path) -> None:
     placed = placement.place_packed(packed.config, "int8", size, "cpu")
     assert placed.budget.weights == size
     with pytest.raises(NotEnoughMemory, match=r"take .* in int8.*lower precision"):
-        Translator.load(mini, memory="30MB")
+        Translator.load(mini, memory="15MB")
 
 
 def answers(folder: Path, adapter: bool = False) -> list[str]:

@@ -12,7 +12,7 @@ from dragoman.kernels.library import needed
 from dragoman.kernels.linear import Linear
 from dragoman.kernels.packing import pack, unpack
 
-SCREEN = 64
+SCREEN = 256
 """Tokens of the rough pass that are scored anew, at least."""
 
 

@@ -154,7 +154,12 @@ typedef void (*Tile)(const uint8_t *, int, int, const Inputs *, void *, int);
 static const Tile TILE[5][7] = {{0}, LIST(float_tile), LIST(half_tile), LIST(byte_tile), LIST(nibble_tile)};
 
 static int tile_rows(int kind, int left) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    /* Four rows of integers leave registers for one vector of weights only, which takes twice as long as two and two. */
+    const int most = kind >= BYTE ? 3 : 6;
+#else
     const int most = kind == NIBBLE || (kind == BYTE && WIDE) ? 5 : 6;
+#endif
     if (left <= most) return left;
     return left < 2 * most ? (left + 1) / 2 : most; /* no lonely rows at the end */
 }
