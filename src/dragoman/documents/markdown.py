@@ -83,7 +83,7 @@ def parse(data: bytes) -> Document:
 
 @cache
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"]).disable("text_join")
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"]).disable("inline")
     for name in ("link", "image"):
         rules = parser.inline.ruler.__rules__
         rule = next(rule for rule in rules if rule.name == name)

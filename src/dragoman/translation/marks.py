@@ -86,7 +86,7 @@ class Flat:
         for span, candidates in zip(self.spans, said, strict=True):
             wanted = (span.start + span.end) / 2 / max(len(self.text), 1)
             found = _find(translation, [*candidates, self.words(span)], wanted)
-            if found is None:
+            if found is None or _is_swollen(span, self.text, found, translation):
                 return None
             spans.append(Span(*found, span.opening, span.closing))
         if not _nested_alike(self.spans, spans):
@@ -304,6 +304,12 @@ def _find(text: str, phrases: Sequence[str], wanted: float) -> tuple[int, int] |
         if places:
             return min(places, key=lambda place: abs(sum(place) / 2 / max(len(text), 1) - wanted))
     return next(filter(None, (_inflected(text, phrase) for phrase in phrases)), None)
+
+
+def _is_swollen(span: Span, text: str, found: tuple[int, int], translation: str) -> bool:
+    """Whether some words became all of the sentence, as those of a model that always says the same."""
+    few = 2 * (span.end - span.start) < len(text.strip())
+    return few and not any(map(str.isalnum, translation[: found[0]] + translation[found[1] :]))
 
 
 def _inflected(text: str, phrase: str) -> tuple[int, int] | None:
