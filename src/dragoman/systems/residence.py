@@ -56,6 +56,7 @@ class MappedExperts:
 
     packed: PackedModel
     side: str
+    leave: bool = False
 
     @property
     def precision(self) -> str:
