@@ -58,6 +58,7 @@ class MappedExperts:
 
     packed: PackedModel
     side: str
+    leave: bool = False
 
     @property
     def precision(self) -> str:
