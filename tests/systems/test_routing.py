@@ -72,6 +72,16 @@ def test_pairs_are_read_and_those_beyond_the_model_left_out(observed: Observer) 
     assert found.tokens == sum(map(len, tokens))
 
 
+def test_a_line_counts_as_often_as_it_stands_there(translator: Translator) -> None:
+    once, thrice = Observer(translator.system), Observer(translator.system)
+    once.read(FRENCH, ENGLISH, [("Bonjour !", "Good morning!")])
+    thrice.read(FRENCH, ENGLISH, [("Bonjour !", "Good morning!")] * 3)
+    for name, side in once.statistics().sides.items():
+        (one,), (other,) = side.languages.values(), thrice.statistics().sides[name].languages.values()
+        assert other.tokens == 3 * one.tokens
+        assert np.array_equal(other.first, one.first)
+
+
 def test_a_model_with_a_pivot_translates_to_that_alone(observed: Observer) -> None:
     observed.translate(FRENCH, [GERMAN], ["Bonjour !"])
     assert observed.statistics().languages == ("fra_Latn", "eng_Latn")
@@ -80,7 +90,7 @@ def test_a_model_with_a_pivot_translates_to_that_alone(observed: Observer) -> No
 def test_the_model_is_left_unwatched(observed: Observer, translator: Translator) -> None:
     runner: Any = translator.system.runner
     observed.translate(ENGLISH, [FRENCH], ["Yes."])
-    assert runner.encoder.watch is runner.decoder.watch is None
+    assert runner.encoder.passes.watch is runner.decoder.watch is None
 
 
 def test_what_cannot_be_watched_is_refused(m2m100: Path, observed: Observer) -> None:

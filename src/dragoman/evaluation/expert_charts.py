@@ -60,7 +60,7 @@ def _heat_maps(name: str, side: Side) -> bytes:
 
 def _similarity(name: str, side: Side) -> bytes:
     names, cosines = language_names(side), side.similarity()
-    row = min(0.34, 20 / len(names))
+    row = min(0.34, 18 / len(names))
     size = 2.6 + row * max(4, len(names))
     figure = _figure(size + 1.0, size)
     axes = figure.subplots()

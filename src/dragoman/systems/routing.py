@@ -1,5 +1,6 @@
 """Watching a model at work: which experts the tokens of a language are sent to."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
@@ -139,7 +140,7 @@ class Observer:
     def _read(self, source: Language, target: Language, pairs: Sequence[Read]) -> None:
         """Have the model read what it is fed, and count it."""
         runner = self._runner
-        runner.encoder.watch = self._tally("encoder", source)
+        runner.encoder.passes.watch = self._tally("encoder", source)
         runner.decoder.watch = self._tally("decoder", target)
         try:
             for batch in _batches(pairs):
@@ -147,7 +148,7 @@ class Observer:
                 state = runner.begin(Prompt(np.array(ids, np.int64), np.array(keep)))
                 runner.step(np.array([written for _, written in batch], np.int64), state)
         finally:
-            runner.encoder.watch = runner.decoder.watch = None
+            runner.encoder.passes.watch = runner.decoder.watch = None
 
     def _tally(self, side: str, language: Language) -> Tally | None:
         layers, experts = self._shape(side)
@@ -163,9 +164,17 @@ class Observer:
 
 
 def _batches(pairs: Sequence[Read]) -> Iterator[list[Read]]:
-    """Pairs to be read together: what a decoder is fed in one step has one length."""
-    ordered = sorted(pairs, key=lambda pair: len(pair[1]))
-    for length, group in groupby(ordered, key=lambda pair: len(pair[1])):
-        alike, most = list(group), max(1, ROWS // length)
+    """Pairs to be read together: what a decoder is fed in one step has one length.
+
+    Equal sources are not read together: an encoder would read them once.
+    """
+    times: Counter[tuple[int, tuple[int, ...]]] = Counter()
+    numbered = []
+    for pair in pairs:
+        source = len(pair[1]), tuple(pair[0])
+        times[source] += 1
+        numbered.append((len(pair[1]), times[source], pair))
+    for (length, _), group in groupby(sorted(numbered), key=lambda each: each[:2]):
+        alike, most = [pair for _, _, pair in group], max(1, ROWS // length)
         for first in range(0, len(alike), most):
             yield alike[first : first + most]
