@@ -1,13 +1,14 @@
 """Sentences that are decoded side by side; others may join them at any step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dragoman.generation.hypotheses import Array, Hypothesis
-from dragoman.generation.search import Model, Search, new_search
+from dragoman.generation.search import Model, ReadsAhead, Search, new_search
 from dragoman.generation.tickets import Ticket
 from dragoman.models.prompt import Prompt
 
@@ -43,6 +44,24 @@ class Reader:
             [ticket.number for ticket in tickets],
         )
         return Batch(self, {ticket.number: ticket for ticket in tickets}, search, state, tokens)
+
+    def read_ahead(self, tickets: Sequence[Ticket], others: Iterable[Ticket]) -> None:
+        """Have the model read for `tickets`, and for as many of `others` as it should read together."""
+        model = self.model
+        if not isinstance(model, ReadsAhead) or not model.ahead:
+            return
+        fresh = [ticket.job.source for ticket in tickets if not model.has_read(ticket.job.source)]
+        if not fresh:
+            return
+        count = sum(map(len, fresh))
+        for ticket in others:
+            count += len(ticket.job.source)
+            if count > model.ahead:
+                break
+            fresh.append(ticket.job.source)
+        # Whatever is wrong may be another's: those who begin now will find out if it is theirs.
+        with suppress(Exception):
+            model.read_ahead(fresh)
 
     def _padded(self, rows: Sequence[Sequence[int]], on_left: bool = False) -> tuple[Array, Array]:
         """Rows filled up, and which tokens are real, [rows, time] each."""

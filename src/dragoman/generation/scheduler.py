@@ -34,6 +34,10 @@ class Lane:
     def running(self) -> list[Ticket]:
         return [] if self.batch is None else list(self.batch.tickets.values())
 
+    def next(self) -> list[Ticket]:
+        """Some of the waiting, in the order in which they are to start."""
+        return sorted(islice(self.waiting.values(), WINDOW), key=_precedence)
+
     def rest(self) -> None:
         """Let the batch go if all have left it."""
         if self.batch is not None and not self.batch.tickets:
@@ -84,8 +88,7 @@ def choose(
     memory -= sum(load.bytes for load in loads)
     if running and not started and (4 * running > 3 * rows or 4 * present.bytes > 3 * memory):
         return []
-    window = list(islice(lane.waiting.values(), WINDOW))
-    window.sort(key=_precedence)
+    window = lane.next()
     chosen: list[Ticket] = []
     reading = Load(model)
     for ticket in window:
@@ -196,6 +199,7 @@ class Scheduler:
     def _start(self, lane: Lane, tickets: list[Ticket]) -> None:
         """Read for newcomers, make their first step, and put them with those who run."""
         try:
+            self._reader.read_ahead(tickets, lane.next())
             batch = self._reader.read(tickets)
             ended = batch.step()
         except BaseException as error:

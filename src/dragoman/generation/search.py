@@ -1,7 +1,7 @@
 """The loop from sources to hypotheses, for any model with `begin` and `step`."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dragoman.generation.beam import BeamSearch
 from dragoman.generation.hypotheses import Array, Hypothesis
@@ -41,6 +41,21 @@ class Model(Protocol):
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
         """The memory that decoding one sentence takes."""
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A model to which it matters how many sources it reads together, more than can be decoded together."""
+
+    @property
+    def ahead(self) -> int:
+        """How many tokens it should be given to read at a time; 0 if it doesn't matter now."""
+
+    def read_ahead(self, sources: Sequence[Sequence[int]]) -> None:
+        """Read sources that will begin soon."""
+
+    def has_read(self, source: Sequence[int]) -> bool:
+        """Whether one was read, and didn't begin yet."""
 
 
 class Search(Protocol):

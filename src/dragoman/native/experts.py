@@ -18,6 +18,10 @@ class StoredExperts:
     """Its pieces make an expert's two layers."""
     precision: str
 
+    @property
+    def leave(self) -> bool:
+        return len(self.shelf.slots) < len(self.shelf.pieces)
+
     def settle(self) -> list[tuple[Key, Expert]]:
         return self._made(self.store.settle(self.shelf))
 

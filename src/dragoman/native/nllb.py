@@ -1,15 +1,16 @@
 """NLLB by the native kernels: `begin` encodes without padding, `step` runs the decoder in one call."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dragoman.kernels.arrays import Array, address, empty
+from dragoman.kernels.arrays import Array, empty
 from dragoman.kernels.library import needed
-from dragoman.kernels.structs import SPAN
 from dragoman.layers.angles import OFFSET, sinusoids
 from dragoman.models.config import NllbConfig
 from dragoman.models.prompt import Prompt
+from dragoman.native.encoder import AHEAD, TOKENS, Encoder, groups
 from dragoman.native.kv_cache import Fixed, KeyValueCache, Sentence, fixed_spans
 from dragoman.native.passes import Passes
 from dragoman.native.scores import Choice, NativeScores
@@ -20,8 +21,6 @@ from dragoman.native.weights import Weights
 if TYPE_CHECKING:
     from dragoman.models.nllb import Nllb
 
-TOKENS = 2048  # encoded together: their vectors stay near the processor
-
 
 class NativeNllb:
     """NLLB on packed weights that decodes through the kernels."""
@@ -31,7 +30,7 @@ class NativeNllb:
         needed()
         builder = Builder(weights)
         self.config, self.weights = config, weights
-        self.encoder, self.decoder = (
+        reading, self.decoder = (
             Passes(nllb_stack(builder, config, side), weights.experts(side))
             for side in ("encoder", "decoder")
         )
@@ -44,6 +43,7 @@ class NativeNllb:
         self.embed = weights.embedding("shared")
         self._positions = sinusoids(np.arange(256), config.d_model)
         self._builder = builder
+        self.encoder = Encoder(reading, self._embed, config.d_model, AHEAD if reading.waits else 0)
 
     @classmethod
     def of(cls, model: "Nllb") -> "NativeNllb":
@@ -66,47 +66,37 @@ class NativeNllb:
     def begin(self, prompt: Prompt) -> "NativeNllbState":
         """Encode the sources; the state has one row for each."""
         input_ids, keep = prompt.read()
-        counts = keep.sum(1).tolist()
+        sources = [tuple(line[real].tolist()) for line, real in zip(input_ids, keep, strict=True)]
         sentences: list[Sentence] = []
-        first = 0
-        while first < len(counts):
-            last, tokens = first, 0
-            while last < len(counts) and (last == first or tokens + counts[last] <= TOKENS):
-                tokens += counts[last]
-                last += 1
-            rows = slice(first, last)
-            sentences += self._encode(input_ids[rows][keep[rows]], counts[first:last])
-            first = last
-        width = self.config.d_model
-        return NativeNllbState(KeyValueCache(len(self.source), width, sentences))
+        for group in groups(sources, TOKENS):
+            sentences += self._sentences(group, np.concatenate(self.encoder(group)))
+        return NativeNllbState(KeyValueCache(len(self.source), self.config.d_model, sentences))
 
-    def _encode(self, tokens: Array, counts: list[int]) -> list[Sentence]:
-        """tokens: those of all sentences one after the other; counts: how many each has."""
-        total, width = len(tokens), self.config.d_model
-        starts = np.cumsum([0, *counts[:-1]])
-        places = np.arange(total) - np.repeat(starts, counts)
-        x = self._embed(tokens, places)
-        room = empty(2, total, width)
-        first = address("keys", room, np.float32, 2, total, width)
-        spans = np.zeros(total, SPAN)
-        spans["key"] = np.repeat(starts, counts) * (4 * width) + first
-        spans["value_offset"] = total * width
-        spans["count"] = np.repeat(counts, counts)
-        spans["step"] = 1
-        write = (np.arange(total) * (4 * width) + first).astype(np.uint64)
-        zeros = np.zeros(total, np.int64)
-        self.encoder(x, spans, 1, (write, zeros, zeros + total * width))
+    @property
+    def ahead(self) -> int:
+        """How many tokens are worth reading together before they begin; `generation.search.ReadsAhead`."""
+        return self.encoder.ahead
+
+    def read_ahead(self, sources: Sequence[Sequence[int]]) -> None:
+        self.encoder.read_ahead([tuple(source) for source in sources])
+
+    def has_read(self, source: Sequence[int]) -> bool:
+        return self.encoder.has_read(tuple(source))
+
+    def _sentences(self, sources: Sequence[tuple[int, ...]], x: Array) -> list[Sentence]:
+        """x: the vectors of all their tokens, [tokens, hidden]."""
+        total, width = x.shape
         source = empty(len(self.source), 2, total, width)
         native = needed()
         for pair, out in zip(self.source, source, strict=True):
             native.linear(pair, x, out)
-        sentences = []
-        for start, count in zip(starts, counts, strict=True):
+        sentences, start = [], 0
+        for ids in sources:
             # Memory of its own, which goes when the sentence does.
-            keys = empty(len(self.source), 2, count, width)
-            keys[:] = source[:, :, start : start + count]
-            ids = tokens[start : start + count].tolist()
-            sentences.append(Sentence((Fixed(keys, count),), source=tuple(ids)))
+            keys = empty(len(self.source), 2, len(ids), width)
+            keys[:] = source[:, :, start : start + len(ids)]
+            sentences.append(Sentence((Fixed(keys, len(ids)),), source=ids))
+            start += len(ids)
         return sentences
 
     def step(self, tokens: Array, state: "NativeNllbState") -> NativeScores:

@@ -34,6 +34,11 @@ class Passes:
         self._there: dict[Key, Expert] = {}
         self._lock = threading.Lock()
 
+    @property
+    def waits(self) -> bool:
+        """Whether a pass may have to wait for the disk, time and again."""
+        return self._experts is not None and self._experts.leave
+
     def __call__(
         self,
         x: Array,

@@ -28,6 +28,10 @@ class Experts(Protocol):
     def precision(self) -> str:
         """Of their weights."""
 
+    @property
+    def leave(self) -> bool:
+        """Whether there is no room for all of them."""
+
     def settle(self) -> list[tuple[Key, Expert]]:
         """Before a pass: those that have come since the last one."""
 

@@ -23,6 +23,7 @@ from dragoman.checkpoints.packed_shards import LAYOUT
 from dragoman.checkpoints.packing import llama_recipes, module_bytes, nllb_recipes, packed_bytes
 from dragoman.checkpoints.places import Place
 from dragoman.errors import CheckpointError, InvalidOption
+from dragoman.evaluation.experts import STATISTICS
 from dragoman.kernels.library import needed
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.models.config import read_config
@@ -81,10 +82,16 @@ def _plan(folder: Path, precision: str, name: str | None) -> Plan:
         _size(files, precision),
         {**config, FIELD: _facts(files, precision, folder, base, name)},
         _card(folder, base, name),
-        copied_from(folder, base),
+        copied_from(folder, base) | _statistics(folder, base),
         _metadata(files, precision, folder),
         {place.file for place in _places(files)},
     )
+
+
+def _statistics(*folders: Path) -> dict[str, Path]:
+    """What is known of a model's experts goes along."""
+    found = [folder / STATISTICS for folder in folders if (folder / STATISTICS).is_file()]
+    return {STATISTICS: found[0]} if found else {}
 
 
 def _facts(files: Files, precision: str, folder: Path, base: Path, name: str | None) -> dict[str, Any]:

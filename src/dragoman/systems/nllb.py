@@ -13,6 +13,7 @@ from dragoman.checkpoints.packed_facts import is_packed
 from dragoman.checkpoints.packed_folders import PackedModel, open_packed
 from dragoman.checkpoints.packing import pack_nllb
 from dragoman.errors import CheckpointError, InvalidOption
+from dragoman.evaluation.experts import SIDES
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
@@ -23,7 +24,7 @@ from dragoman.native.weights import PackedWeights
 from dragoman.systems.base import Request, System
 from dragoman.systems.devices import need_pytorch
 from dragoman.systems.placement import AUTO, Placement, check, place, place_packed
-from dragoman.systems.residence import SIDES, FolderWeights
+from dragoman.systems.residence import FolderWeights
 from dragoman.systems.vocabulary import TargetVocabulary
 from dragoman.text.lengths import growth
 from dragoman.text.tokenizers import MultilingualTokenizer, NllbTokenizer

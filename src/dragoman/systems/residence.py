@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from dragoman.checkpoints.packed_folders import PackedModel
+from dragoman.evaluation.experts import SIDES, STATISTICS, ExpertStatistics
 from dragoman.kernels.arrays import Array
 from dragoman.limits import memory_limit
 from dragoman.native.experts import StoredExperts
@@ -14,7 +15,8 @@ from dragoman.store.pieces import Piece
 from dragoman.store.shelf import Shelf
 from dragoman.store.store import Store
 
-SIDES = ("encoder", "decoder")
+ROWS = {"encoder": 32, "decoder": 4}
+"""What a pass usually has: the tokens of a sentence, and its beams."""
 FEW = 8
 """Experts that the encoder has slots for even beside a decoder all of whose experts stay."""
 CACHED = 0.8
@@ -56,6 +58,7 @@ class MappedExperts:
 
     packed: PackedModel
     side: str
+    leave: bool = False
 
     @property
     def precision(self) -> str:
@@ -84,7 +87,12 @@ def stored_experts(packed: PackedModel, room: int) -> dict[str, StoredExperts]:
     pieces = {side: _pieces(packed, side) for side in SIDES if packed.experts(side)}
     slots = share_slots(room, {side: (len(each), _largest(each)) for side, each in pieces.items()})
     # The decoder's first: a sentence comes to the encoder's once, to these at every step.
-    shelves = {side: Shelf(pieces[side], slots[side]) for side in reversed(SIDES) if side in pieces}
+    statistics = _statistics(packed)
+    shelves = {
+        side: Shelf(pieces[side], slots[side], _prior(statistics, side, pieces[side]))
+        for side in reversed(SIDES)
+        if side in pieces
+    }
     total = sum(piece.bytes for each in pieces.values() for piece in each.values())
     store = Store(list(shelves.values()), direct=total + room > CACHED * memory_limit())
     store.fill()
@@ -107,6 +115,20 @@ def share_slots(room: int, kinds: dict[str, tuple[int, int]]) -> dict[str, int]:
     else:
         decoder = min(writers, max(1, int(0.75 * room) // writer))
     return {"decoder": decoder, "encoder": min(readers, max(1, (room - decoder * writer) // reader))}
+
+
+def _statistics(packed: PackedModel) -> ExpertStatistics | None:
+    """What lies beside the model and says which experts its languages use."""
+    path = packed.folder / STATISTICS
+    return ExpertStatistics.read(path) if path.is_file() else None
+
+
+def _prior(statistics: ExpertStatistics | None, side: str, pieces: dict[Key, Piece]) -> Array | None:
+    """What is known of the side's experts, as `store.shelf.Usage.prior`."""
+    if statistics is None:
+        return None
+    layers = sorted({layer for layer, _ in pieces})
+    return statistics.prior(side, layers, 1 + max(number for _, number in pieces), ROWS[side])
 
 
 def _pieces(packed: PackedModel, side: str) -> dict[Key, Piece]:
