@@ -16,6 +16,11 @@ def shouted(parts: Parts) -> Parts:
     return tuple(part if isinstance(part, Mark) else part.upper() for part in parts)
 
 
+def alike(parts: Parts) -> list[object]:
+    """Without how marks are written: attributes of tags may be translated too."""
+    return [(p.kind, p.number, p.reads) if isinstance(p, Mark) else p for p in parts]
+
+
 @pytest.fixture(params=SAMPLES, ids=lambda path: path.name)
 def sample(request) -> Path:
     return request.param
@@ -46,7 +51,7 @@ def test_what_is_written_is_read_again(sample):
     assert all(document.accepts(number, parts) for number, parts in enumerate(wanted))
     format = documents.find_format(sample, sample.read_bytes())
     again = documents.parse(document.render(wanted), format)
-    assert [segment.parts for segment in again.segments] == wanted
+    assert [alike(segment.parts) for segment in again.segments] == [alike(parts) for parts in wanted]
 
 
 def test_places_are_in_the_order_of_the_file(sample):

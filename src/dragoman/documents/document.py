@@ -144,9 +144,10 @@ class Collector:
         self.skipped.append(self._lines.number(at))
 
     def add(self, parts: Parts, slot: Slot, name: str | None = None) -> None:
-        """A segment, unless it has nothing that could be words."""
+        """A segment, unless it has no letter to translate; a place of its own is filled all the same."""
         parts = merged(parts)
-        if any(isinstance(part, str) and not part.isspace() for part in parts):
+        words = "".join(part for part in parts if isinstance(part, str))
+        if any(map(str.isalpha, words)) or (slot.is_target and words.strip()):
             self.segments.append(Segment(parts, self._lines.number(slot.start), name))
             self.slots.append(slot)
 

@@ -32,6 +32,7 @@ class Format:
 FORMATS = (
     Format("text", "plain text", (".txt", ".text"), "text"),
     Format("markdown", "Markdown", (".md", ".markdown"), "markdown"),
+    Format("html", "HTML", (".html", ".htm", ".xhtml"), "html"),
 )
 
 
