@@ -219,8 +219,8 @@ class _Session:
         if tally is not None and tally.uses:
             there = 1 - tally.misses / tally.uses
             say(
-                f"experts: {there:.0%} were in memory when they were needed; {written_size(tally.bytes)} were "
-                f"read from the disk, {tally.waited:.1f} s of waiting"
+                f"experts: {there:.0%} were in memory when they were needed; {written_size(tally.bytes)} "
+                f"were read from the disk, {tally.waited:.1f} s of waiting"
             )
         if self.failed:
             units = f"{self.lines} {self.given.unit}s"
