@@ -1,8 +1,8 @@
 """Converting a checkpoint that is larger than memory, and being killed: `python -m benchmarks.conversion`.
 
 Writes nllb-moe-54b's shape cut to 4 + 4 layers as the hub has it (random weights in float16, `.bin` shards;
-19 GB, in benchmarks/.cache or where BENCHMARK_CACHE says; once). Converts it to int4 in a process of its own, whose
-peak is measured; then again, with `kill -9` at random moments until it gets through, and compares.
+19 GB, in benchmarks/.cache or where BENCHMARK_CACHE says; once). Converts it to int4 in a process of its
+own, whose peak is measured; then again, with `kill -9` at random moments until it gets through, and compares.
 """
 
 import argparse
