@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from dragoman.documents import markdown
-from dragoman.documents.document import Document, Mark, Segment, is_well_formed
+from dragoman.documents.document import Document, Mark, Parts, Segment, is_well_formed
 from dragoman.errors import TranslationFailed, TranslationWarning
 from dragoman.translation.documents import AROUND, PIECES, TAGS, WHOLE, DocumentTranslator, SegmentTranslation
 from dragoman.translation.results import Candidate, Sentence, Translation
@@ -44,6 +44,10 @@ def translated(source: str, model: Model, lacks: str = "") -> list[SegmentTransl
     for result in results:
         assert result.parts is None or is_well_formed(result.parts, result.segment.parts)
     return results
+
+
+def has_letters(parts: Parts) -> bool:
+    return any(char.isalpha() for part in parts if isinstance(part, str) for char in part)
 
 
 def written(result: SegmentTranslation) -> str:
@@ -131,4 +135,5 @@ def test_a_model_that_says_anything_breaks_nothing(lacks):
     translator = DocumentTranslator(document, Model(lambda text: [next(answers)]), lambda text: lacks)
     results = translator.run()
     again = markdown.parse(document.render([result.parts for result in results]))
-    assert [s.parts for s in again.segments] == [r.parts or r.segment.parts for r in results]
+    wanted = [r.parts or r.segment.parts for r in results]
+    assert [s.parts for s in again.segments] == [parts for parts in wanted if has_letters(parts)]

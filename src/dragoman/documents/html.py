@@ -24,11 +24,11 @@ from dragoman.documents.encodings import Encoded, decode
 from dragoman.documents.inline import Pairs
 
 _PARTS_OF_PAGES = """
-address article aside audio base blockquote body button canvas caption center col colgroup dd details dialog dir
-div dl dt fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html
-iframe input label legend li link main map menu meta nav noscript object ol optgroup option p param picture pre script
-search section select source style summary svg table tbody td template textarea tfoot th thead title tr track ul
-video
+address article aside audio base blockquote body button canvas caption center col colgroup dd details
+dialog dir div dl dt fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header
+hgroup hr html iframe input label legend li link main map menu meta nav noscript object ol optgroup
+option p param picture pre script search section select source style summary svg table tbody td template
+textarea tfoot th thead title tr track ul video
 """
 _BOUNDARIES = frozenset(_PARTS_OF_PAGES.split())
 _RAW = frozenset(("script", "style", "xmp", "noembed", "noframes", "iframe", "textarea", "title"))
