@@ -33,6 +33,9 @@ FORMATS = (
     Format("text", "plain text", (".txt", ".text"), "text"),
     Format("markdown", "Markdown", (".md", ".markdown"), "markdown"),
     Format("html", "HTML", (".html", ".htm", ".xhtml"), "html"),
+    Format("json", "JSON", (".json", ".arb"), "json"),
+    Format("properties", "Java properties", (".properties",), "properties"),
+    Format("strings", "iOS strings", (".strings",), "strings"),
 )
 
 
