@@ -35,6 +35,9 @@ FORMATS = (
     Format("html", "HTML", (".html", ".htm", ".xhtml"), "html"),
     Format("json", "JSON", (".json", ".arb"), "json"),
     Format("properties", "Java properties", (".properties",), "properties"),
+    Format("po", "gettext catalogues", (".po", ".pot"), "po"),
+    Format("srt", "SubRip subtitles", (".srt",), "subtitles"),
+    Format("vtt", "WebVTT subtitles", (".vtt",), "subtitles"),
     Format("strings", "iOS strings", (".strings",), "strings"),
 )
 
