@@ -9,10 +9,8 @@ HEAD = 'msgid ""\nmsgstr ""\n"Language: en\\n"\n\n'
 
 
 def test_only_what_has_no_translation_is_a_segment():
-    text = (
-        HEAD
-        + 'msgid "a"\nmsgstr ""\n\nmsgid "b"\nmsgstr "B"\n\nmsgctxt "c"\nmsgid "d"\nmsgstr ""\n\n#~ msgid "e"\n#~ msgstr ""\n'
-    )
+    text = HEAD + 'msgid "a"\nmsgstr ""\n\nmsgid "b"\nmsgstr "B"\n\nmsgctxt "c"\nmsgid "d"\nmsgstr ""\n'
+    text += '\n#~ msgid "e"\n#~ msgstr ""\n'
     document = po.parse(text.encode())
     assert [(one.name, one.text) for one in document.segments] == [("a", "a"), ("c", "d")]
 

@@ -38,6 +38,7 @@ FORMATS = (
     Format("po", "gettext catalogues", (".po", ".pot"), "po"),
     Format("srt", "SubRip subtitles", (".srt",), "subtitles"),
     Format("vtt", "WebVTT subtitles", (".vtt",), "subtitles"),
+    Format("docx", "Word documents", (".docx", ".docm", ".dotx"), "docx"),
     Format("strings", "iOS strings", (".strings",), "strings"),
 )
 
