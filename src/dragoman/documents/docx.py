@@ -123,7 +123,7 @@ def _part(data: bytes, before: int) -> tuple[TextDocument, int]:
 
 
 def _chunks(tokens: Sequence[xml.Token]) -> Iterator[tuple[int, int, int]]:
-    """The number of each paragraph and where its runs stand, those before and behind a text box apart from each other."""
+    """The number of each paragraph, and where its runs stand: those before and behind a text box apart."""
     ends = xml.ends(tokens)
     nested = [0]
     for token in tokens:
