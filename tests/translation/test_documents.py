@@ -8,7 +8,15 @@ import pytest
 from dragoman.documents import markdown
 from dragoman.documents.document import Document, Mark, Parts, Segment, is_well_formed
 from dragoman.errors import TranslationFailed, TranslationWarning
-from dragoman.translation.documents import AROUND, PIECES, TAGS, WHOLE, DocumentTranslator, SegmentTranslation
+from dragoman.translation.documents import (
+    AROUND,
+    NUMBERS,
+    PIECES,
+    TAGS,
+    WHOLE,
+    DocumentTranslator,
+    SegmentTranslation,
+)
 from dragoman.translation.results import Candidate, Sentence, Translation
 
 NONSENSE = "* a|b ` **x** {y} <b> _ [z](w) 1. # > 4711 4712 \\ & &amp; $1 %s"
@@ -81,7 +89,16 @@ def test_sentences_with_tags_come_second():
     assert result.way == PIECES
 
 
-def test_pieces_come_third_and_keep_every_mark():
+def test_numbers_for_pairs_come_third():
+    model = Model(
+        lambda text: ["ETWAS"] if "<" in text or ("save" in text and len(text) > 4) else upper(text)
+    )
+    (result,) = translated("Click **save** to store `x`", model)
+    assert (written(result), result.way) == ("CLICK **SAVE** TO STORE `x`", NUMBERS)
+    assert model.asked[2] == ["Click 36 to store 47", "save"]
+
+
+def test_pieces_come_last_and_keep_every_mark():
     model = Model(lambda text: [re.sub(r"\W+|\d+", " ", text).upper().strip() + "."])
     source = "Hello {name}, *click* `ls`, then **go _on_ now**: see [it](http://a.b)."
     (result,) = translated(source, model)

@@ -1,8 +1,9 @@
 """Documents through a translator: their segments in rounds, until each has all of its marks.
 
-First whole sentences without tags, where the tags' own words are looked for in the translation; for
-those where that fails whole sentences with short tags; then the words between marks one by one; then all tags
-around the sentence. What none of it can keep stays as it is, and the result says so.
+First whole sentences without tags, where the tags' own words are looked for in the translation; for those
+where that fails whole sentences with short tags; then with a number in place of each pair, whose words are
+translated by themselves; then the words between marks one by one; then all tags around the sentence. What
+none of it can keep stays as it is, and the result says so.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,20 +12,19 @@ from dataclasses import dataclass, field
 from dragoman.documents.document import Document, Mark, Part, Parts, Segment, is_well_formed, merged, plain
 from dragoman.errors import DragomanError, TranslationFailed, TranslationWarning
 from dragoman.text.markup import kept
+from dragoman.translation.apart import collapsed, peeled, pieces
 from dragoman.translation.marks import (
     TAG,
     Flat,
     flatten,
     keeps,
-    peeled,
-    pieces,
     tagged_parts,
     whole_words,
     with_tags,
 )
 from dragoman.translation.results import Translation
 
-WHOLE, TAGS, PIECES, AROUND = "whole", "tags", "pieces", "around"
+WHOLE, TAGS, NUMBERS, PIECES, AROUND = "whole", "tags", "numbers", "pieces", "around"
 """How a segment was translated."""
 
 _MANY = 24
@@ -46,7 +46,7 @@ class SegmentTranslation:
     parts: Parts | None
     """The translation with its marks; None if the segment stays as it is."""
     way: str | None = None
-    """WHOLE, TAGS, PIECES or AROUND; None if there is no translation."""
+    """WHOLE, TAGS, NUMBERS, PIECES or AROUND; None if there is no translation."""
     warnings: tuple[TranslationWarning, ...] = ()
     error: DragomanError | None = None
     """Why there is no translation."""
@@ -87,6 +87,7 @@ class DocumentTranslator:
         rounds: tuple[tuple[str, Callable[[_Task], list[str]], Callable[[_Task], Parts | None]], ...] = (
             (WHOLE, self._whole_texts, self._whole),
             (TAGS, self._tag_texts, self._tags),
+            (NUMBERS, self._number_texts, self._numbers),
             (PIECES, self._piece_texts, self._pieces),
             (AROUND, lambda task: [], self._around),
         )
@@ -128,7 +129,7 @@ class DocumentTranslator:
             return
         if not self._document.accepts(task.number, parts):
             return
-        warnings = _warnings(task.results if way == PIECES else task.results[:1])
+        warnings = _warnings(task.results if way in (NUMBERS, PIECES) else task.results[:1])
         if way == AROUND:
             said = "its tags stand around all of the translation, as their own words weren't found in it"
             warnings += (TranslationWarning(said, "markup"),)
@@ -174,33 +175,50 @@ class DocumentTranslator:
             task.whole = text
         return tagged_parts(task.flat, text)
 
+    def _number_texts(self, task: _Task) -> list[str]:
+        if task.error is not None or not 0 < len(task.flat.spans) <= _MANY:
+            return []
+        if _cuts_words(task.flat):
+            task.middle = task.flat.in_whole_words or ()
+        outer, inside = collapsed(task.middle)
+        task.flat = flatten(outer, self._lacks, only_numbers=True)
+        return [task.flat.text, *(text for parts in inside.values() for text in _piece_texts(parts))]
+
+    def _numbers(self, task: _Task) -> Parts | None:
+        if not task.results or task.results[0].error is not None:
+            return None
+        whole, *answers = task.results
+        text = _chosen(whole, task.flat.shown)
+        outer = None if text is None else task.flat.project(text, [])
+        if outer is None:
+            return None
+        _, inside = collapsed(task.middle)
+        said: dict[int, Parts] = {}
+        for number, parts in inside.items():
+            count = len(_piece_texts(parts))
+            pair = _from_pieces(parts, answers[:count])
+            if pair is None:
+                return None
+            said[number], answers = pair, answers[count:]
+        result: list[Part] = []
+        for part in outer:
+            result += said[part.number] if isinstance(part, Mark) and part.number in said else (part,)
+        return merged(result)
+
     def _piece_texts(self, task: _Task) -> list[str]:
         if _cuts_words(task.flat):
             task.middle = task.flat.in_whole_words or ()
-        return [_core(part)[1] for part, is_words in pieces(task.middle) if is_words]
+        return _piece_texts(task.middle)
 
     def _pieces(self, task: _Task) -> Parts | None:
         if not task.results:
             return None
-        answers = iter(task.results)
-        result: list[Part] = []
-        for part, is_words in pieces(task.middle):
-            if not is_words:
-                result.append(part if isinstance(part, Mark) else str(part))
-                continue
-            answer = next(answers)
-            if answer.error is not None:
-                task.error = answer.error
-                return None
-            before, core, after = _core(part)
-            text = _chosen(answer, ())
-            if text is None:
-                return None
-            result.append(before + _ended_alike(core, text) + after)
-        return merged(result)
+        task.error = next((one.error for one in task.results if one.error is not None), None)
+        return None if task.error else _from_pieces(task.middle, task.results)
 
     def _around(self, task: _Task) -> Parts | None:
-        return None if task.whole is None else task.flat.around(task.whole)
+        flat = flatten(task.middle, self._lacks)
+        return None if task.whole is None else flat.around(task.whole)
 
 
 def _chosen(result: Translation, shown: Sequence[str]) -> str | None:
@@ -215,6 +233,27 @@ def _chosen(result: Translation, shown: Sequence[str]) -> str | None:
         chosen += [text[done:at], good]
         done = at + len(best)
     return "".join([*chosen, text[done:]])
+
+
+def _piece_texts(parts: Parts) -> list[str]:
+    """The words between the marks of a segment."""
+    return [_core(part)[1] for part, is_words in pieces(parts) if is_words]
+
+
+def _from_pieces(parts: Parts, answers: Sequence[Translation]) -> Parts | None:
+    """A segment of the translations of its `_piece_texts`; None if one of them is no use."""
+    result: list[Part] = []
+    given = iter(answers)
+    for part, is_words in pieces(parts):
+        if not is_words:
+            result.append(part if isinstance(part, Mark) else str(part))
+            continue
+        before, core, after = _core(part)
+        text = _chosen(next(given), ())
+        if text is None:
+            return None
+        result.append(before + _ended_alike(core, text) + after)
+    return merged(result)
 
 
 def _candidates(result: Translation) -> list[str]:
