@@ -1,5 +1,6 @@
 """`dragoman convert`, in this process."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ def test_converts_verifies_and_translates(dragoman, tmp_path: Path) -> None:
         == dragoman(
             "translate", "-m", "mini", "--precision", "int8", "-f", "en", "-t", "fr", "Good night."
         ).out
+    )
+    little = dragoman("translate", "-m", output, "--memory", "24MB", "-f", "en", "-t", "fr", "Good night.")
+    assert little.out == found.out
+    assert re.fullmatch(
+        r"experts: \d+% were in memory when they were needed; .* were read from the disk, .*\n", little.err
     )
     languages = dragoman("languages", "--model", output)
     assert languages.out == dragoman("languages", "--model", "mini").out

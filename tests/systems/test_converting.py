@@ -149,6 +149,23 @@ def test_modules_count_towards_the_memory(combined: Path, tmp_path: Path) -> Non
         assert system.modules._budget.modules == open_packed(tmp_path / "packed").bytes(6) > 0
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_modules_come_and_go_where_memory_is_short(combined: Path, tmp_path: Path, is_packed: bool) -> None:
+    folder = combined
+    if is_packed:
+        convert(combined, folder := tmp_path / "packed", "int8", "X-ALMA")
+    targets = ["zh", "de", "ja", "zh", "fr"]
+    with Translator.load(folder, device="cpu", precision="int8") as whole:
+        expected = [str(whole.translate("Good night.", "en", target, **SHORT)) for target in targets]
+    with Translator.load(folder, device="cpu", precision="int8") as translator:
+        budget = translator.system.modules._budget
+        translator.translate("Good night.", "en", "zh", **SHORT)
+        budget.most = budget.usual = budget.weights + budget.least + budget.modules
+        for target, wanted in zip(targets, expected, strict=True):
+            assert str(translator.translate("Good night.", "en", target, **SHORT)) == wanted
+            assert len(translator.system.modules.groups()) == 1
+
+
 def test_merged_weights_stay_those_of_their_group(combined: Path, tmp_path: Path) -> None:
     merge(combined, tmp_path / "merged", 6)
     convert(tmp_path / "merged", tmp_path / "packed", "int8")

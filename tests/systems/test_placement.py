@@ -14,7 +14,8 @@ from dragoman.checkpoints.nllb_files import open_nllb
 from dragoman.checkpoints.packing import pack_nllb, packed_bytes
 from dragoman.checkpoints.part_forms import take_apart
 from dragoman.errors import InvalidOption, NotEnoughMemory
-from dragoman.generation.engine import Engine
+from dragoman.generation.engine import Engine, Job
+from dragoman.generation.options import GenerationOptions
 from dragoman.kernels.library import kernels
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.limits import written_size
@@ -172,7 +173,7 @@ def test_language_modules_reduce_what_decoding_may_take() -> None:
     engine = Engine(model, pad=0)
     budget = place(model.config).budget
     modules = LanguageModules(PlainModules(model), engine, budget)
-    modules.require(3)
+    job = modules.lend(Job((), GenerationOptions(), (5,), group=3))
     assert groups(model) == (3,)
     size = read_module(model, 1).bytes
     assert budget.modules == size == sum(p.nbytes for name, p in model.named_parameters() if "_lora_" in name)
@@ -184,6 +185,27 @@ def test_language_modules_reduce_what_decoding_may_take() -> None:
     budget.most += 1
     modules.require(1)
     assert engine.memory == budget.work == budget.least
+    assert job.group == 3
+
+
+def test_the_module_that_was_idle_longest_makes_room() -> None:
+    model = load_xalma(GOLDEN / "xalma", groups=())
+    budget = place(model.config).budget
+    modules = LanguageModules(PlainModules(model), Engine(model, pad=0), budget)
+    size = read_module(model, 1).bytes
+    budget.most = budget.usual = budget.weights + budget.least + 2 * size
+    jobs = {group: modules.lend(Job((), GenerationOptions(), (5,), group=group)) for group in (1, 2)}
+    modules.require(1)
+    with pytest.raises(NotEnoughMemory):
+        modules.require(3)
+    del jobs[1]
+    modules.require(3)
+    assert groups(model) == (2, 3)
+    del jobs[2]
+    modules.require(2)
+    modules.require(4)
+    assert groups(model) == (2, 4)
+    assert budget.modules == 2 * size
 
 
 class Kernels:

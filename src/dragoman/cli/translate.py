@@ -22,6 +22,7 @@ from dragoman.cli.report import Report
 from dragoman.errors import DragomanError, InvalidOption, InvalidText, LanguageModuleError
 from dragoman.files import OutputFile, StandardOutput
 from dragoman.generation.options import GenerationOptions
+from dragoman.limits import written_size
 from dragoman.translation.options import LoadOptions, TextOptions
 
 if TYPE_CHECKING:
@@ -214,6 +215,13 @@ class _Session:
             say(f"detected: {', '.join(found)}")
         if self.pivot:
             say(f"translated by way of {table.of_code(self.pivot).name}: the model knows no direct way")
+        tally = self.translator.system.tally()
+        if tally is not None and tally.uses:
+            there = 1 - tally.misses / tally.uses
+            say(
+                f"experts: {there:.0%} were in memory when they were needed; {written_size(tally.bytes)} "
+                f"were read from the disk, {tally.waited:.1f} s of waiting"
+            )
         if self.failed:
             units = f"{self.lines} {self.given.unit}s"
             say(f"{self.failed} of {units} could not be translated and stay as they were")

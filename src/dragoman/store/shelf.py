@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -50,6 +50,9 @@ class Tally:
     evictions: int = 0
     waited: float = 0.0
     """Seconds in which nothing could be done but wait."""
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
 
 @dataclass

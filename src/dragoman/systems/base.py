@@ -11,6 +11,7 @@ from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
+from dragoman.store.shelf import Tally
 from dragoman.text.markup import is_language
 
 
@@ -43,6 +44,10 @@ class System(Protocol):
         texts: lines in a language, by its name, whose tokens are among them. InvalidOption
         if this system can't.
         """
+
+    def tally(self) -> Tally | None:
+        """What was read from the disk since the model was loaded, where not all of it is in memory."""
+        return None
 
     @property
     def max_new_tokens(self) -> int:

@@ -21,6 +21,7 @@ from dragoman.languages import Language
 from dragoman.models.config import NllbConfig
 from dragoman.native.nllb import NativeNllb
 from dragoman.native.weights import PackedWeights
+from dragoman.store.shelf import Tally
 from dragoman.systems.base import Request, System
 from dragoman.systems.devices import need_pytorch
 from dragoman.systems.placement import AUTO, Placement, check, place, place_packed
@@ -104,6 +105,11 @@ class NllbSystem(System):
             heads.restrict(vocabulary)
 
         self.engine.between_steps(change)
+
+    def tally(self) -> Tally | None:
+        weights = self.runner.weights if isinstance(self.runner, NativeNllb) else None
+        store = weights.store if isinstance(weights, FolderWeights) else None
+        return None if store is None else sum((shelf.tally for shelf in store.shelves), Tally())
 
     @property
     def max_new_tokens(self) -> int:

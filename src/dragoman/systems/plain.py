@@ -5,7 +5,7 @@ import torch
 from dragoman.kernels.threads import chosen
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
-from dragoman.surgery.language_modules import attach_
+from dragoman.surgery.language_modules import attach_, detach_
 from dragoman.surgery.module_reading import ReadModule, read_module
 from dragoman.surgery.packing import pack_
 from dragoman.systems.placement import Placement
@@ -38,3 +38,7 @@ class PlainModules:
     def attach(self, group: int, module: ReadModule) -> None:
         """Between two steps."""
         attach_(self._model, group, module)
+
+    def detach(self, group: int) -> None:
+        """Between two steps."""
+        detach_(self._model, group)

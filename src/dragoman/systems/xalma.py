@@ -158,12 +158,11 @@ class XalmaSystem(ChatSystem):
 
     def _job(self, row: list[int], group: int, options: GenerationOptions) -> Job:
         merged = self.modules.merged
-        if merged is None:
-            self.modules.require(group)
         # The embedding may have been filled up to a round number of rows, which are no tokens.
         banned = range(len(self.tokenizer), self.config.vocab_size)
         options = replace(options, suppress=(*options.suppress, *banned))
-        return Job((), options, prompt=row, group=None if merged == ANY else group)
+        job = Job((), options, prompt=row, group=None if merged == ANY else group)
+        return self.modules.lend(job) if merged is None else job
 
     def _group(self, request: Request) -> int:
         """The module is that of the language other than English; of two such, the target's."""

@@ -114,26 +114,29 @@ INLINE void nibble_tile_body(const uint8_t *w, int from, int to, const Inputs *x
     for (int g = from / GROUP; g < to / GROUP; g++) {
         const uint8_t *record = w + (int64_t)g * NIBBLE_RECORD;
         const uint8_t *data = record + PANEL * 2 + 64 * v0;
-        I sum[8][VECTORS];
+        /* Sums of 16 bits, where instructions have these, hold a group of GROUP weights of four bits: each is of two
+         * products a round, and 8 * 2 * 15 * 127 is 30480. */
+        S sum[8][VECTORS];
         for (int i = 0; i < m; i++)
-            for (int v = 0; v < nv; v++) sum[i][v] = i_set(-8 * x->sums[i][g]);
+            for (int v = 0; v < nv; v++) sum[i][v] = s_zero();
         for (int c = 0; c < GROUP / 8; c++) {
             N b[VECTORS];
             for (int v = 0; v < nv; v++) b[v] = w_nibbles(data + c * PANEL * 4 + 64 * v);
             const int k = g * GROUP + c * 8;
             for (int i = 0; i < m; i++)
                 for (int v = 0; v < nv; v++)
-                    sum[i][v] = w_dot4(sum[i][v], w_low(b[v]), (const int8_t *)x->row[i] + k);
+                    sum[i][v] = s_dot4(sum[i][v], w_low(b[v]), (const int8_t *)x->row[i] + k);
             for (int v = 0; v < nv; v++) b[v] = w_high(b[v]);
             for (int i = 0; i < m; i++)
                 for (int v = 0; v < nv; v++)
-                    sum[i][v] = w_dot4(sum[i][v], b[v], (const int8_t *)x->row[i] + k + 4);
+                    sum[i][v] = s_dot4(sum[i][v], b[v], (const int8_t *)x->row[i] + k + 4);
         }
         for (int v = 0; v < nv; v++) {
             F scale = f_half((const uint16_t *)record + 16 * (v0 + v));
             for (int i = 0; i < m; i++) {
                 float *p = out + i * PANEL + 16 * v;
-                f_store(p, f_add(f_load(p), f_mul(f_int(sum[i][v]), scale)));
+                const I all = i_add(s_wide(sum[i][v]), i_set(-8 * x->sums[i][g]));
+                f_store(p, f_add(f_load(p), f_mul(f_int(all), scale)));
             }
         }
     }

@@ -143,7 +143,10 @@ INLINE I w_dot(I sum, W w, const int8_t *q, const int16_t *wide) {
     memcpy(&four, q, 4);
     return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(four));
 }
-INLINE I w_dot4(I sum, W w, const int8_t *q) { return w_dot(sum, w, q, 0); }
+typedef I S;
+INLINE S s_zero(void) { return i_set(0); }
+INLINE S s_dot4(S sum, W w, const int8_t *q) { return w_dot(sum, w, q, 0); }
+INLINE I s_wide(S sum) { return sum; }
 INLINE W w_nibbles(const uint8_t *p) { return w_bytes(p); }
 typedef W N;
 #else
@@ -167,13 +170,14 @@ INLINE I w_dot(I sum, W w, const int8_t *q, const int16_t *wide) {
     sum = i_add(sum, _mm512_madd_epi16(w.even, _mm512_set1_epi32(two[0])));
     return i_add(sum, _mm512_madd_epi16(w.odd, _mm512_set1_epi32(two[1])));
 }
-/* Weights of four bits can't saturate 16-bit sums: 2 * 15 * 127 is 3810. */
-INLINE I w_dot4(I sum, N w, const int8_t *q) {
+typedef __m512i S;
+INLINE S s_zero(void) { return _mm512_setzero_si512(); }
+INLINE S s_dot4(S sum, N w, const int8_t *q) {
     int32_t four;
     memcpy(&four, q, 4);
-    __m512i pairs = _mm512_maddubs_epi16(w, _mm512_set1_epi32(four));
-    return i_add(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+    return _mm512_add_epi16(sum, _mm512_maddubs_epi16(w, _mm512_set1_epi32(four)));
 }
+INLINE I s_wide(S sum) { return _mm512_madd_epi16(sum, _mm512_set1_epi16(1)); }
 #endif
 
 #elif defined(__AVX2__)
@@ -299,12 +303,18 @@ INLINE N w_low(N w) {
     return i_make(_mm256_and_si256(w.a, m), _mm256_and_si256(w.b, m));
 }
 INLINE N w_high(N w) { return w_low(i_make(_mm256_srli_epi16(w.a, 4), _mm256_srli_epi16(w.b, 4))); }
-INLINE I w_dot4(I sum, N w, const int8_t *q) {
+typedef I S;
+INLINE S s_zero(void) { return i_set(0); }
+INLINE S s_dot4(S sum, N w, const int8_t *q) {
     int32_t four;
     memcpy(&four, q, 4);
-    __m256i x = _mm256_set1_epi32(four), one = _mm256_set1_epi16(1);
-    return i_make(_mm256_add_epi32(sum.a, _mm256_madd_epi16(_mm256_maddubs_epi16(w.a, x), one)),
-                  _mm256_add_epi32(sum.b, _mm256_madd_epi16(_mm256_maddubs_epi16(w.b, x), one)));
+    __m256i x = _mm256_set1_epi32(four);
+    return i_make(_mm256_add_epi16(sum.a, _mm256_maddubs_epi16(w.a, x)),
+                  _mm256_add_epi16(sum.b, _mm256_maddubs_epi16(w.b, x)));
+}
+INLINE I s_wide(S sum) {
+    __m256i one = _mm256_set1_epi16(1);
+    return i_make(_mm256_madd_epi16(sum.a, one), _mm256_madd_epi16(sum.b, one));
 }
 
 #else /* plain C, which compilers turn into what the processor has */
@@ -346,11 +356,14 @@ INLINE W w_bytes(const uint8_t *p) { W r; memcpy(r.v, p, 64); return r; }
 INLINE N w_nibbles(const uint8_t *p) { return w_bytes(p); }
 INLINE N w_low(N w) { for (int j = 0; j < 64; j++) w.v[j] &= 15; return w; }
 INLINE N w_high(N w) { for (int j = 0; j < 64; j++) w.v[j] >>= 4; return w; }
-INLINE I w_dot4(I sum, N w, const int8_t *q) {
+typedef I S;
+INLINE S s_zero(void) { return i_set(0); }
+INLINE I s_wide(S sum) { return sum; }
+INLINE S s_dot4(S sum, N w, const int8_t *q) {
     EACH sum.v[j] += w.v[4 * j] * q[0] + w.v[4 * j + 1] * q[1] + w.v[4 * j + 2] * q[2] + w.v[4 * j + 3] * q[3];
     return sum;
 }
-INLINE I w_dot(I sum, W w, const int8_t *q, const int16_t *wide) { (void)wide; return w_dot4(sum, w, q); }
+INLINE I w_dot(I sum, W w, const int8_t *q, const int16_t *wide) { (void)wide; return s_dot4(sum, w, q); }
 #endif
 
 /* 32 numbers of 12 bits, as whole numbers: the upper bits in eight pieces of four bytes, `apart` bytes from each other,
