@@ -68,6 +68,7 @@ def test_a_command_of_the_readme_works(monkeypatch, translator, combined, capsys
         (tmp_path / name).write_text("Good morning!\nWhere is the station?\n", encoding="utf-8")
     for name in ("pairs.tsv", "test.tsv"):
         (tmp_path / name).write_text("Bonjour !\tGood morning!\nMerci.\tThank you.\n", encoding="utf-8")
+    (tmp_path / "report.md").write_text("Where is the *station*?\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line)
     if "modules" in words or "ask" in words or "X-ALMA" in line:
@@ -77,7 +78,9 @@ def test_a_command_of_the_readme_works(monkeypatch, translator, combined, capsys
         monkeypatch.setattr(Translator, "load", classmethod(lambda cls, *args, **options: translator))
     code, out, err = run(monkeypatch, capsysbinary, words)
     assert code == 0, err
-    shown = out or b"".join(path.read_bytes() for path in tmp_path.glob("out*.txt"))
+    shown = out or b"".join(
+        path.read_bytes() for path in tmp_path.glob("[or]*.*") if path.name != "report.md"
+    )
     # Modules say on standard error where they write; a random model may have nothing to answer.
     assert shown.strip() or "wrote" in err or "ask" in words
     if "--json" in words:

@@ -3,6 +3,7 @@
 DragomanError
 ├── UnknownLanguage (also ValueError)     no such language, or the model doesn't speak it
 ├── InvalidText (also ValueError)         text that can't be encoded (lone surrogates, wrong type)
+├── InvalidDocument (also ValueError)     a file that is broken, hostile or of an unknown format
 ├── InvalidOption (also ValueError)       an option out of range, or two that exclude each other
 ├── TranslationFailed                     the model or its code failed on a text
 ├── TranslationTimeout (also TimeoutError)  the caller's time is over
@@ -32,6 +33,10 @@ class UnknownLanguage(DragomanError, ValueError):
 
 class InvalidText(DragomanError, ValueError):
     """Text that can't be encoded: not a string, or one with lone surrogates."""
+
+
+class InvalidDocument(DragomanError, ValueError):
+    """A file that can't be read as a document of its format, or that can't hold its translation."""
 
 
 class InvalidOption(DragomanError, ValueError):

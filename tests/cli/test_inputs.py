@@ -102,7 +102,8 @@ def test_a_full_disk_is_one_line_that_names_the_file(run, file):
     assert (result.code, result.err) == (2, "error: No space left on device: /dev/full\n")
 
 
-def test_a_file_name_among_the_arguments_is_probably_meant_as_input(run, file):
+def test_the_name_of_a_file_of_no_format_is_probably_meant_as_input(run, file):
+    file = file.rename(file.with_suffix(".log"))
     result = run("translate", *LANGUAGES, str(file))
     assert result.code == 0
     assert f"its lines with: --input {file}" in result.err

@@ -6,6 +6,21 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
+def sentences() -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told (sentences done, sentences known so far)."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda done, known: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, known: bar.update(task, completed=done, total=known)
+
+
+@contextlib.contextmanager
 def progress(size: int | None) -> Iterator[Callable[[int, int], None]]:
     """A bar that is told (bytes of the input done, lines done); none if the size is unknown."""
     if not size or sys.stderr is None or not sys.stderr.isatty():

@@ -1,6 +1,7 @@
 """Results as JSON, one object a line."""
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dragoman.cli.inputs import Item
@@ -8,6 +9,7 @@ from dragoman.cli.messages import worded
 
 if TYPE_CHECKING:
     from dragoman.errors import DragomanError, TranslationWarning
+    from dragoman.translation.files import DocumentTranslation
     from dragoman.translation.results import Translation
 
 
@@ -46,6 +48,31 @@ def error_record(item: Item, error: "DragomanError") -> dict[str, Any]:
     """Why a text was not translated; the text is null where the input held none."""
     text = item.text if isinstance(item.text, str) else None
     return {"line": item.number, "source_text": text, "error": worded(error)}
+
+
+def document_record(file: str, place: str, result: "DocumentTranslation") -> dict[str, Any]:
+    """What became of a document, and of its segments that a reader should look at."""
+    return {
+        "input": file,
+        "output": place,
+        "source": result.source,
+        "target": result.target,
+        "segments": len(result.segments),
+        "ways": dict(Counter(one.way for one in result.segments if one.way)),
+        "skipped": list(result.skipped),
+        "flagged": [
+            {
+                result.unit: one.segment.place,
+                "name": one.segment.name,
+                "source_text": one.segment.text,
+                "text": one.text,
+                "way": one.way,
+                "error": None if one.error is None else worded(one.error),
+                "warnings": [_warning(warning) for warning in one.warnings],
+            }
+            for one in result.flagged
+        ],
+    }
 
 
 def _warning(warning: "TranslationWarning") -> dict[str, Any]:

@@ -12,6 +12,7 @@ import typer
 
 from dragoman import languages as table
 from dragoman.cli.commands import pick, takes
+from dragoman.cli.documents import FORMAT_NAMES, Destination, DocumentSession, as_documents
 from dragoman.cli.inputs import STREAM, Input, Item, open_input
 from dragoman.cli.locales import preferred_language
 from dragoman.cli.messages import SOME_FAILED, say, worded
@@ -42,14 +43,40 @@ def translate(
     chosen: dict[str, Any],
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TEXT", help="Texts; without any, or for -, the lines of standard input."),
+        typer.Argument(
+            metavar="TEXT|FILE",
+            help="Texts, or files of a known format; without any, or for -, the lines of standard input.",
+        ),
     ] = None,
     input_file: Annotated[
-        str | None, typer.Option("--input", "-i", metavar="FILE", help="Translate this file by lines.")
+        str | None, typer.Option("--input", "-i", metavar="FILE", help="Translate this file; text by lines.")
     ] = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write here; complete, or not at all."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--output-dir", metavar="FOLDER", help="Write documents here, not beside their sources."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace documents that were translated before.")
+    ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="NAME", help=f"What the files are, if their names don't tell: {FORMAT_NAMES}."
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="NAMES",
+            help="Of tables: the columns to translate, as in title,3; all if left out.",
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
     words: Annotated[
@@ -62,9 +89,12 @@ def translate(
         ),
     ] = None,
 ) -> None:
-    """Translate texts, standard input, or a file, line by line.
+    """Translate texts, standard input, or a file line by line; or documents.
 
-    Input is UTF-8, or UTF-16 and UTF-32 with a byte order mark, and may be
+    Files whose names say that they are documents (report.md) keep their form,
+    and their translations lie beside them (report.de.md).
+
+    Other input is UTF-8, or UTF-16 and UTF-32 with a byte order mark, and may be
     compressed by gzip; output is UTF-8. Every line has one in the output.
     One that can't be translated stays as it is, one that is no text is
     empty; both are reported, and the exit status is 1.
@@ -77,6 +107,16 @@ def translate(
     loading = pick(chosen, LoadOptions)
     if words is not None:
         loading["vocabulary_text"] = vocabulary_text(words, chosen.get("vocabulary"), chosen.get("target"))
+    files = as_documents(texts, input_file, format)
+    to = Destination(output, folder, overwrite, json)
+    if files is not None:
+        documents = DocumentSession(files, format, columns.split(",") if columns else None, to)
+        documents.run(load(loading), options)
+        documents.close()
+        return
+    for name, value in (("--output-dir", folder), ("--overwrite", overwrite), ("--columns", columns)):
+        if value:
+            raise InvalidOption(f"{name} is for documents; texts and lines have none")
     with contextlib.ExitStack() as stack:
         given = stack.enter_context(open_input(texts, input_file))
         sink = StandardOutput() if output in (None, STREAM) else stack.enter_context(_output(str(output)))

@@ -9,7 +9,8 @@ import regex
 _ADDRESS = r"""(?:(?:https?|ftp)://|www\.|mailto:)[!#-;=?-~]+|[\w.+-]{1,64}@[a-zA-Z0-9-]{1,63}(?:\.[a-zA-Z0-9-]{1,63})+"""
 _TAG = r"</?[a-zA-Z][\w:-]{0,40}(?:\s[^<>]{0,400})?/?>|&(?:[a-zA-Z]{2,10}|#\d{1,6}|#[xX][0-9a-fA-F]{1,5});"
 _PLACEHOLDER = (
-    r"[$%#]?\{\{?[^{}\s]{0,60}\}?\}|\{\{ ?[^{}]{1,60} ?\}\}|\[\[[^\[\]]{1,60}\]\]"
+    r"[$%#]?\{\{?[^{}\s]{0,60}\}?\}|\{\{ ?[^{}]{1,60} ?\}\}|\{%[^{}]{1,200}%\}|\[\[[^\[\]]{1,60}\]\]"
+    r"|\$t\([^()\s]{1,100}\)"
     r"|%\([A-Za-z_]\w{0,40}\)[#0 +-]?\d*(?:\.\d+)?[a-zA-Z]|%%|%[A-Z_]{2,40}%"
     r"|%(?:\d+\$)?[+-]?\d*(?:\.\d+)?(?:hh?|ll?)?[sdiufgxXc@](?![A-Za-z])"
     r"|\$[A-Za-z_]\w{0,40}\$?|(?<!\w):[a-z_]{2,40}:|__[A-Za-z0-9_]{1,40}__"
@@ -39,10 +40,18 @@ _WORD = regex.compile(r"(?<!\S)\p{L}{2,}(?=[.,!?;:…]*(?:\s|$))")
 
 def kept(text: str) -> list[str]:
     """The addresses, tags and placeholders of a text, in their order."""
+    return [text[start:end] for start, end in kept_spans(text)]
+
+
+def kept_spans(text: str) -> list[tuple[int, int]]:
+    """Where the addresses, tags and placeholders of a text begin and end."""
     if not _may_have_marks(text):
         return []
     found = _KEPT.finditer(text)
-    return [match[0].rstrip(_TRAILING) if match["address"] else match[0] for match in found]
+    return [
+        (match.start(), match.start() + len(match[0].rstrip(_TRAILING)) if match["address"] else match.end())
+        for match in found
+    ]
 
 
 def prose(text: str) -> str:

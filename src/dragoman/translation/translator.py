@@ -1,20 +1,23 @@
 """Text in, text out: what users of the library hold."""
 
 import contextlib
+import os
 import sys
 import warnings
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from dragoman.checkpoints.catalog import EMBEDDED, locate
+from dragoman.documents.document import Document
 from dragoman.errors import InvalidOption, TranslationWarning
 from dragoman.languages import Language, find, of_code
 from dragoman.systems import System, load_system
 from dragoman.text.checks import Alphabet
 from dragoman.translation.feed import several
+from dragoman.translation.files import DocumentTranslation, translate_document, translate_file
 from dragoman.translation.options import (
     AnswerKeywords,
     LoadKeywords,
@@ -30,7 +33,7 @@ from dragoman.translation.preparing import Preparing, TextJob
 from dragoman.translation.results import Candidate, Sentence, Text, Translation
 from dragoman.translation.running import Run, answer
 
-__all__ = ["Candidate", "Sentence", "Text", "Translation", "Translator"]
+__all__ = ["Candidate", "DocumentTranslation", "Sentence", "Text", "Translation", "Translator"]
 
 
 class Translator:
@@ -46,7 +49,8 @@ class Translator:
         """loaded: how `system` was loaded, which is what a pickle of the translator holds."""
         self.system, self.card = system, system.card
         self.languages: tuple[Language, ...] = tuple(of_code(code) for code in self.card.languages)
-        self._defaults = card_defaults(self.card)
+        self.defaults = card_defaults(self.card)
+        """Options of generation that the model's card gives."""
         self._alphabet = Alphabet(system.tokenizer)
         self._loaded = loaded
 
@@ -169,6 +173,45 @@ class Translator:
         texts = several(texts)
         return self._run(source, target, options, progress).translations(texts)
 
+    def translate_document(
+        self,
+        document: Document,
+        source: str | None = None,
+        target: str | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[TranslateKeywords],
+    ) -> DocumentTranslation:
+        """Translate what `documents.open` gives; nothing is written.
+
+        Tags, code and placeholders are checked segment by segment: one whose translation can't keep them
+        stays as it is, and is among the result's `flagged`. Without `source` the document's language is
+        detected from all of its text. progress, options: as for `stream`; a segment may take several rounds.
+        """
+        return translate_document(self, document, source, target, progress, {**options})
+
+    def translate_file(
+        self,
+        path: str | os.PathLike[str],
+        source: str | None = None,
+        target: str | None = None,
+        output: str | os.PathLike[str] | None = None,
+        format: str | None = None,
+        columns: Sequence[str] | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[TranslateKeywords],
+    ) -> DocumentTranslation:
+        """Translate a file to `output`, or beside it: report.md to report.de.md, which must not exist yet.
+
+        format: a name in `documents.FORMATS`, if the file's own name doesn't tell; columns: of a table, those
+        to translate. The rest is as for `translate_document`. Raises InvalidDocument for a file that is
+        broken, InvalidOption and OSError; then nothing is written.
+        """
+        return translate_file(self, path, source, target, output, format, columns, progress, {**options})
+
+    def lacks(self, text: str) -> str:
+        """The characters of a text that the model doesn't know, each once."""
+        return self._alphabet.lacks(text)
+
     def live(
         self,
         text: str,
@@ -202,7 +245,7 @@ class Translator:
         refuse_unknown(options, list(AnswerKeywords.__annotations__))
         if not hasattr(system, "question"):
             raise InvalidOption(f"{self.card.name} only translates; questions need X-ALMA (--model)")
-        text, generation = translation_options(None, None, options, self._defaults)
+        text, generation = translation_options(None, None, options, self.defaults)
         job = system.question(question, find(language, self.languages).nllb, generation)
         return answer(system, job, text.timeout)
 
@@ -215,7 +258,7 @@ class Translator:
         listens: bool = False,
     ) -> Run:
         """What translates the texts of one call; raises what is wrong with its options."""
-        text, generation = translation_options(source, target, given, self._defaults)
+        text, generation = translation_options(source, target, given, self.defaults)
         preparing = Preparing(self.system, self.languages, text)
         pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens)
         return Run(preparing, pipeline, self._alphabet)

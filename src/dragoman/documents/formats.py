@@ -1,0 +1,98 @@
+"""The table of formats: what they are called, and which files are theirs."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+
+from dragoman.documents.document import Document
+from dragoman.errors import InvalidDocument, InvalidOption
+
+LARGEST = 1 << 30
+"""Bytes that a file may have."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files, whose module has `parse(data: bytes) -> Document`."""
+
+    name: str
+    title: str
+    extensions: tuple[str, ...]
+    module: str
+    content: str | None = None
+    """A regular expression for how such a file begins, where others have the same extension."""
+    has_columns: bool = False
+    """Whether `parse` takes the names of columns to translate."""
+
+
+FORMATS = (
+    Format("text", "plain text", (".txt", ".text"), "text"),
+    Format("markdown", "Markdown", (".md", ".markdown"), "markdown"),
+    Format("html", "HTML", (".html", ".htm", ".xhtml"), "html"),
+)
+
+
+def by_name(name: str) -> Format:
+    """The format of this name or extension. Raises InvalidOption."""
+    wanted = name.lower().removeprefix(".")
+    for format in FORMATS:
+        if wanted == format.name or f".{wanted}" in format.extensions:
+            return format
+    known = [format.name for format in FORMATS]
+    near = get_close_matches(wanted, known, n=1)
+    hint = f"do you mean {near[0]!r}?" if near else f"the formats are {', '.join(known)}"
+    raise InvalidOption(f"{name!r} is no format; {hint}")
+
+
+def has_format(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's name has the extension of a document."""
+    extension = Path(path).suffix.lower()
+    return any(extension in format.extensions for format in FORMATS)
+
+
+def find_format(path: str | os.PathLike[str], data: bytes) -> Format:
+    """The format of a file, by its extension and how it begins. Raises InvalidDocument if it has none."""
+    extension = Path(path).suffix.lower()
+    found = [format for format in FORMATS if extension in format.extensions]
+    for format in found:
+        if format.content is None or re.search(format.content.encode(), data[:4096]):
+            return format
+    name = Path(path).name
+    if found:
+        titles = " or ".join(format.title for format in found)
+        raise InvalidDocument(f"{name} doesn't look like {titles}; say what it is with a format")
+    known = ", ".join(extension for format in FORMATS for extension in format.extensions)
+    raise InvalidDocument(
+        f"{name} has no extension of a known format ({known}); say what it is with a format"
+    )
+
+
+def parse(data: bytes, format: Format | str, columns: Sequence[str] | None = None) -> Document:
+    """The document in the bytes of a file.
+
+    columns: of a table, those to translate, by name or number from 1 on; all if None. Raises InvalidDocument
+    and InvalidOption.
+    """
+    if isinstance(format, str):
+        format = by_name(format)
+    if len(data) > LARGEST:
+        raise InvalidDocument(f"the file has {len(data):,} bytes; at most {LARGEST:,} are read")
+    read: Callable[..., Document] = import_module(f"dragoman.documents.{format.module}").parse
+    if columns is None:
+        return read(data)
+    if not format.has_columns:
+        raise InvalidOption(f"columns are for tables, not for {format.title}")
+    return read(data, columns=columns)
+
+
+def open(
+    path: str | os.PathLike[str], format: str | None = None, columns: Sequence[str] | None = None
+) -> Document:
+    """The document in a file; its name tells the format if none is said. Raises as `parse`, and OSError."""
+    with Path(path).open("rb") as file:
+        data = file.read(LARGEST + 1)
+    return parse(data, find_format(path, data) if format is None else format, columns)

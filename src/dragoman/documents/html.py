@@ -1,0 +1,349 @@
+"""HTML as it comes, well formed or not: its texts and the attributes that people read.
+
+Tags are found as browsers find them, and never moved or mended, so that all between the texts is kept byte
+for byte. White space in a text counts as one space.
+"""
+
+import html
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dragoman.documents.document import (
+    Collector,
+    Document,
+    Mark,
+    Part,
+    Parts,
+    Slot,
+    TextDocument,
+    merged,
+    paired,
+)
+from dragoman.documents.encodings import Encoded, decode
+from dragoman.documents.inline import Pairs
+
+_PARTS_OF_PAGES = """
+address article aside audio base blockquote body button canvas caption center col colgroup dd details
+dialog dir div dl dt fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header
+hgroup hr html iframe input label legend li link main map menu meta nav noscript object ol optgroup
+option p param picture pre script search section select source style summary svg table tbody td template
+textarea tfoot th thead title tr track ul video
+"""
+_BOUNDARIES = frozenset(_PARTS_OF_PAGES.split())
+_RAW = frozenset(("script", "style", "xmp", "noembed", "noframes", "iframe", "textarea", "title"))
+_NEVER = frozenset(
+    ("script", "style", "xmp", "noembed", "noframes", "iframe", "textarea", "svg", "math", "pre")
+)
+_CODE = frozenset(("code", "kbd", "samp", "var", "tt"))
+_READ = ("title", "alt", "placeholder", "aria-label", "aria-description", "label", "summary")
+_SAID_BY_META = ("description", "og:title", "og:description", "twitter:title", "twitter:description")
+
+_START = re.compile(r"<(?:!--|!\[CDATA\[|[!?]|/?[a-zA-Z])")
+_NAME = re.compile(r"</?([a-zA-Z][^\s/>]*)")
+_TAG_END = re.compile(r"""[^>"'=]+|=\s*(?:"[^"]*"|'[^']*')?|["']""")
+_ATTRIBUTE = re.compile(r"""([^\s"'<>/=]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'=<>`]+))?""")
+_BLANKS = re.compile(r"[ \t\r\n\f]+")
+_CHARSET = re.compile(
+    rb"""<meta\s[^>]*?charset\s*=\s*["']?\s*([\w:.-]+)|<\?xml\s[^>]*?encoding\s*=\s*["']([\w.-]+)""", re.I
+)
+_LATIN = frozenset(("iso-8859-1", "latin1", "latin-1", "ascii", "us-ascii"))
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A text, a tag, or something else between two places of a file."""
+
+    kind: str  # "text", "open", "close", "other"
+    start: int
+    end: int
+    name: str = ""
+
+
+def parse(data: bytes) -> Document:
+    """An HTML file. Raises InvalidDocument if its bytes are no text."""
+    found = Collector(decode(data, _charset(data), lambda character: f"&#{ord(character)};"))
+    return _Reader(found).document()
+
+
+def _charset(data: bytes) -> str | None:
+    match = _CHARSET.search(data[:4096])
+    if match is None:
+        return None
+    name = (match[1] or match[2]).decode("ascii").lower()
+    return "cp1252" if name in _LATIN else "utf-8" if name.startswith("utf-16") else name
+
+
+# ---- tokens ------------------------------------------------------------------------------------------------
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """The tokens of HTML, one behind the other, all of it."""
+    at = 0
+    while at < len(text):
+        match = _START.search(text, at)
+        start = match.start() if match else len(text)
+        if start > at:
+            yield Token("text", at, start)
+        if match is None:
+            return
+        token = _token(text, start, match[0])
+        yield token
+        at = token.end
+        if token.kind == "open" and token.name in _RAW:
+            closing = re.compile(rf"</{token.name}(?=[\s/>])", re.I).search(text, at)
+            end = closing.start() if closing else len(text)
+            if end > at:
+                yield Token("text" if token.name == "title" else "other", at, end)
+            at = end
+
+
+def _token(text: str, start: int, begins: str) -> Token:
+    for opening, closing in (("<!--", "-->"), ("<![CDATA[", "]]>"), ("<!", ">"), ("<?", ">")):
+        if begins == opening:
+            end = text.find(closing, start + len(opening))
+            return Token("other", start, len(text) if end < 0 else end + len(closing))
+    name = _NAME.match(text, start)
+    assert name is not None
+    at = name.end()
+    while part := _TAG_END.match(text, at):
+        at = part.end()
+    if at >= len(text):
+        return Token("other", start, len(text))
+    kind = "close" if begins.startswith("</") else "open"
+    return Token(kind, start, at + 1, name[1].lower())
+
+
+def attributes(text: str, token: Token) -> Iterator[tuple[str, int, int]]:
+    """The attributes of a tag: name, and where the value begins and ends, without quotation marks."""
+    name = _NAME.match(text, token.start)
+    assert name is not None
+    for match in _ATTRIBUTE.finditer(text, name.end(), token.end - 1):
+        if match[2] is not None:
+            quoted = match[2][0] in "\"'"
+            yield match[1].lower(), match.start(2) + quoted, match.end(2) - quoted
+
+
+# ---- segments ----------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Collects the segments of a file."""
+
+    def __init__(self, found: Collector) -> None:
+        self._found, self._text = found, found.text
+        self._tokens = list(tokens(found.text))
+        self._ends = _ends(self._tokens)
+        self._nested: dict[int, tuple[int, Token]] = {}
+
+    def document(self) -> Document:
+        run: list[int] = []
+        place = 0
+        while place < len(self._tokens):
+            token = self._tokens[place]
+            end = self._ends.get(place, place)
+            stays = token.kind == "open" and self._stays(token)
+            if token.name in _BOUNDARIES or (stays and self._has_boundary(place, end)):
+                self._add(run)
+                run = []
+                self._attributes(token, None)
+                place = end if stays else place
+            elif stays and end > place:
+                run += range(place, end + 1)
+                place = end
+            else:
+                run.append(place)
+            place += 1
+        self._add(run)
+        found = self._found
+        return HtmlDocument(found.encoded, found.segments, found.slots, found.languages, self._nested)
+
+    def _stays(self, token: Token) -> bool:
+        """Whether nothing in this element is translated."""
+        if token.name in _NEVER or token.name in _CODE:
+            return True
+        for name, start, end in attributes(self._text, token):
+            value = self._text[start:end].lower()
+            if (name == "translate" and value == "no") or (
+                name == "class" and "notranslate" in value.split()
+            ):
+                return True
+        return False
+
+    def _has_boundary(self, first: int, last: int) -> bool:
+        return any(token.name in _BOUNDARIES for token in self._tokens[first : last + 1])
+
+    def _add(self, run: Sequence[int]) -> None:
+        """The texts and tags of `run` as a segment, without the blanks around them."""
+        run = list(run)
+        while run and self._is_blank(run[0]):
+            run.pop(0)
+        while run and self._is_blank(run[-1]):
+            run.pop()
+        if not run:
+            return
+        start, end = self._tokens[run[0]].start, self._tokens[run[-1]].end
+        words = self._text[start:end]
+        start += len(words) - len(words.lstrip(" \t\r\n\f"))
+        end -= len(words) - len(words.rstrip(" \t\r\n\f"))
+        count = len(self._found.segments)
+        self._found.add(inline(self._text[start:end]), Slot(start, end, write, inline))
+        outer = count if len(self._found.segments) > count else None
+        for place in run:
+            self._attributes(self._tokens[place], outer)
+
+    def _is_blank(self, place: int) -> bool:
+        token = self._tokens[place]
+        return token.kind == "text" and not self._text[token.start : token.end].strip(" \t\r\n\f")
+
+    def _attributes(self, token: Token, outer: int | None) -> None:
+        """The attributes of a tag that people read. outer: the segment that the tag is in."""
+        if token.kind != "open":
+            return
+        found = {name: (start, end) for name, start, end in attributes(self._text, token)}
+        if token.name == "html":
+            for name in ("lang", "xml:lang"):
+                if name in found:
+                    self._found.language(*found[name])
+        if outer is not None and self._stays(token):
+            return
+        for start, end in self._read(token, found):
+            value = html.unescape(self._text[start:end])
+            quote = self._text[start - 1]
+            if quote not in "\"'" or not any(map(str.isalpha, value)):
+                continue
+            slot = Slot(start, end, _write_attribute)
+            count = len(self._found.segments)
+            self._found.add((value,), slot)
+            if outer is not None and len(self._found.segments) > count:
+                self._nested[count] = outer, token
+
+    def _read(self, token: Token, found: Mapping[str, tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        yield from (found[name] for name in _READ if name in found)
+        if "content" in found and token.name == "meta":
+            about = found.get("name") or found.get("property")
+            if about and self._text[slice(*about)].lower() in _SAID_BY_META:
+                yield found["content"]
+        if "value" in found and token.name == "input" and "type" in found:
+            kind = self._text[slice(*found["type"])].lower()
+            if kind in ("submit", "button", "reset"):
+                yield found["value"]
+
+
+def _ends(all_tokens: Sequence[Token]) -> dict[int, int]:
+    """The numbers of the end tags of elements, by those of their start tags."""
+    waiting: dict[str, list[int]] = {}
+    ends = {}
+    for place, token in enumerate(all_tokens):
+        if token.kind == "open":
+            waiting.setdefault(token.name, []).append(place)
+        elif token.kind == "close" and waiting.get(token.name):
+            ends[waiting[token.name].pop()] = place
+    return ends
+
+
+class HtmlDocument(TextDocument):
+    """A file of which some segments, attributes, are within the tags of others."""
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        segments: Sequence[object],
+        slots: Sequence[Slot],
+        languages: Sequence[tuple[int, int]],
+        nested: Mapping[int, tuple[int, Token]],
+    ) -> None:
+        """nested: for the number of a segment that of the segment it is in, and its tag."""
+        super().__init__(encoded, segments, slots, languages)  # type: ignore[arg-type]
+        self._nested = nested
+
+    def render(self, translations: Sequence[Parts | None], language: str | None = None) -> bytes:
+        changed = [
+            parts is not None and parts != segment.parts
+            for parts, segment in zip(translations, self.segments, strict=True)
+        ]
+        edits: dict[str, list[tuple[int, int, str]]] = {}
+        outside = list(translations)
+        for number, (outer, token) in self._nested.items():
+            parts = translations[number]
+            if parts is None or not changed[number] or not changed[outer]:
+                continue
+            slot, at = self._slots[number], token.start
+            tag = self.encoded.text[token.start : token.end]
+            edits.setdefault(tag, []).append((slot.start - at, slot.end - at, slot.write(parts)))
+            outside[number] = None
+        tags = {tag: _edited(tag, set(found)) for tag, found in edits.items()}
+        for number, parts in enumerate(outside):
+            if parts is not None and tags and changed[number]:
+                outside[number] = tuple(
+                    Mark(_retagged(part.source, tags), part.kind, part.number, part.reads)
+                    if isinstance(part, Mark)
+                    else part
+                    for part in parts
+                )
+        return super().render(outside, language)
+
+
+def _edited(tag: str, edits: set[tuple[int, int, str]]) -> str:
+    done = len(tag)
+    for start, end, written in sorted(edits, reverse=True):
+        if end <= done:
+            tag, done = tag[:start] + written + tag[end:], start
+    return tag
+
+
+def _retagged(source: str, tags: Mapping[str, str]) -> str:
+    return "".join(tags.get(raw := source[t.start : t.end], raw) for t in tokens(source))
+
+
+# ---- what is in a text -------------------------------------------------------------------------------------
+
+
+def inline(text: str) -> Parts:
+    """The parts of a text with tags."""
+    found = list(tokens(text))
+    ends = _ends(found)
+    pairs = Pairs()
+    parts: list[Part] = []
+    place = 0
+    while place < len(found):
+        token = found[place]
+        source = text[token.start : token.end]
+        end = ends.get(place, place)
+        if token.kind == "text":
+            parts.append(html.unescape(source))
+        elif token.kind == "open" and end > place and _stays_inline(source, token):
+            last = found[end].end
+            words = "".join(text[t.start : t.end] for t in found[place:end] if t.kind == "text")
+            parts.append(Mark(text[token.start : last], reads=_BLANKS.sub(" ", html.unescape(words)).strip()))
+            place = end
+        elif token.kind == "other":
+            parts.append(Mark(source))
+        else:
+            parts.append(pairs.tag(source))
+        place += 1
+    return paired(_one_space(merged(parts)))
+
+
+def _stays_inline(source: str, token: Token) -> bool:
+    if token.name in _CODE or token.name in _NEVER:
+        return True
+    return bool(
+        re.search(r"""\stranslate\s*=\s*["']?no\b|\sclass\s*=\s*["'][^"']*\bnotranslate\b""", source, re.I)
+    )
+
+
+def _one_space(parts: Parts) -> list[Part]:
+    return [part if isinstance(part, Mark) else _BLANKS.sub(" ", part) for part in parts]
+
+
+def write(parts: Parts) -> str:
+    return "".join(part.source if isinstance(part, Mark) else _escaped(part) for part in parts)
+
+
+def _escaped(words: str) -> str:
+    return html.escape(words, quote=False).replace("\xa0", "&nbsp;")
+
+
+def _write_attribute(parts: Parts) -> str:
+    return html.escape("".join(str(part) for part in parts)).replace("&#x27;", "&#39;")

@@ -1,0 +1,261 @@
+"""Documents through a translator: their segments in rounds, until each has all of its marks.
+
+First whole sentences without tags, where the tags' own words are looked for in the translation; for
+those where that fails whole sentences with short tags; then the words between marks one by one; then all tags
+around the sentence. What none of it can keep stays as it is, and the result says so.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from dragoman.documents.document import Document, Mark, Part, Parts, Segment, is_well_formed, merged, plain
+from dragoman.errors import DragomanError, TranslationFailed, TranslationWarning
+from dragoman.text.markup import kept
+from dragoman.translation.marks import (
+    TAG,
+    Flat,
+    flatten,
+    keeps,
+    peeled,
+    pieces,
+    tagged_parts,
+    whole_words,
+    with_tags,
+)
+from dragoman.translation.results import Translation
+
+WHOLE, TAGS, PIECES, AROUND = "whole", "tags", "pieces", "around"
+"""How a segment was translated."""
+
+_MANY = 24
+"""So many pairs in a segment are looked for; one with more is translated in pieces."""
+_ENDS = tuple(".!?。！？…:;,")
+
+_OF_SOURCE = frozenset({"language", "unknown-characters"})
+"""Kinds of warnings that are about a source, whichever candidate is taken."""
+
+Translate = Callable[[Iterable[str]], Iterator[Translation]]
+"""Translates texts in their order, with several candidates for a sentence."""
+
+
+@dataclass(frozen=True)
+class SegmentTranslation:
+    """What became of a segment."""
+
+    segment: Segment
+    parts: Parts | None
+    """The translation with its marks; None if the segment stays as it is."""
+    way: str | None = None
+    """WHOLE, TAGS, PIECES or AROUND; None if there is no translation."""
+    warnings: tuple[TranslationWarning, ...] = ()
+    error: DragomanError | None = None
+    """Why there is no translation."""
+
+    @property
+    def text(self) -> str:
+        """What a reader will see."""
+        return plain(self.segment.parts if self.parts is None else self.parts)
+
+
+@dataclass
+class _Task:
+    """A segment on its way."""
+
+    number: int
+    segment: Segment
+    before: Parts
+    middle: Parts
+    after: Parts
+    flat: Flat
+    results: list[Translation] = field(default_factory=list)
+    whole: str | None = None
+    """The translation of all its words, with everything in it that is seen."""
+    error: DragomanError | None = None
+
+
+class DocumentTranslator:
+    """The segments of one document on their way."""
+
+    def __init__(self, document: Document, translate: Translate, lacks: Callable[[str], str]) -> None:
+        """lacks: the characters of a text that the model doesn't know."""
+        self._document, self._translate, self._lacks = document, translate, lacks
+        self._done: dict[int, SegmentTranslation] = {}
+
+    def run(self) -> list[SegmentTranslation]:
+        """Translate all segments."""
+        tasks = [self._task(number, segment) for number, segment in enumerate(self._document.segments)]
+        rounds: tuple[tuple[str, Callable[[_Task], list[str]], Callable[[_Task], Parts | None]], ...] = (
+            (WHOLE, self._whole_texts, self._whole),
+            (TAGS, self._tag_texts, self._tags),
+            (PIECES, self._piece_texts, self._pieces),
+            (AROUND, lambda task: [], self._around),
+        )
+        for way, texts, read in rounds:
+            self._ask(tasks, texts)
+            for task in tasks:
+                parts = read(task)
+                if parts is not None:
+                    self._finish(task, way, parts)
+            tasks = [task for task in tasks if task.number not in self._done]
+        for task in tasks:
+            error = task.error or TranslationFailed("no translation keeps all that the text has in it")
+            self._done[task.number] = SegmentTranslation(task.segment, None, error=error)
+        return [self._done[number] for number in range(len(self._document.segments))]
+
+    def _task(self, number: int, segment: Segment) -> _Task:
+        before, middle, after = peeled(segment.parts)
+        return _Task(number, segment, before, middle, after, flatten(middle, self._lacks))
+
+    def _ask(self, tasks: Sequence[_Task], texts: Callable[[_Task], list[str]]) -> None:
+        """Translate the texts of all tasks, which then have the results of theirs."""
+        counts = []
+
+        def asked() -> Iterator[str]:
+            for task in tasks:
+                wanted = texts(task)
+                counts.append(len(wanted))
+                yield from wanted
+
+        answers = self._translate([*asked()])
+        for task, count in zip(tasks, counts, strict=True):
+            task.results = [next(answers) for _ in range(count)]
+
+    def _finish(self, task: _Task, way: str, parts: Parts) -> None:
+        """Take a translation if it has everything that the segment has."""
+        parts = merged([*task.before, *parts, *task.after])
+        wanted = task.segment.parts
+        if not is_well_formed(parts, wanted) or _kept(parts) != _kept(wanted):
+            return
+        if not self._document.accepts(task.number, parts):
+            return
+        warnings = _warnings(task.results if way == PIECES else task.results[:1])
+        if way == AROUND:
+            said = "its tags stand around all of the translation, as their own words weren't found in it"
+            warnings += (TranslationWarning(said, "markup"),)
+        self._done[task.number] = SegmentTranslation(task.segment, parts, way, warnings)
+
+    # The rounds: what is asked for a task, and what its answers give
+
+    def _whole_texts(self, task: _Task) -> list[str]:
+        if len(task.flat.spans) > _MANY:
+            return []
+        return [task.flat.text, *(task.flat.words(span) for span in task.flat.spans)]
+
+    def _whole(self, task: _Task) -> Parts | None:
+        if not task.results:
+            return None
+        whole, *said = task.results
+        task.error = whole.error
+        if whole.error is not None:
+            return None
+        task.whole = _chosen(whole, task.flat.shown)
+        if task.whole is None:
+            return None
+        return task.flat.project(task.whole, [_candidates(result) for result in said])
+
+    def _tag_texts(self, task: _Task) -> list[str]:
+        if task.error is not None or len(task.flat.spans) > _MANY:
+            return []
+        if task.flat.spans and self._lacks(TAG):
+            return []
+        asked = task.flat.text
+        if task.whole is None:
+            task.flat = flatten(task.middle, self._lacks, only_numbers=True)
+        text = with_tags(task.flat)
+        return [] if text == asked else [text]
+
+    def _tags(self, task: _Task) -> Parts | None:
+        if not task.results or task.results[0].error is not None:
+            return None
+        text = _chosen(task.results[0], task.flat.shown)
+        if text is None:
+            return None
+        if not task.flat.spans:
+            task.whole = text
+        return tagged_parts(task.flat, text)
+
+    def _piece_texts(self, task: _Task) -> list[str]:
+        if _cuts_words(task.flat):
+            task.middle = task.flat.in_whole_words or ()
+        return [_core(part)[1] for part, is_words in pieces(task.middle) if is_words]
+
+    def _pieces(self, task: _Task) -> Parts | None:
+        if not task.results:
+            return None
+        answers = iter(task.results)
+        result: list[Part] = []
+        for part, is_words in pieces(task.middle):
+            if not is_words:
+                result.append(part if isinstance(part, Mark) else str(part))
+                continue
+            answer = next(answers)
+            if answer.error is not None:
+                task.error = answer.error
+                return None
+            before, core, after = _core(part)
+            text = _chosen(answer, ())
+            if text is None:
+                return None
+            result.append(before + _ended_alike(core, text) + after)
+        return merged(result)
+
+    def _around(self, task: _Task) -> Parts | None:
+        return None if task.whole is None else task.flat.around(task.whole)
+
+
+def _chosen(result: Translation, shown: Sequence[str]) -> str | None:
+    """A text's translation of the best candidates that keep what is shown; None if a sentence has none."""
+    text, done, chosen = result.text, 0, []
+    for sentence in result.sentences:
+        best = sentence.candidates[0].text
+        good = next((c.text for c in sentence.candidates if keeps(sentence.source, c.text, shown)), None)
+        if good is None:
+            return None
+        at = text.index(best, done)
+        chosen += [text[done:at], good]
+        done = at + len(best)
+    return "".join([*chosen, text[done:]])
+
+
+def _candidates(result: Translation) -> list[str]:
+    return [result.text, *result.alternatives]
+
+
+def _kept(parts: Parts) -> list[str]:
+    """What in the words of a segment is no language, in any order."""
+    return sorted(one for part in parts if isinstance(part, str) for one in kept(part))
+
+
+def _cuts_words(flat: Flat) -> bool:
+    """Whether a pair begins or ends within a word, so that its words alone aren't any."""
+    return any(whole_words(flat.text, s.start, s.end) != (s.start, s.end) for s in flat.spans)
+
+
+def _core(part: Part) -> tuple[str, str, str]:
+    """A piece of a sentence, and what before and behind it is no letter."""
+    assert isinstance(part, str)
+    start, end = 0, len(part)
+    while start < end and not part[start].isalnum() and part[start] not in "¿¡\"'“„«([":
+        start += 1
+    while end > start and (part[end - 1].isspace() or part[end - 1] in ",;:–—-"):
+        end -= 1
+    return part[:start], part[start:end], part[end:]
+
+
+def _ended_alike(source: str, translation: str) -> str:
+    """A piece's translation without the full stop that only whole sentences have."""
+    translation = translation.strip()
+    if source.endswith(_ENDS):
+        return translation
+    return translation.rstrip(".。") or translation
+
+
+def _warnings(results: Sequence[Translation]) -> tuple[TranslationWarning, ...]:
+    """What is to be said of a segment; its marks and what numbers stand for have been looked after."""
+    found: dict[str, TranslationWarning] = {}
+    for result in results:
+        is_best = _chosen(result, ()) == result.text
+        for warning in result.warnings:
+            if warning.kind != "markup" and (is_best or warning.kind in _OF_SOURCE):
+                found.setdefault(str(warning), warning)
+    return tuple(found.values())
