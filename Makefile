@@ -39,4 +39,4 @@ bench-peers:
 	$(if $(TEXT),.venv/bin/python -m benchmarks.end_to_end --text $(TEXT) --source en --target de)
 
 clean:
-	rm -rf .venv .venv-newest .venv-lowest dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest .venv-lowest .venv-wheels dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

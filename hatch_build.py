@@ -1,5 +1,6 @@
 """Compiles the native kernels into the wheel where there is a C compiler; Dragoman works without, slower."""
 
+import os
 import runpy
 import sys
 from contextlib import suppress
@@ -26,6 +27,6 @@ class NativeKernels(BuildHookInterface):
             print(f"no native kernels, PyTorch will do their work: {error}", file=sys.stderr)
             return
         build_data["artifacts"].append(f"src/dragoman/kernels/{library.name}")
-        # Called through ctypes: any Python 3 will do, but only this kind of machine.
-        build_data["tag"] = f"py3-none-{next(sys_tags()).platform}"
+        # Called through ctypes: any Python 3 will do, but only one kind of machine (scripts/wheels: another).
+        build_data["tag"] = f"py3-none-{os.environ.get('DRAGOMAN_PLATFORM') or next(sys_tags()).platform}"
         build_data["pure_python"] = False

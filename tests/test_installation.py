@@ -60,6 +60,9 @@ def test_built_kernels_make_a_wheel_for_this_kind_of_machine(
     assert data["artifacts"] == ["src/dragoman/kernels/_native.so"]
     assert data["tag"].startswith("py3-none-")
     assert not data["tag"].endswith("any")
+    monkeypatch.setenv("DRAGOMAN_PLATFORM", "manylinux_2_17_aarch64")
+    hook.initialize("standard", data)
+    assert data["tag"] == "py3-none-manylinux_2_17_aarch64"
 
 
 class Checkout:

@@ -9,11 +9,16 @@ from dragoman.documents.document import Mark, Parts, is_well_formed
 from dragoman.documents.formats import FORMATS, by_name, has_format
 from dragoman.errors import InvalidDocument, InvalidOption
 
+BILINGUAL = ("po", "xliff")
+"""Formats in which a translation has a place of its own, and what has one is no segment any more."""
 SAMPLES = sorted((Path(__file__).parent / "samples").iterdir())
 
 
-def shouted(parts: Parts) -> Parts:
-    return tuple(part if isinstance(part, Mark) else part.upper() for part in parts)
+def altered(parts: Parts) -> Parts:
+    """Other words with letters of the same kind."""
+    return tuple(
+        part if isinstance(part, Mark) else part.translate(str.maketrans("aeo", "éía")) for part in parts
+    )
 
 
 def alike(parts: Parts) -> list[object]:
@@ -47,10 +52,12 @@ def test_segments_have_words_and_well_nested_marks(sample):
 
 def test_what_is_written_is_read_again(sample):
     document = documents.open(sample)
-    wanted = [shouted(segment.parts) for segment in document.segments]
+    wanted = [altered(segment.parts) for segment in document.segments]
     assert all(document.accepts(number, parts) for number, parts in enumerate(wanted))
     format = documents.find_format(sample, sample.read_bytes())
     again = documents.parse(document.render(wanted), format)
+    if format.name in BILINGUAL:
+        wanted = []
     assert [alike(segment.parts) for segment in again.segments] == [alike(parts) for parts in wanted]
 
 
@@ -70,10 +77,14 @@ def test_an_empty_file_is_an_empty_document_or_refused(format, data):
     assert document.render([]) == data
 
 
+@pytest.mark.parametrize("format", [f for f in FORMATS if f.name != "properties"], ids=lambda f: f.name)
+def test_bytes_that_are_no_utf8_are_refused(format):
+    with pytest.raises(InvalidDocument):
+        documents.parse(b"caf\xe9 au lait \xff", format)
+
+
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
-@pytest.mark.parametrize(
-    "data", [b"caf\xe9 au lait \xff", b"a\x00b", b"PK\x03\x04" + bytes(100), bytes(range(256))]
-)
+@pytest.mark.parametrize("data", [b"a\x00b", b"PK\x03\x04" + bytes(100), bytes(range(256))])
 def test_what_is_no_such_file_is_refused(format, data):
     with pytest.raises(InvalidDocument):
         documents.parse(data, format)

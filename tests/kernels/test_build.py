@@ -284,3 +284,21 @@ def test_a_context_without_memory_is_an_error_and_nothing_to_release() -> None:
     with pytest.raises(MemoryError, match="no memory"):
         library._Context(None, 1, released.append)
     assert released == []
+
+
+@compiles
+def test_a_compiler_for_other_processors_makes_plain_kernels_alone(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+if "-dM" in args:
+    print("#define __aarch64__ 1")
+elif any(arg.startswith("-mavx") for arg in args):
+    sys.exit("this processor has no AVX")
+else:
+    sys.exit(subprocess.run([*cc, *args]).returncode)
+"""
+    monkeypatch.setenv("CC", wrapper(tmp_path / "cc", code))
+    made = build.build(tmp_path / "made.so")
+    assert called(made, "forward_plain") == 1
+    assert not hasattr(ctypes.CDLL(str(made)), "forward_avx2")

@@ -120,7 +120,7 @@ class TextDocument(Document):
 
     def accepts(self, place: int, parts: Parts) -> bool:
         slot = self._slots[place]
-        return slot.read is None or slot.read(slot.write(parts)) == parts
+        return slot.read is None or renumbered(slot.read(slot.write(parts))) == renumbered(parts)
 
 
 class Collector:
@@ -143,12 +143,16 @@ class Collector:
         """Here are words that can't be translated."""
         self.skipped.append(self._lines.number(at))
 
-    def add(self, parts: Parts, slot: Slot, name: str | None = None) -> None:
-        """A segment, unless it has no letter to translate; a place of its own is filled all the same."""
+    def add(self, parts: Parts, slot: Slot, name: str | None = None, place: int | None = None) -> None:
+        """A segment, unless it has no letter to translate; a place of its own is filled all the same.
+
+        place: of the segment, if it is something else than the line of its slot.
+        """
         parts = merged(parts)
         words = "".join(part for part in parts if isinstance(part, str))
         if any(map(str.isalpha, words)) or (slot.is_target and words.strip()):
-            self.segments.append(Segment(parts, self._lines.number(slot.start), name))
+            number = self._lines.number(slot.start) if place is None else place
+            self.segments.append(Segment(parts, number, name))
             self.slots.append(slot)
 
     def document(self) -> TextDocument:
@@ -183,6 +187,18 @@ def merged(parts: Sequence[Part]) -> Parts:
             result[-1] = last + part
         elif part != "":
             result.append(part)
+    return tuple(result)
+
+
+def renumbered(parts: Sequence[Part]) -> Parts:
+    """The same with pairs numbered as they come, for comparing."""
+    numbers: dict[int, int] = {}
+    result: list[Part] = []
+    for part in merged(parts):
+        if isinstance(part, Mark) and part.kind != "kept":
+            number = numbers.setdefault(part.number, len(numbers) + 1)
+            part = Mark(part.source, part.kind, number, part.reads)
+        result.append(part)
     return tuple(result)
 
 

@@ -33,6 +33,13 @@ FORMATS = (
     Format("text", "plain text", (".txt", ".text"), "text"),
     Format("markdown", "Markdown", (".md", ".markdown"), "markdown"),
     Format("html", "HTML", (".html", ".htm", ".xhtml"), "html"),
+    Format("json", "JSON", (".json", ".arb"), "json"),
+    Format("properties", "Java properties", (".properties",), "properties"),
+    Format("po", "gettext catalogues", (".po", ".pot"), "po"),
+    Format("srt", "SubRip subtitles", (".srt",), "subtitles"),
+    Format("vtt", "WebVTT subtitles", (".vtt",), "subtitles"),
+    Format("docx", "Word documents", (".docx", ".docm", ".dotx"), "docx"),
+    Format("strings", "iOS strings", (".strings",), "strings"),
 )
 
 

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
-from dragoman.documents.document import Collector, Document, Mark, Part, Parts, Slot, paired
+from dragoman.documents.document import Collector, Document, Mark, Part, Parts, Slot, paired, renumbered
 from dragoman.documents.encodings import decode
 from dragoman.documents.inline import Pairs
 from dragoman.errors import InvalidDocument
@@ -157,7 +157,7 @@ class _Writer:
     def write(self, parts: Parts) -> str:
         """The Markdown that says these parts, with as few backslashes as it takes."""
         written = self._cell(_joined(parts, lambda words: words))
-        if self.read(written) != parts:
+        if renumbered(self.read(written)) != renumbered(parts):
             written = self._cell(_joined(parts, lambda words: _SPECIAL.sub(r"\\\1", words)))
         start = None if self._is_cell or isinstance(parts[0], Mark) else _BLOCK_START.match(written)
         if start is None:

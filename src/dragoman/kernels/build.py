@@ -70,7 +70,7 @@ def build(library: Path = LIBRARY) -> Path:
 
 
 def _compile_kinds(cc: list[str], flags: tuple[str, ...], folder: str) -> list[str]:
-    kinds = BUILDS if platform.machine() in ("x86_64", "AMD64") else {"plain": ()}
+    kinds = BUILDS if _is_for_x86(cc) else {"plain": ()}
     objects, errors = [], {}
     for name, extra in kinds.items():
         made = f"{folder}/{name}.o"
@@ -84,6 +84,14 @@ def _compile_kinds(cc: list[str], flags: tuple[str, ...], folder: str) -> list[s
     for name, reason in errors.items():
         _warn(f"no kernels for {name} processors: {reason}")
     return objects
+
+
+def _is_for_x86(cc: list[str]) -> bool:
+    """Whether the compiler makes code for x86 processors: it may be for another computer than this one."""
+    done = subprocess.run([*cc, "-dM", "-E", "-x", "c", os.devnull], capture_output=True, text=True)
+    if done.returncode:  # not every compiler can say
+        return platform.machine() in ("x86_64", "AMD64")
+    return "#define __x86_64__ 1" in done.stdout
 
 
 def _compile_threads(cc: list[str], flags: tuple[str, ...], made: str) -> str | None:

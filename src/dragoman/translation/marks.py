@@ -22,6 +22,7 @@ _TAGS = "biusapqxyz"
 TAG = "<b></b>"
 """What a tag looks like to a model; where its characters are unknown, tags can't be shown."""
 _WORD = re.compile(r"\w+")
+_WORD_END = re.compile(r"\w+[.,;:!?…»”’)\]。，、！？]*")
 
 
 @dataclass
@@ -112,7 +113,7 @@ class Flat:
                     first, last, old_first, old_last = new.start, new.end, old.start, old.end
             share = (point.start - old_first) / max(old_last - old_first, 1)
             at = first + round(share * (last - first))
-            ends = [word.end() for word in _WORD.finditer(translation, first, last)]
+            ends = [word.end() for word in _WORD_END.finditer(translation, first, last)]
             at = min(ends or [at], key=lambda end: abs(end - at)) if 0 < share < 1 else at
             placed.append(Point(at, at, point.part))
         return placed

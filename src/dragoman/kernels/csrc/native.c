@@ -144,6 +144,6 @@ void *NAME(context)(int threads) {
 
 void NAME(release)(Context *c) {
     if (!c) return;
-    free(c->arena);
+    release_bytes(c->arena);
     free(c);
 }

@@ -31,15 +31,29 @@ static void *take(Arena *a, size_t bytes) {
     return p;
 }
 
+/* Memory that begins where a line of the processor's cache does, or NULL. */
+static void *reserve_bytes(size_t size) {
+#ifdef _WIN32
+    return _aligned_malloc(size, 64);
+#else
+    void *found;
+    return posix_memalign(&found, 64, size) ? NULL : found;
+#endif
+}
+static void release_bytes(void *bytes) {
+#ifdef _WIN32
+    _aligned_free(bytes);
+#else
+    free(bytes);
+#endif
+}
+
 /* Memory for all that `a` has counted. 0, or -1 if there is none. */
 static int reserve(Context *c, Arena *a) {
     if (a->used > c->size) {
-        free(c->arena);
+        release_bytes(c->arena);
         c->size = 0;
-        if (posix_memalign((void **)&c->arena, 64, a->used + a->used / 4)) {
-            c->arena = NULL;
-            return -1;
-        }
+        if (!(c->arena = reserve_bytes(a->used + a->used / 4))) return -1;
         c->size = a->used + a->used / 4;
     }
     a->at = c->arena;
