@@ -39,6 +39,9 @@ FORMATS = (
     Format("srt", "SubRip subtitles", (".srt",), "subtitles"),
     Format("vtt", "WebVTT subtitles", (".vtt",), "subtitles"),
     Format("docx", "Word documents", (".docx", ".docm", ".dotx"), "docx"),
+    Format("android", "Android strings", (".xml",), "android", r"<resources[\s>]"),
+    Format("xliff", "XLIFF", (".xlf", ".xliff"), "xliff"),
+    Format("csv", "tables", (".csv", ".tsv"), "table", has_columns=True),
     Format("strings", "iOS strings", (".strings",), "strings"),
 )
 
