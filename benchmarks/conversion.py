@@ -30,12 +30,12 @@ CUT = {"encoder_layers": 4, "decoder_layers": 4}
 QUICK = {**CUT, "num_experts": 4, "vocab_size": 8206}
 SHARD = 3 * 10**9
 WORKER = """
-import resource, sys
+import sys
 from pathlib import Path
+from benchmarks import peak_gigabytes
 from dragoman.systems.converting import convert
 convert(Path(sys.argv[1]), Path(sys.argv[2]), "int4")
-used = resource.getrusage(resource.RUSAGE_SELF)
-print(used.ru_maxrss * 1024 / 1e9)
+print(peak_gigabytes())
 """
 
 

@@ -12,7 +12,6 @@ take at the bandwidth of what they are read from, by the time it took.
 
 import argparse
 import os
-import resource
 import statistics
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import report, rounded, table
+from benchmarks import peak_gigabytes, report, rounded, table
 from benchmarks.bandwidth import read_gigabytes
 from dragoman.checkpoints.cards import ModelCard
 from dragoman.checkpoints.packed_facts import FIELD
@@ -97,7 +96,7 @@ def main() -> None:
     model = NativeNllb(packed.config, weights)
     opened = time.perf_counter() - began
     engine = Engine(model, memory=placed.budget.work)
-    found = {"open_seconds": opened, **measure(engine, weights, args), "peak_gigabytes": peak()}
+    found = {"open_seconds": opened, **measure(engine, weights, args), "peak_gigabytes": peak_gigabytes()}
     speed = read_gigabytes(args.threads)
     step_bytes = bytes_of_step(packed, 4)
     found["step_share"] = step_bytes / 1e9 / speed / found["step_seconds"]
@@ -178,11 +177,6 @@ def bytes_of_step(packed: PackedModel, rows: int) -> float:
         ):
             total += size * (min(1.0, 2 * rows / config.num_experts) if ".experts." in name else 1)
     return total
-
-
-def peak() -> float:
-    """The most memory that this process has had, in gigabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def write(folder: Path, config: dict[str, Any]) -> None:

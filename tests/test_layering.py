@@ -135,6 +135,7 @@ def test_text_and_tables_never_import_torch() -> None:
         "dragoman.native.llama",
         "dragoman.native.nllb",
         "dragoman.systems.converting",
+        "dragoman.systems.routing",
     ],
 )
 def test_what_runs_without_torch_loads_none_however_deep(module: str) -> None:

@@ -98,7 +98,7 @@ def test_a_prior_is_for_the_model_that_was_watched() -> None:
     prior = found.prior("encoder", [3], 3, rows=4)
     assert prior is not None
     assert prior.shape == (1, 3)
-    with pytest.raises(ConfigError, match=r"is about another one: 3 experts in the encoder's layers \[3\]"):
+    with pytest.raises(ConfigError, match=r"are about another model: 3 in the encoder's layers \[3\]"):
         found.prior("encoder", [3], 8, rows=4)
 
 

@@ -1,8 +1,11 @@
 """Scores are sacrebleu's, with their signatures."""
 
+import sys
+
 import pytest
 
-from dragoman.evaluation.metrics import bleu_tokenizer, score
+from dragoman.errors import InvalidOption
+from dragoman.evaluation.metrics import bleu_tokenizer, length_ratio, need_sacrebleu, score
 from dragoman.evaluation.testsets import read_aligned, read_tatoeba
 
 pytest.importorskip("sacrebleu")
@@ -24,6 +27,19 @@ def test_signatures_tell_how():
     chrf, bleu = score(["a b"], ["a b"], "fra_Latn")
     assert "nw:2" in chrf.signature
     assert "tok:13a" in bleu.signature
+
+
+def test_the_length_ratio_counts_words_of_all_sentences():
+    assert length_ratio(["a b c d", "e"], ["a b", "e f"], "eng_Latn") == 5 / 4
+    assert length_ratio(["三只猫"], ["猫"], "zho_Hans") == 3
+    with pytest.raises(ValueError, match="1 hypotheses came for 2 references"):
+        length_ratio(["a"], ["a", "b"], "eng_Latn")
+
+
+def test_without_sacrebleu_there_is_a_word_on_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(InvalidOption, match=r"pip install 'dragoman\[training\]'"):
+        need_sacrebleu()
 
 
 @pytest.mark.parametrize(

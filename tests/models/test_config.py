@@ -58,7 +58,10 @@ def test_what_is_not_ours_is_ignored_and_null_is_the_default() -> None:
 
 
 def test_config_survives_being_written_and_read(tmp_path: Path) -> None:
-    for config in (NllbConfig(d_model=64, num_experts=4), NllbConfig(model_type=DENSE, pad_token_id=0)):
+    for config in (
+        NllbConfig(d_model=64, num_experts=4, decoder_experts=3),
+        NllbConfig(model_type=DENSE, pad_token_id=0),
+    ):
         (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
         assert NllbConfig.from_folder(tmp_path) == config
 
@@ -88,6 +91,8 @@ def test_written_config_names_the_published_architecture(model_type: str, name: 
         ("decoder_attention_heads", 3, r"d_model is 1024.*3 heads \(decoder_attention_heads\)"),
         ("encoder_sparse_step", -1, "encoder_sparse_step is -1.*at least 0"),
         ("num_experts", 1, "num_experts is 1; top-2 routing needs at least 2"),
+        ("encoder_experts", 1, "encoder_experts is 1; top-2 routing needs at least 2"),
+        ("decoder_experts", "3", "decoder_experts is '3'.*whole number"),
         ("moe_token_dropout", 1.5, "moe_token_dropout is 1.5.*from 0 to 1"),
         ("dropout", "none", "dropout is 'none'.*from 0 to 1"),
         ("pad_token_id", 128112, "pad_token_id is 128112.*beyond its vocabulary of 128112"),
@@ -96,6 +101,13 @@ def test_written_config_names_the_published_architecture(model_type: str, name: 
 def test_impossible_field_is_an_error_that_names_it(field: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         NllbConfig.from_dict({"model_type": MOE} | {field: value})
+
+
+def test_sides_may_have_fewer_experts_than_the_model_was_published_with() -> None:
+    config = NllbConfig(num_experts=8, encoder_experts=5)
+    assert (config.experts("encoder"), config.experts("decoder")) == (5, 8)
+    assert config.moe_options("encoder").num_experts == 5
+    assert "decoder_experts" not in config.to_dict()
 
 
 def test_dense_model_needs_no_experts() -> None:

@@ -43,6 +43,7 @@ LLAMA = LlamaConfig(
         {"router_bias": True},
         {"tie_word_embeddings": False},
         {"encoder_sparse_step": 0},
+        {"encoder_experts": 2, "decoder_experts": 5},
     ],
     ids=str,
 )

@@ -11,6 +11,7 @@ import pytest
 from dragoman.checkpoints.catalog import embedded_folder
 from dragoman.checkpoints.packed_folders import PackedModel, open_packed
 from dragoman.errors import CheckpointError, NotEnoughMemory
+from dragoman.generation.engine import Engine
 from dragoman.generation.hypotheses import Array
 from dragoman.generation.scores import log_softmax
 from dragoman.kernels.library import kernels
@@ -102,6 +103,21 @@ def test_translations_are_the_same_within_any_memory(
     with Translator.load(folders["int8"], memory="24MB") as stored:
         assert stored.system.runner.weights.room is not None
         assert [str(text) for text in stored.translate(texts, target="en")] == expected
+
+
+@pytest.mark.slow
+def test_five_hundred_sentences_are_the_same_with_any_share_of_the_experts(
+    folders: dict[str, Path], tatoeba: dict[str, list[tuple[str, str]]]
+) -> None:
+    texts = [text for code in ("de", "es", "fr", "nl") for text, _ in tatoeba[code][:125]]
+    with Translator.load(folders["int8"]) as translator:
+        system = translator.system
+        expected = [str(text) for text in translator.translate(texts, target="en")]
+        for share in SHARES:
+            runner = model(folders["int8"], share)
+            system.engine = Engine(runner, pad=system.tokenizer.pad_id, eos=system.tokenizer.eos_id)
+            assert [str(text) for text in translator.translate(texts, target="en")] == expected
+            system.engine.close()
 
 
 def test_passes_from_several_threads_take_turns(folders: dict[str, Path]) -> None:

@@ -138,7 +138,7 @@ def test_statistics_of_another_model_stop_a_store(packed: Path, observed: Observ
     data["encoder"]["layers"] = [5, 7]
     ExpertStatistics.from_dict(data).save(packed / STATISTICS)
     try:
-        with pytest.raises(ConfigError, match="is about another one"):
+        with pytest.raises(ConfigError, match="are about another model"):
             stored_experts(open_packed(packed), room=10**6)
     finally:
         (packed / STATISTICS).unlink()

@@ -1,12 +1,13 @@
 """What a model speaks, and how it wants to be used."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from dragoman.errors import ConfigError
-from dragoman.files import read_json
+from dragoman.files import read_json, replacing_file
 from dragoman.languages import of_code
 
 CARD = "dragoman.json"
@@ -34,6 +35,8 @@ class ModelCard:
     """What generation does unless it is told otherwise: fields of `GenerationOptions`."""
     family: str | None = None
     """The model's row in `families`; None where its files tell."""
+    pack: Mapping[str, Any] | None = None
+    """What a model that was cut to its languages is made of, and what that cost."""
 
 
 def read_card(folder: Path) -> ModelCard | None:
@@ -47,12 +50,21 @@ def read_card(folder: Path) -> ModelCard | None:
         card = ModelCard(**{name: value for name, value in data.items() if name in known})
         if not isinstance(card.generation, dict):
             raise TypeError(f"generation is {card.generation!r}; it must hold options by name")
+        if card.pack is not None and not isinstance(card.pack, dict):
+            raise TypeError(f"pack is {card.pack!r}; it must be an object")
         codes = tuple(of_code(code).nllb for code in card.languages)
         return replace(card, languages=codes, max_source_tokens=int(card.max_source_tokens))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is no model card: {error}") from None
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write the card to `folder`, whole or not at all."""
+    stated = {name: value for name, value in asdict(card).items() if value is not None}
+    with replacing_file(folder / CARD) as file:
+        file.write(f"{json.dumps({**stated, 'languages': list(card.languages)}, indent=2)}\n".encode())
 
 
 def read_family(folder: Path) -> str | None:

@@ -130,7 +130,9 @@ def card_of(folder: Path, base: Path) -> ModelCard:
 
 
 def with_languages(card: ModelCard, codes: Any) -> ModelCard:
-    """A card with languages that a model was taught beside the published ones."""
+    """A card with languages that a model was taught beside the published ones, unless it was cut to some."""
+    if card.pack is not None:
+        return card
     published = frozenset(nllb_codes())
     taught = [code for code in codes if code not in published]
     return replace(card, languages=tuple(dict.fromkeys((*card.languages, *taught))))

@@ -4,13 +4,13 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dragoman.checkpoints.cards import CARD, ModelCard
+from dragoman.checkpoints.cards import CARD, ModelCard, write_card
 from dragoman.checkpoints.families import ADAPTER_CONFIG
 from dragoman.checkpoints.module_folders import has_weights
 from dragoman.checkpoints.packed_facts import is_packed
@@ -172,8 +172,7 @@ def _complete(scratch: Path, plan: Plan, identity: Mapping[str, Any], shards: Ma
     """Put the small files beside the shards, and note where each file belongs."""
     for name, path in plan.copied.items():
         shutil.copyfile(path, scratch / name)
-    card = {name: value for name, value in asdict(plan.card).items() if value is not None}
-    write_json(scratch / CARD, {**card, "languages": list(plan.card.languages)})
+    write_card(scratch, plan.card)
     write_json(scratch / CONFIG, plan.config)
     places = {**shards, **{name: name for name in (*plan.copied, CARD, CONFIG)}}
     for name in places:

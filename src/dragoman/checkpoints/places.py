@@ -4,8 +4,8 @@ No tensor is read before all names and shapes are known to fit.
 """
 
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,11 +29,18 @@ class Place:
     """As a file calls it."""
     factor: float = 1.0
     """What it is multiplied by when it is read."""
+    rows: tuple[int, ...] | None = None
+    """Those of the stored tensor that are taken; None: all. `shape` is what is left."""
 
     @property
     def nbytes(self) -> int:
-        """Its size in memory and in the file."""
+        """Its size in memory."""
         return nbytes(self.shape, self.dtype)
+
+    def cut(self, rows: Sequence[int]) -> "Place":
+        """Some of its rows, in this order."""
+        kept = rows if self.rows is None else [self.rows[row] for row in rows]
+        return replace(self, shape=(len(rows), *self.shape[1:]), rows=tuple(kept))
 
 
 class Reader:
@@ -57,6 +64,8 @@ class Reader:
         # A file that is read whole would be read again, and no memory won by it.
         self._read_bytes += place.nbytes * is_mapped(place.file)
         numbers = self._open[place.file][place.key].read()
+        if place.rows is not None:
+            numbers = Numbers(numbers.data[list(place.rows)], numbers.dtype)
         if place.factor == 1.0:
             return numbers
         return Numbers(numbers.float32() * np.float32(place.factor), "F32").to(numbers.dtype)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -17,15 +17,12 @@ if TYPE_CHECKING:
     from dragoman.evaluation.experts import ExpertStatistics
     from dragoman.translation.translator import Translator
 
-Texts = Annotated[
-    list[str],
-    typer.Option(
-        "--text",
-        metavar="[LANGUAGE[:LANGUAGE]=]FILE",
-        help="Lines in a language, fr=FILE; with translations behind a tab, fr:en=FILE; or lines whose "
-        "languages are detected, FILE. Repeat.",
-    ),
-]
+TEXT = typer.Option(
+    "--text",
+    metavar="[LANGUAGE[:LANGUAGE]=]FILE",
+    help="Lines in a language, fr=FILE; with translations behind a tab, fr:en=FILE; or lines whose "
+    "languages are detected, FILE. Repeat.",
+)
 
 
 @dataclass(frozen=True)
@@ -50,23 +47,21 @@ class Text:
         return found
 
 
-def read_texts(given: Sequence[str]) -> list[Text]:
-    """The files of --text. InvalidOption for one that can't be read, UnknownLanguage."""
-    return [read_text(item) for item in given]
+def read_text(item: str, option: str = "--text") -> Text:
+    """FILE, LANGUAGE=FILE, or LANGUAGE:LANGUAGE=FILE.
 
-
-def read_text(item: str) -> Text:
-    """One of them: FILE, LANGUAGE=FILE, or LANGUAGE:LANGUAGE=FILE."""
+    InvalidOption for one that can't be read, UnknownLanguage. option: named in errors.
+    """
     languages, sign, name = item.partition("=")
     if not sign or Path(item).is_file():
-        return Text(_lines(Path(item)), Path(item))
+        return Text(_lines(Path(item), option), Path(item))
     spellings = languages.split(":")
     if len(spellings) > 2:
-        raise InvalidOption(f"--text {item}: say fr=FILE, or fr:en=FILE for lines with translations")
+        raise InvalidOption(f"{option} {item}: say fr=FILE, or fr:en=FILE for lines with translations")
     for spelling in spellings:
         find(spelling, known_languages())
     path = Path(name).expanduser()
-    return Text(_lines(path), path, *spellings)
+    return Text(_lines(path, option), path, *spellings)
 
 
 def observed(translator: "Translator", texts: Sequence[Text], to: Sequence[str]) -> "ExpertStatistics":
@@ -119,14 +114,14 @@ def _by_language(texts: Sequence[Text], translator: "Translator") -> dict[Langua
     return found
 
 
-def _lines(path: Path) -> tuple[str, ...]:
+def _lines(path: Path, option: str) -> tuple[str, ...]:
     try:
         lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidOption(f"--text {path} can't be read: {error}") from error
+        raise InvalidOption(f"{option} {path} can't be read: {error}") from error
     kept = tuple(line for line in lines if line.strip())
     if not kept:
-        raise InvalidOption(f"--text {path} has no lines with text")
+        raise InvalidOption(f"{option} {path} has no lines with text")
     return kept
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dragoman.cli.commands import HELP, Command, takes
-from dragoman.cli.expert_texts import Texts, observed, read_texts
+from dragoman.cli.expert_texts import TEXT, observed, read_text
 from dragoman.cli.messages import put, say
 from dragoman.cli.model import load
 from dragoman.cli.tables import print_table
@@ -34,7 +34,7 @@ PICTURES = ("coder-experts.png", "coder-similarity.png", "load-balance.png")
 def report(
     chosen: dict[str, Any],
     model: Annotated[str, typer.Argument(help="A model's name, folder or hub owner/name.")],
-    text: Texts,
+    text: Annotated[list[str], TEXT],
     to: Annotated[
         str | None,
         typer.Option(
@@ -60,7 +60,7 @@ def report(
         need_matplotlib()
         if out.exists() and not out.is_dir():
             raise InvalidOption(f"--out {out} is a file; give a folder")
-    texts = read_texts(text)
+    texts = [read_text(item) for item in text]
     translator = load({"model": model, "device": "cpu", **chosen})
     statistics = observed(translator, texts, to.split(",") if to else ())
     if out is not None:

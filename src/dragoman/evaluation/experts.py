@@ -159,20 +159,24 @@ class ExpertStatistics:
             file.write((json.dumps(self.to_dict()) + "\n").encode())
 
     def prior(self, side: str, layers: Sequence[int], experts: int, rows: int) -> Array | None:
-        """`Side.chance` for these layers; None if nothing is known of the side.
+        """`Side.chance` for a pass of so many rows; None if nothing is known of the side.
 
-        ConfigError if the model is another one than was watched.
+        The others and errors are as in `check`.
         """
-        found = self.sides.get(side)
-        if found is None:
+        if side not in self.sides:
             return None
+        self.check(side, layers, experts)
+        return self.sides[side].chance(rows)
+
+    def check(self, side: str, layers: Sequence[int], experts: int) -> None:
+        """ConfigError if what is known of a side isn't of a model with so many experts in these layers."""
+        found = self.sides[side]
         if found.layers != tuple(layers) or found.experts != experts:
             raise ConfigError(
-                f"{STATISTICS} beside the model is about another one: {found.experts} experts in the "
-                f"{side}'s layers {list(found.layers)}, not {experts} in {list(layers)}. Remove it, or "
-                "collect it anew"
+                f"the statistics of experts ({STATISTICS}) are about another model: {found.experts} in the "
+                f"{side}'s layers {list(found.layers)}, not {experts} in {list(layers)}. Remove them, or "
+                "collect them anew"
             )
-        return found.chance(rows)
 
     @classmethod
     def read(cls, path: Path) -> "ExpertStatistics":

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dragoman.errors import InvalidOption
+
 
 @dataclass(frozen=True)
 class Score:
@@ -11,6 +13,14 @@ class Score:
     metric: str
     value: float
     signature: str
+
+
+def need_sacrebleu() -> None:
+    """InvalidOption if there is no sacrebleu."""
+    try:
+        import sacrebleu  # noqa: F401
+    except ImportError:
+        raise InvalidOption("scoring needs sacrebleu: pip install 'dragoman[training]'") from None
 
 
 def score(hypotheses: Sequence[str], references: Sequence[str], target: str) -> tuple[Score, Score]:
@@ -32,6 +42,17 @@ def score(hypotheses: Sequence[str], references: Sequence[str], target: str) -> 
         name = "chrF++" if metric is chrf else "BLEU"
         results.append(Score(name, value, str(metric.get_signature())))
     return results[0], results[1]
+
+
+def length_ratio(hypotheses: Sequence[str], references: Sequence[str], target: str) -> float:
+    """How long hypotheses are for their references, in BLEU's words; arguments and errors as in `score`."""
+    import sacrebleu
+
+    if not hypotheses or len(hypotheses) != len(references):
+        raise ValueError(f"{len(hypotheses)} hypotheses came for {len(references)} references")
+    bleu = sacrebleu.BLEU(tokenize=bleu_tokenizer(target))
+    found = bleu.corpus_score(list(hypotheses), [list(references)])
+    return float(found.sys_len / max(1, found.ref_len))
 
 
 def bleu_tokenizer(target: str) -> str:

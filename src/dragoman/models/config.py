@@ -47,6 +47,9 @@ class NllbConfig:
     encoder_sparse_step: int = 4
     decoder_sparse_step: int = 4
     num_experts: int = 128
+    encoder_experts: int | None = None
+    """In each sparse layer of the encoder; None is `num_experts`. Dragoman's own field, as is the next."""
+    decoder_experts: int | None = None
     second_expert_policy: SecondExpertPolicy = "all"
     normalize_router_prob_before_dropping: bool = False
     batch_prioritized_routing: bool = False
@@ -73,6 +76,12 @@ class NllbConfig:
                 raise ConfigError(
                     f"{name} is {value!r} in the model's config; it must be a whole number, at least {least}"
                 )
+        for name in ("encoder_experts", "decoder_experts"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ConfigError(
+                    f"{name} is {value!r} in the model's config; it must be a whole number from 1"
+                )
         for name in _SHARES:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -88,13 +97,25 @@ class NllbConfig:
                 f"pad_token_id is {self.pad_token_id} in the model's config, beyond its vocabulary "
                 f"of {self.vocab_size}"
             )
-        if self.is_sparse and self.num_experts < 2:
-            raise ConfigError(f"num_experts is {self.num_experts}; top-2 routing needs at least 2")
+        for side in ("encoder", "decoder"):
+            if getattr(self, f"{side}_sparse_step") and self.experts(side) < 2:
+                name = "num_experts" if getattr(self, f"{side}_experts") is None else f"{side}_experts"
+                raise ConfigError(f"{name} is {self.experts(side)}; top-2 routing needs at least 2")
 
     @property
     def is_sparse(self) -> bool:
         """Whether any layer has experts."""
         return bool(self.encoder_sparse_step or self.decoder_sparse_step)
+
+    def experts(self, side: str) -> int:
+        """How many experts each sparse layer of the "encoder" or "decoder" has."""
+        own: int | None = getattr(self, f"{side}_experts")
+        return self.num_experts if own is None else own
+
+    def sparse_layers(self, side: str) -> tuple[int, ...]:
+        """The numbers of the layers of the "encoder" or "decoder" that have experts."""
+        count, step = getattr(self, f"{side}_layers"), getattr(self, f"{side}_sparse_step")
+        return tuple(layer for layer in range(count) if is_sparse_layer(layer, step))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "NllbConfig":
@@ -112,12 +133,13 @@ class NllbConfig:
     def to_dict(self) -> dict[str, Any]:
         """The config as it is written to `config.json`."""
         names = {DENSE: "M2M100ForConditionalGeneration", MOE: "NllbMoeForConditionalGeneration"}
-        return {"architectures": [names[self.model_type]], **asdict(self)}
+        stated = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"architectures": [names[self.model_type]], **stated}
 
-    def moe_options(self) -> MoeOptions:
-        """What the sparse layers need to know."""
+    def moe_options(self, side: str | None = None) -> MoeOptions:
+        """What the sparse layers of the "encoder" or "decoder" need to know; None: as published."""
         return MoeOptions(
-            num_experts=self.num_experts,
+            num_experts=self.num_experts if side is None else self.experts(side),
             second_expert_policy=self.second_expert_policy,
             normalize_before_dropping=self.normalize_router_prob_before_dropping,
             batch_prioritized=self.batch_prioritized_routing,

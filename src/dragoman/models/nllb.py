@@ -17,7 +17,7 @@ from dragoman.layers.attention import Attention, unless_all_real
 from dragoman.layers.cache import Cache, NoCache, Slots, causal_mask
 from dragoman.layers.moe import DenseMLP, Routing, SparseMLP
 from dragoman.layers.positions import SinusoidalPositions
-from dragoman.models.config import NllbConfig, is_sparse_layer
+from dragoman.models.config import NllbConfig
 from dragoman.models.nllb_state import NllbState
 from dragoman.models.prompt import Prompt
 from dragoman.models.scores import TorchScores
@@ -45,8 +45,7 @@ class EncoderLayer(nn.Module):
         self.dropout = config.dropout
         self.self_attn = Attention(hidden, config.encoder_attention_heads, config.attention_dropout)
         self.self_attn_layer_norm = nn.LayerNorm(hidden)
-        sparse = is_sparse_layer(index, config.encoder_sparse_step)
-        self.ffn = feed_forward(config, config.encoder_ffn_dim, sparse)
+        self.ffn = feed_forward(config, "encoder", index)
         self.ff_layer_norm = nn.LayerNorm(hidden)
 
     def forward(
@@ -73,8 +72,7 @@ class DecoderLayer(nn.Module):
         self.self_attn_layer_norm = nn.LayerNorm(hidden)
         self.cross_attention = Attention(hidden, heads, config.attention_dropout)
         self.cross_attention_layer_norm = nn.LayerNorm(hidden)
-        sparse = is_sparse_layer(index, config.decoder_sparse_step)
-        self.ffn = feed_forward(config, config.decoder_ffn_dim, sparse)
+        self.ffn = feed_forward(config, "decoder", index)
         self.ff_layer_norm = nn.LayerNorm(hidden)
 
     def forward(
@@ -288,11 +286,12 @@ def run_decoder(
     return x
 
 
-def feed_forward(config: NllbConfig, inner: int, sparse: bool) -> DenseMLP | SparseMLP:
-    """A layer's feed-forward block, [batch, time, hidden] -> the same."""
+def feed_forward(config: NllbConfig, side: str, index: int) -> DenseMLP | SparseMLP:
+    """The feed-forward block of a layer of the "encoder" or "decoder", [batch, time, hidden] -> the same."""
     activation, dropout = config.activation_function, config.activation_dropout
-    if sparse:
-        return SparseMLP(config.d_model, inner, config.moe_options(), activation, dropout)
+    inner: int = getattr(config, f"{side}_ffn_dim")
+    if index in config.sparse_layers(side):
+        return SparseMLP(config.d_model, inner, config.moe_options(side), activation, dropout)
     return DenseMLP(config.d_model, inner, activation, dropout)
 
 

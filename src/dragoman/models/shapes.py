@@ -22,7 +22,7 @@ def nllb_shapes(config: NllbConfig) -> dict[str, Shape]:
     for side, layers, inner, step in sides:
         for index in range(layers):
             sparse = is_sparse_layer(index, step)
-            layer = _nllb_layer(config, inner, sparse, with_source=side == "decoder")
+            layer = _nllb_layer(config, side, inner, sparse)
             found |= {f"{side}.layers.{index}.{name}": shape for name, shape in layer}
         found |= dict(_norm(f"{side}.layer_norm", config.d_model))
     return found if config.tie_word_embeddings else found | {"lm_head.weight": table}
@@ -55,16 +55,16 @@ def llama_shapes(config: LlamaConfig) -> dict[str, Shape]:
     return found if config.tie_word_embeddings else found | {"lm_head.weight": found[table]}
 
 
-def _nllb_layer(config: NllbConfig, inner: int, sparse: bool, with_source: bool) -> Iterator[Named]:
-    hidden = config.d_model
-    for attention in ("self_attn", "cross_attention") if with_source else ("self_attn",):
+def _nllb_layer(config: NllbConfig, side: str, inner: int, sparse: bool) -> Iterator[Named]:
+    hidden, experts = config.d_model, config.experts(side)
+    for attention in ("self_attn", "cross_attention") if side == "decoder" else ("self_attn",):
         for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
             yield from _linear(f"{attention}.{projection}", hidden, hidden)
         yield from _norm(f"{attention}_layer_norm", hidden)
     blocks = ["ffn"]
     if sparse:
-        yield from _linear("ffn.router.classifier", config.num_experts, hidden, bias=config.router_bias)
-        blocks = [f"ffn.experts.expert_{expert}" for expert in range(config.num_experts)]
+        yield from _linear("ffn.router.classifier", experts, hidden, bias=config.router_bias)
+        blocks = [f"ffn.experts.expert_{expert}" for expert in range(experts)]
     for block in blocks:
         yield from _linear(f"{block}.fc1", inner, hidden)
         yield from _linear(f"{block}.fc2", hidden, inner)

@@ -13,7 +13,7 @@ from dragoman.kernels.packing import padded_inputs
 from dragoman.kernels.structs import DOWN, GATE, KINDS, PROJECTIONS, UP, K, O, Q, V
 from dragoman.models.config import NllbConfig, is_sparse_layer
 from dragoman.models.llama_config import LlamaConfig
-from dragoman.native.weights import Experts, Weights
+from dragoman.native.weights import Weights
 
 ACTIVATIONS = {"relu": structs.RELU, "gelu": structs.GELU, "silu": structs.SILU, "swish": structs.SILU}
 LAYER_NORM, ROOT_MEAN_SQUARE = 1, 2
@@ -92,7 +92,7 @@ def nllb_stack(builder: Builder, config: NllbConfig, side: str) -> structs.Stack
             layer.cross_q = builder.linear(f"{name}.cross_attention.q_proj")
             layer.cross_o = builder.linear(f"{name}.cross_attention.out_proj")
         if is_sparse_layer(index, step):
-            _experts(builder, config, layer, f"{name}.ffn", inner, builder.weights.experts(side))
+            _experts(builder, config, side, layer, name, inner)
         else:
             layer.gate, layer.down = builder.linear(f"{name}.ffn.fc1"), builder.linear(f"{name}.ffn.fc2")
         layers.append(layer)
@@ -113,16 +113,16 @@ def nllb_stack(builder: Builder, config: NllbConfig, side: str) -> structs.Stack
 def _experts(
     builder: Builder,
     config: NllbConfig,
+    side: str,
     layer: structs.Layer,
     name: str,
     inner: int,
-    coming: Experts | None,
 ) -> None:
-    """Fill in a sparse feed-forward block."""
-    options = config.moe_options()
-    names = [f"{name}.experts.expert_{number}" for number in range(options.num_experts)]
+    """Fill in the sparse feed-forward block of a layer."""
+    options, coming = config.moe_options(side), builder.weights.experts(side)
+    names = [f"{name}.ffn.experts.expert_{number}" for number in range(options.num_experts)]
     layer.experts = len(names)
-    layer.router = builder.linear(f"{name}.router.classifier")
+    layer.router = builder.linear(f"{name}.ffn.router.classifier")
     # Rows that training masked are scaled at inference instead.
     layer.expert_scale = (1 - options.expert_output_masking) * (1 - options.final_output_masking)
     if coming is not None:

@@ -28,6 +28,7 @@ from dragoman.kernels.library import needed
 from dragoman.kernels.packing import PRECISIONS
 from dragoman.models.config import read_config
 from dragoman.models.llama_config import LLAMA
+from dragoman.systems.packs import LanguagePack
 from dragoman.systems.placement import suits
 from dragoman.text.prompt_style import style_of
 
@@ -42,29 +43,39 @@ def convert(
     force: bool = False,
     max_shard_bytes: int = 5_000_000_000,
     progress: Callable[[int, int], None] | None = None,
+    pack: LanguagePack | None = None,
 ) -> None:
     """Write the model in `folder`, an adapter with its base included, to `output`, packed in `precision`.
 
     name: what the user called the model, which tells an X-ALMA from an ALMA. force: whether another packed
-    model in `output` may be replaced. progress: is told (bytes written, bytes in all). What was cut off is
-    continued by the same call. Raises InvalidOption if that can't be or would lose something, ConfigError
-    and CheckpointError for a model that can't be read, and CheckpointError if the output can't be written.
+    model in `output` may be replaced. progress: is told (bytes written, bytes in all). pack: what is kept of
+    it; None: all. What was cut off is continued by the same call.
+
+    Raises InvalidOption if that can't be or would lose something, ConfigError and CheckpointError for a
+    model that can't be read, and CheckpointError if the output can't be written.
     """
-    if precision not in PRECISIONS:
-        raise InvalidOption(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
     if max_shard_bytes < 1:
         raise InvalidOption(f"max_shard_bytes is {max_shard_bytes}; it must be at least 1")
+    check(folder, output, precision, force)
+    save_packed(output, _plan(folder, precision, name, pack), force, max_shard_bytes, progress)
+
+
+def check(folder: Path, output: Path, precision: str, force: bool) -> None:
+    """InvalidOption for what `convert` refuses at once; ConfigError for what is no model."""
+    if precision not in PRECISIONS:
+        raise InvalidOption(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
     needed()
     refuse_packed(folder)
     check_output(output, folder, force)
-    save_packed(output, _plan(folder, precision, name), force, max_shard_bytes, progress)
 
 
-def _plan(folder: Path, precision: str, name: str | None) -> Plan:
+def _plan(folder: Path, precision: str, name: str | None, pack: LanguagePack | None) -> Plan:
     base = base_of(folder) if is_adapter(folder) else folder
     refuse_packed(base)
     is_llama = LLAMA in family_of(base).model_types
     files: Files = open_llama(folder) if is_llama else open_nllb(folder)
+    if pack is not None:
+        files = pack.cut(files)
     if not suits(files.config):
         raise InvalidOption(
             f"{folder} does what the kernels don't know (its routing, or its rotary positions, depend on the "
@@ -76,16 +87,24 @@ def _plan(folder: Path, precision: str, name: str | None) -> Plan:
         recipes = nllb_recipes(files, precision)
     else:
         recipes = llama_recipes(files, precision)
-    config = {**read_config(base), "vocab_size": files.config.vocab_size}
+    config = {**read_config(base), "vocab_size": files.config.vocab_size, **_experts(files)}
+    card = _card(folder, base, name)
     return Plan(
         tuple(recipes),
         _size(files, precision),
         {**config, FIELD: _facts(files, precision, folder, base, name)},
-        _card(folder, base, name),
-        copied_from(folder, base) | _statistics(folder, base),
-        _metadata(files, precision, folder),
+        card if pack is None else pack.card(card, files),
+        copied_from(folder, base) | (_statistics(folder, base) if pack is None else {}),
+        _metadata(files, precision, folder) | ({} if pack is None else pack.metadata()),
         {place.file for place in _places(files)},
     )
+
+
+def _experts(files: Files) -> dict[str, int]:
+    """What config.json says of experts if some were left out."""
+    fields = ("encoder_experts", "decoder_experts")
+    counts = {name: getattr(files.config, name, None) for name in fields}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def _statistics(*folders: Path) -> dict[str, Path]:

@@ -10,7 +10,6 @@ from dragoman.errors import InvalidOption
 from dragoman.evaluation.experts import SIDES, ExpertStatistics, Side, Tally
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language, of_code
-from dragoman.models.config import is_sparse_layer
 from dragoman.models.prompt import Prompt
 from dragoman.native.nllb import NativeNllb
 from dragoman.systems.base import Request, System, best_tokens, length_cap
@@ -159,8 +158,7 @@ class Observer:
     def _shape(self, side: str) -> tuple[tuple[int, ...], int]:
         """The layers that have experts, and how many each has."""
         config = self._system.config
-        count, step = getattr(config, f"{side}_layers"), getattr(config, f"{side}_sparse_step")
-        return tuple(layer for layer in range(count) if is_sparse_layer(layer, step)), config.num_experts
+        return config.sparse_layers(side), config.experts(side)
 
 
 def _batches(pairs: Sequence[Read]) -> Iterator[list[Read]]:
