@@ -33,6 +33,8 @@ def rendered(text: str, *translations: str) -> str:
         ("[a]: http://b.c\n\n::: warning\ntext\n", []),
         ("See [the guide].\n\n[the guide]: http://b.c\n", ["See [the guide][the guide]."]),
         ("a\r\nb\r\n", ["a b"]),
+        ("- [x] done\n- all [ ] of\n  [ ] it\n", ["[x] done", "all [ ] of [ ] it"]),
+        ("<p align=center>\n  A <b>centred</b> line\n</p>\n\nB\n", ["A <b>centred</b> line", "B"]),
     ],
 )
 def test_segments(text, segments):

@@ -15,6 +15,7 @@ from dragoman.documents.document import (
     Mark,
     Part,
     Parts,
+    Segment,
     Slot,
     TextDocument,
     merged,
@@ -64,6 +65,15 @@ def parse(data: bytes) -> Document:
     """An HTML file. Raises InvalidDocument if its bytes are no text."""
     found = Collector(decode(data, _charset(data), lambda character: f"&#{ord(character)};"))
     return _Reader(found).document()
+
+
+def texts(text: str) -> Iterator[tuple[Segment, Slot]]:
+    """The segments of a piece of HTML, those apart that are within the tags of others."""
+    found = Collector(Encoded(text.encode("utf-8", "surrogatepass"), text, "utf-8"))
+    document = _Reader(found).document()
+    for number, (segment, slot) in enumerate(zip(found.segments, found.slots, strict=True)):
+        if number not in document.nested:
+            yield segment, slot
 
 
 def _charset(data: bytes) -> str | None:
@@ -136,7 +146,7 @@ class _Reader:
         self._ends = _ends(self._tokens)
         self._nested: dict[int, tuple[int, Token]] = {}
 
-    def document(self) -> Document:
+    def document(self) -> "HtmlDocument":
         run: list[int] = []
         place = 0
         while place < len(self._tokens):
@@ -248,14 +258,14 @@ class HtmlDocument(TextDocument):
     def __init__(
         self,
         encoded: Encoded,
-        segments: Sequence[object],
+        segments: Sequence[Segment],
         slots: Sequence[Slot],
         languages: Sequence[tuple[int, int]],
         nested: Mapping[int, tuple[int, Token]],
     ) -> None:
         """nested: for the number of a segment that of the segment it is in, and its tag."""
-        super().__init__(encoded, segments, slots, languages)  # type: ignore[arg-type]
-        self._nested = nested
+        super().__init__(encoded, segments, slots, languages)
+        self.nested = nested
 
     def render(self, translations: Sequence[Parts | None], language: str | None = None) -> bytes:
         changed = [
@@ -264,7 +274,7 @@ class HtmlDocument(TextDocument):
         ]
         edits: dict[str, list[tuple[int, int, str]]] = {}
         outside = list(translations)
-        for number, (outer, token) in self._nested.items():
+        for number, (outer, token) in self.nested.items():
             parts = translations[number]
             if parts is None or not changed[number] or not changed[outer]:
                 continue

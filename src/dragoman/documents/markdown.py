@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
+from dragoman.documents import html
 from dragoman.documents.document import Collector, Document, Mark, Part, Parts, Slot, paired, renumbered
 from dragoman.documents.encodings import decode
 from dragoman.documents.inline import Pairs
@@ -21,9 +22,8 @@ from dragoman.errors import InvalidDocument
 
 _FRONT = re.compile(r"\A(---|\+\+\+)[ \t]*\r?\n(?:.*\r?\n)*?\1[ \t]*(?:\r?\n|\Z)")
 # What is no Markdown of CommonMark's, and no words either: notes, boxes to tick, formulas.
-_KEPT = re.compile(
-    r"\[\^[^\]\s]{1,80}\]:?|\A\[[ xX]\](?=\s)|\$\$[^$]+\$\$|\$(?=[^\s$\d])[^$\n]*[^\s$]\$(?!\w)"
-)
+_KEPT = re.compile(r"\[\^[^\]\s]{1,80}\]:?|\$\$[^$]+\$\$|\$(?=[^\s$\d])[^$\n]*[^\s$]\$(?!\w)")
+_BOX = re.compile(r"\[[ xX]\](?=\s)")
 _CODE = re.compile(r"(`+)(?!`)(.*?)(?<!`)\1(?!`)", re.DOTALL)
 _AUTOLINK = re.compile(r"<([^<>\s]*)>")
 _BREAK = re.compile(r"[ \t]*\\?\n[ \t]*")
@@ -59,6 +59,8 @@ def parse(data: bytes) -> Document:
     for token in tokens:
         if token.type in ("th_open", "td_open"):
             is_cell = True
+        if token.type == "html_block" and token.map and token.level == 0:
+            _add_html(found, lines[token.map[0]][0], lines[token.map[1] - 1][1])
         if token.type != "inline" or not token.map or not token.content.strip():
             continue
         first = token.map[0]
@@ -79,6 +81,13 @@ def parse(data: bytes) -> Document:
             found.skip(lines[first][0])
         is_cell = False
     return found.document()
+
+
+def _add_html(found: Collector, start: int, end: int) -> None:
+    """The texts of a block of HTML."""
+    for segment, slot in html.texts(found.text[start:end]):
+        moved = Slot(start + slot.start, start + slot.end, slot.write, slot.read)
+        found.add(segment.parts, moved)
 
 
 @cache
@@ -218,7 +227,7 @@ class _Walk:
     def _part(self, token: Token) -> Iterator[Part]:
         kind = token.type
         if kind == "text":
-            yield from _kept(self._take(token.content))
+            yield from _kept(self._take(token.content), self._at == len(token.content))
         elif kind == "text_special":
             self._take(token.markup)
             yield token.content
@@ -294,10 +303,14 @@ class _Walk:
         yield self._pairs.closing(self._rest(start, label, end), "image")
 
 
-def _kept(words: str) -> Iterator[Part]:
-    """Words, with what among them is none."""
+def _kept(words: str, are_first: bool) -> Iterator[Part]:
+    """Words, with what among them is none; the first of a paragraph may have a box to tick."""
     done = 0
-    for match in _KEPT.finditer(words):
+    box = _BOX.match(words) if are_first else None
+    if box:
+        yield Mark(box[0])
+        done = box.end()
+    for match in _KEPT.finditer(words, done):
         yield words[done : match.start()]
         yield Mark(match[0], reads=match[0] if match[0].startswith("$") else "")
         done = match.end()

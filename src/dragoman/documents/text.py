@@ -51,12 +51,11 @@ def _add(found: Collector, paragraph: list[Line]) -> None:
         words = text[start:end]
         start += len(words) - len(words.lstrip())
         end -= len(words) - len(words.rstrip())
-        first, *rest = (text[a:b].strip() for a, b in paragraph)
         indent = re.match(r"\s*", text[slice(*paragraph[1])])
         assert indent is not None
         break_ = text[paragraph[0][1] : paragraph[1][0]] + indent[0]
         width = max(b - a for a, b in paragraph)
-        found.add((" ".join([first, *rest]),), Slot(start, end, _wrap(width, break_)))
+        found.add((" ".join(words.split()),), Slot(start, end, _wrap(width, break_)))
         return
     for start, end in paragraph:
         words = text[start:end]
