@@ -55,7 +55,7 @@ def _add(found: Collector, paragraph: list[Line]) -> None:
         assert indent is not None
         break_ = text[paragraph[0][1] : paragraph[1][0]] + indent[0]
         width = max(b - a for a, b in paragraph)
-        found.add((" ".join(words.split()),), Slot(start, end, _wrap(width, break_)))
+        found.add((" ".join(words.split()),), Slot(start, end, _wrap(width, start - paragraph[0][0], break_)))
         return
     for start, end in paragraph:
         words = text[start:end]
@@ -75,14 +75,15 @@ def _is_wrapped(lines: list[str]) -> bool:
     )
 
 
-def _wrap(width: int, break_: str) -> Callable[[Parts], str]:
+def _wrap(width: int, first_indent: int, break_: str) -> Callable[[Parts], str]:
     """Write a paragraph in lines of this width at most, with `break_` between two."""
 
     def write(parts: Parts) -> str:
         indent = len(break_.lstrip("\r\n"))
         lines: list[str] = []
         for word in plain(parts).split():
-            if lines and indent + len(lines[-1]) + 1 + len(word) <= width:
+            before = first_indent if len(lines) == 1 else indent
+            if lines and before + len(lines[-1]) + 1 + len(word) <= width:
                 lines[-1] += " " + word
             else:
                 lines.append(word)
