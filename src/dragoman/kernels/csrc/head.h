@@ -163,6 +163,8 @@ static void screening_task(void *work, int block, int thread) {
         }
 }
 
+#define ENOUGH 64 /* candidates that are scored exactly before it is asked whether more are needed */
+
 /* What no error of a row's rough scores exceeds, by Cauchy and Schwarz: with x' and w' as the rough pass has
  * them, x w - x' w' = x' (w - w') + (x - x') w. And what is rounded on the way is added. */
 static float most_error(const Choice *c, int r) {
@@ -195,6 +197,15 @@ static Pool gather(const Choice *c, int r) {
     return all;
 }
 
+/* Whether none of the candidates from `count` on, which are sorted by their rough scores, can be among the best of
+ * those before them, which are scored exactly. The pool has room behind its candidates. */
+static int is_settled(const Choice *c, const Pool *all, int count, float error) {
+    Candidate *scored = all->best + c->wide;
+    memcpy(scored, all->best, count * sizeof(Candidate));
+    qsort(scored, count, sizeof(Candidate), compare);
+    return scored[c->keep - 1].score >= all->best[count].score + error;
+}
+
 static void ranking_task(void *work, int r, int thread) {
     const Choice *c = work;
     const Head *h = c->h;
@@ -203,6 +214,7 @@ static void ranking_task(void *work, int r, int thread) {
     float top = -INFINITY, rough = -INFINITY;
     double sum = 0;
     int sound = 1;
+    const float error = h->exact.kind ? most_error(c, r) : 0;
     (void)thread;
     for (int block = 0; block < c->blocks; block++) top = MAX(top, c->most[(int64_t)block * c->rows + r]);
     for (int block = 0; block < c->blocks; block++)
@@ -212,6 +224,11 @@ static void ranking_task(void *work, int r, int thread) {
         qsort(all.best, all.count, sizeof(Candidate), compare);
         if (all.count == c->wide) rough = all.best[all.count - 1].score; /* or else none was left out */
         for (int i = 0; i < all.count; i++) {
+            if (i && i % MAX(ENOUGH, 4 * c->keep) == 0 && is_settled(c, &all, i, error)) {
+                rough = all.best[i].score;
+                all.count = i;
+                break;
+            }
             Candidate *one = all.best + i;
             const float before = one->score;
             one->score = exact_score(&h->exact, x, one->token);
@@ -237,7 +254,7 @@ static void ranking_task(void *work, int r, int thread) {
         c->tokens[(int64_t)r * c->keep + i] = real ? all.best[i].token : 0;
     }
     c->spread[2 * r] = rough - total;
-    c->spread[2 * r + 1] = sound && isfinite(total) ? (h->exact.kind ? most_error(c, r) : 0) : NAN;
+    c->spread[2 * r + 1] = sound && isfinite(total) ? error : NAN;
 }
 
 static void lay_out_choice(Arena *a, Choice *c, int threads) {
