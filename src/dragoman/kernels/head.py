@@ -13,7 +13,7 @@ from dragoman.kernels.linear import Linear
 from dragoman.kernels.packing import pack, unpack
 
 SCREEN = 256
-"""Tokens of the rough pass that are kept, at least; they are scored anew until the rest can't be among the best."""
+"""Tokens of the rough pass that are kept, at least, and scored anew until the rest can't be among the best."""
 
 
 Table = Stored | Fine
