@@ -95,22 +95,17 @@ def test_a_closed_store_says_so(pieces: Make) -> None:
         store.take(shelf, [(0, 0)], fresh=True)
 
 
-def readers() -> int:
-    return sum(thread.name == "dragoman-reader" for thread in threading.enumerate())
-
-
 def test_the_threads_end_with_the_last_reference(pieces: Make) -> None:
-    before = readers()
-    shelf = Shelf(pieces(1, 2), 1)
-    user = User(shelf)
+    others = set(threading.enumerate())
+    user = User(Shelf(pieces(1, 2), 1))
     user.use((0, 0))
-    assert readers() > before
+    mine = [thread for thread in threading.enumerate() if thread not in others]
+    assert {thread.name for thread in mine} == {"dragoman-reader"}
     del user
     gc.collect()
-    deadline = time.monotonic() + 20
-    while readers() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert readers() == before
+    for thread in mine:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in mine)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
