@@ -51,15 +51,15 @@ def test_a_prior_decides_until_passes_have_shown_otherwise() -> None:
 def test_pieces_in_use_never_leave(pieces: Callable[[int, int], Pieces]) -> None:
     shelf = Shelf(pieces(1, 4), slots=2)
     for number in range(2):
-        slot, gone = shelf.claim((0, number))
+        slot = shelf.claim((0, number))
         assert slot is not None
-        assert gone is None
         shelf.finish(slot, None)
     shelf.held = frozenset({(0, 0), (0, 1)})
-    assert shelf.claim((0, 2)) == (None, None)
+    assert shelf.claim((0, 2)) is None
+    assert not shelf.gone
     shelf.held = frozenset({(0, 0)})
-    slot, gone = shelf.claim((0, 2))
-    assert gone == (0, 1)
+    slot = shelf.claim((0, 2))
+    assert shelf.gone == [(0, 1)]
     assert slot is not None
     assert slot.state is State.LOADING
     assert set(shelf.where) == {(0, 0), (0, 2)}

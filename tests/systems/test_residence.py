@@ -152,6 +152,26 @@ def test_a_damaged_expert_is_named_and_nothing_wrong_is_written(
         translator.translate(texts, "en", "fr")
 
 
+def test_after_an_expert_could_not_be_read_the_others_are_still_themselves(
+    damaged: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "PAUSES", (0.0,))
+    expected = decode(model(folders["int8"], None))
+    for share in (0.5, 0.2):
+        stored = model(damaged, share)
+        for _ in range(3):
+            with pytest.raises(CheckpointError, match="expert_3"):
+                decode(stored)
+        whole = (folders["int8"] / "packed.safetensors").read_bytes()
+        broken = (damaged / "packed.safetensors").read_bytes()
+        with (damaged / "packed.safetensors").open("r+b") as file:  # in place: it is open
+            file.write(whole)
+        for ours, reference in zip(decode(stored), expected, strict=True):
+            assert np.array_equal(ours, reference)
+        with (damaged / "packed.safetensors").open("r+b") as file:
+            file.write(broken)
+
+
 def test_a_file_that_was_cut_off_is_refused_when_it_is_opened(damaged: Path) -> None:
     file = damaged / "packed.safetensors"
     os.truncate(file, file.stat().st_size - 1)

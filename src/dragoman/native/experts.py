@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dragoman.kernels.arrays import Array
-from dragoman.native.weights import Expert, Key
+from dragoman.native.weights import Key, News
 from dragoman.store.shelf import Shelf, Slot
 from dragoman.store.store import Store
 
@@ -22,17 +22,17 @@ class StoredExperts:
     def leave(self) -> bool:
         return len(self.shelf.slots) < len(self.shelf.pieces)
 
-    def settle(self) -> list[tuple[Key, Expert]]:
-        return self._made(self.store.settle(self.shelf))
+    def settle(self) -> News:
+        return self._made(*self.store.settle(self.shelf))
 
-    def take(self, keys: Sequence[Key], fresh: bool) -> tuple[list[tuple[Key, Expert]], list[Key]]:
-        arrived, gone = self.store.take(self.shelf, keys, fresh)
-        return self._made(arrived), gone
+    def take(self, keys: Sequence[Key], fresh: bool) -> News:
+        return self._made(*self.store.take(self.shelf, keys, fresh))
 
     def release(self, visits: Array) -> None:
         self.store.release(self.shelf, visits)
 
-    def _made(self, slots: list[Slot]) -> list[tuple[Key, Expert]]:
-        return [
+    def _made(self, slots: list[Slot], gone: list[Key]) -> News:
+        made = [
             (slot.key, self.shelf.pieces[slot.key].make(slot.room)) for slot in slots if slot.key is not None
         ]
+        return made, gone

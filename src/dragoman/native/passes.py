@@ -109,27 +109,24 @@ class Passes:
         def wait() -> None:
             nonlocal last
             keys = [(each.layer, int(number)) for number in hit[: each.hits]]
-            arrived, gone = experts.take(keys, fresh=each.layer != last)
+            news = experts.take(keys, fresh=each.layer != last)
             last = each.layer
-            for key in gone:
-                self._leave(key)
-            self._enter(arrived)
+            self._heed(*news)
 
-        self._enter(experts.settle())
+        self._heed(*experts.settle())
         try:
             needed().forward(self.stack, batch, each, wait)
         finally:
             experts.release(visits)
 
-    def _enter(self, arrived: list[tuple[Key, Expert]]) -> None:
+    def _heed(self, arrived: list[tuple[Key, Expert]], gone: list[Key]) -> None:
         """Let the kernels know where experts are now."""
+        for key in gone:
+            layer = self.stack.layer[key[0]]
+            layer.expert_first[key[1]].data = layer.expert_second[key[1]].data = None
+            self._there.pop(key, None)
         for key, (first, second) in arrived:
             self._there[key] = first, second
             layer = self.stack.layer[key[0]]
             layer.expert_first[key[1]] = first.struct()
             layer.expert_second[key[1]] = second.struct()
-
-    def _leave(self, key: Key) -> None:
-        layer = self.stack.layer[key[0]]
-        layer.expert_first[key[1]].data = layer.expert_second[key[1]].data = None
-        self._there.pop(key, None)

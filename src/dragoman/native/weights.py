@@ -19,6 +19,8 @@ Key = tuple[int, int]
 """An expert: its layer and its number there."""
 Expert = tuple[Linear, Linear]
 """Its two layers."""
+News = tuple[list[tuple[Key, Expert]], list[Key]]
+"""Those that have come, and those that have left; the latter go first."""
 
 
 class Experts(Protocol):
@@ -32,15 +34,14 @@ class Experts(Protocol):
     def leave(self) -> bool:
         """Whether there is no room for all of them."""
 
-    def settle(self) -> list[tuple[Key, Expert]]:
-        """Before a pass: those that have come since the last one."""
+    def settle(self) -> News:
+        """Before a pass: what has happened since the last one was told."""
 
-    def take(self, keys: Sequence[Key], fresh: bool) -> tuple[list[tuple[Key, Expert]], list[Key]]:
+    def take(self, keys: Sequence[Key], fresh: bool) -> News:
         """Have those that a pass needs come; if none of them is there, wait for one.
 
         keys: all that the pass has still to use in its present layer; fresh: whether it has just come there.
-        Returns those that have come, and those that have left: never one of `keys` that was there. Raises
-        CheckpointError if one can't be read.
+        One of `keys` that is there never leaves. Raises CheckpointError if one can't be read.
         """
 
     def release(self, visits: Array) -> None:

@@ -85,6 +85,10 @@ class Files:
                     os.close(descriptor)
             self._open.clear()
 
+    def forked(self) -> None:
+        """In a forked child: who held the lock stayed with the parent."""
+        self._lock = threading.Lock()
+
     def _read(self, piece: Piece, slab: memoryview, alive: Callable[[], bool]) -> None:
         at = 0
         for extent in piece.extents:

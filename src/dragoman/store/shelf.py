@@ -113,6 +113,8 @@ class Shelf:
         """What is there, or on its way."""
         self.arrived: list[Slot] = []
         """Ready, but their user doesn't know yet."""
+        self.gone: list[Key] = []
+        """Their slots are others' now, but their user doesn't know yet."""
         self.failed: dict[Key, Exception] = {}
         self.held: frozenset[Key] = frozenset()
         """What a pass is using."""
@@ -122,25 +124,30 @@ class Shelf:
         self.usage = Usage(layers, np.full((len(layers), numbers), 0.5) if prior is None else prior)
         self._fill: list[Key] = []
 
-    def claim(self, key: Key) -> tuple[Slot | None, Key | None]:
-        """A slot to read a piece into, and what had to leave it; no slot if none can be had now."""
+    def claim(self, key: Key) -> Slot | None:
+        """A slot to read a piece into, whatever has to leave it; None if there can be none now."""
         slot = next((slot for slot in self.slots if slot.state is State.FREE), None)
-        gone = None
         if slot is None:
             there = [slot for slot in self.slots if slot.state is State.READY and slot.key not in self.held]
             if not there:
-                return None, None
+                return None
             keys = [slot.key for slot in there if slot.key is not None]
             slot = there[self.usage.latest(keys)]
-            gone = slot.key
-            assert gone is not None
-            del self.where[gone]
+            assert slot.key is not None
+            del self.where[slot.key]
+            self.gone.append(slot.key)
             if slot in self.arrived:
                 self.arrived.remove(slot)
             self.tally.evictions += 1
         slot.key, slot.state, slot.wanted = key, State.LOADING, True
         self.where[key] = slot
-        return slot, gone
+        return slot
+
+    def news(self) -> tuple[list[Slot], list[Key]]:
+        """What has arrived and what has left since its user was told; the latter is to be heeded first."""
+        found = self.arrived, self.gone
+        self.arrived, self.gone = [], []
+        return found
 
     def note(self, visits: Any) -> None:
         """A pass is over. visits: rows by layer and number, for all of the stack's layers."""

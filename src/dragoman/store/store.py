@@ -44,18 +44,17 @@ class Store:
                 shelf.plan()
             self._core.wake()
 
-    def settle(self, shelf: Shelf) -> list[Slot]:
-        """Before a pass: what has been read since the last one, all of which may be used now."""
+    def settle(self, shelf: Shelf) -> tuple[list[Slot], list[Key]]:
+        """Before a pass: what has arrived since the last one, and what has left without its being told."""
         with self._core.changed:
-            found, shelf.arrived = shelf.arrived, []
-            return found
+            return shelf.news()
 
     def take(self, shelf: Shelf, keys: Sequence[Key], fresh: bool) -> tuple[list[Slot], list[Key]]:
         """Have pieces read that a pass needs, as many as there is room for; if none is there, wait for one.
 
         keys: all that it has still to use in this layer; those that are there stay, all others may have to
         leave. fresh: whether it has just come to the layer. Returns what has arrived, and what has left.
-        Raises CheckpointError if a piece can't be read.
+        Raises CheckpointError if a piece can't be read; what has left then, `settle` tells.
         """
         core = self._core
         with core.changed:
@@ -65,7 +64,7 @@ class Store:
             shelf.tally.misses += len(missing) * fresh
             for key in missing:
                 shelf.failed.pop(key, None)
-            gone = core.request(shelf, missing)
+            core.request(shelf, missing)
             since = time.perf_counter()
             while len(missing) == len(keys) and not shelf.arrived:
                 if core.closed:
@@ -73,10 +72,9 @@ class Store:
                 if error := next((shelf.failed.pop(key) for key in missing if key in shelf.failed), None):
                     raise error
                 core.changed.wait()
-                gone += core.request(shelf, missing)
+                core.request(shelf, missing)
             shelf.tally.waited += time.perf_counter() - since
-            found, shelf.arrived = shelf.arrived, []
-            return found, gone
+            return shelf.news()
 
     def release(self, shelf: Shelf, visits: Any) -> None:
         """A pass is over, and all may leave. visits: rows by layer and number, for all layers of a stack."""
@@ -104,12 +102,8 @@ class _Core:
         self.urgent: deque[tuple[Shelf, Slot]] = deque()
         self.threads: list[threading.Thread] = []
 
-    def request(self, shelf: Shelf, keys: Iterable[Key]) -> list[Key]:
-        """Queue reads of what is neither there nor on its way, as far as there are slots.
-
-        Returns what has left for it.
-        """
-        gone: list[Key] = []
+    def request(self, shelf: Shelf, keys: Iterable[Key]) -> None:
+        """Queue reads of what is neither there nor on its way, as far as there are slots."""
         for key in keys:
             slot = shelf.where.get(key)
             if slot is not None:
@@ -117,14 +111,11 @@ class _Core:
                 continue
             if key in shelf.failed:
                 continue
-            slot, left = shelf.claim(key)
+            slot = shelf.claim(key)
             if slot is None:
                 break
-            if left is not None:
-                gone.append(left)
             self.urgent.append((shelf, slot))
         self.wake()
-        return gone
 
     def wake(self) -> None:
         if self.closed:
@@ -157,6 +148,7 @@ class _Core:
 
     def forked(self) -> None:
         self._begin()
+        self.files.forked()
         for shelf in self.shelves:
             shelf.forked()
 

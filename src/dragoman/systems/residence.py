@@ -10,7 +10,7 @@ from dragoman.evaluation.experts import SIDES, STATISTICS, ExpertStatistics
 from dragoman.kernels.arrays import Array
 from dragoman.limits import memory_limit
 from dragoman.native.experts import StoredExperts
-from dragoman.native.weights import Expert, Experts, Key, PackedWeights
+from dragoman.native.weights import Experts, Key, News, PackedWeights
 from dragoman.store.pieces import Piece
 from dragoman.store.shelf import Shelf
 from dragoman.store.store import Store
@@ -68,15 +68,12 @@ class MappedExperts:
     def _names(self) -> dict[Key, tuple[str, str]]:
         return self.packed.experts(self.side)
 
-    def settle(self) -> list[tuple[Key, Expert]]:
-        return []
+    def settle(self) -> News:
+        return [], []
 
-    def take(self, keys: Sequence[Key], fresh: bool) -> tuple[list[tuple[Key, Expert]], list[Key]]:
-        found = []
-        for key in keys:
-            first, second = self._names[key]
-            found.append((key, (self.packed[first], self.packed[second])))
-        return found, []
+    def take(self, keys: Sequence[Key], fresh: bool) -> News:
+        names = [(key, *self._names[key]) for key in keys]
+        return [(key, (self.packed[first], self.packed[second])) for key, first, second in names], []
 
     def release(self, visits: Array) -> None:
         """All may stay."""
