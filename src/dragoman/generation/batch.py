@@ -1,6 +1,6 @@
 """Sentences that are decoded side by side; others may join them at any step."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -45,18 +45,20 @@ class Reader:
         )
         return Batch(self, {ticket.number: ticket for ticket in tickets}, search, state, tokens)
 
-    def read_ahead(self, tickets: Sequence[Ticket], others: Iterable[Ticket]) -> None:
-        """Have the model read for `tickets`, and for as many of `others` as it should read together."""
+    def read_ahead(self, tickets: Sequence[Ticket], waiting: Callable[[], Iterable[Ticket]]) -> None:
+        """Have the model read for `tickets`, and for as many `waiting` ones as it should read together."""
         model = self.model
         if not isinstance(model, ReadsAhead) or not model.ahead:
             return
-        fresh = [ticket.job.source for ticket in tickets if not model.has_read(ticket.job.source)]
-        if not fresh:
+        if all(model.has_read(ticket.job.source) for ticket in tickets):
             return
-        count = sum(map(len, fresh))
-        for ticket in others:
+        fresh: list[Sequence[int]] = []
+        count = 0
+        for ticket in (*tickets, *waiting()):
+            if model.has_read(ticket.job.source):
+                continue
             count += len(ticket.job.source)
-            if count > model.ahead:
+            if fresh and count > model.ahead:
                 break
             fresh.append(ticket.job.source)
         # Whatever is wrong may be another's: those who begin now will find out if it is theirs.

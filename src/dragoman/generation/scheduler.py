@@ -199,7 +199,7 @@ class Scheduler:
     def _start(self, lane: Lane, tickets: list[Ticket]) -> None:
         """Read for newcomers, make their first step, and put them with those who run."""
         try:
-            self._reader.read_ahead(tickets, lane.next())
+            self._reader.read_ahead(tickets, lane.next)
             batch = self._reader.read(tickets)
             ended = batch.step()
         except BaseException as error:

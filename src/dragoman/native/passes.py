@@ -81,12 +81,8 @@ class Passes:
 
     def _run(self, batch: structs.Batch) -> None:
         layers, experts = self.stack.layers, self.stack.max_experts
-        hit = np.zeros(experts, np.int32)
-        visits = np.zeros((layers, experts), np.int32)
-        each = structs.Pass(
-            hit=address("hits", hit, np.int32, experts),
-            visits=address("visits", visits, np.int32, layers, experts),
-        )
+        hit = np.empty(experts, np.int32)
+        each = structs.Pass(hit=address("hits", hit, np.int32, experts))
         watch = self.watch
         if watch is not None:
             shape = layers, batch.rows, 2
@@ -96,6 +92,8 @@ class Passes:
         if self._experts is None:
             needed().forward(self.stack, batch, each)
         else:
+            visits = np.zeros((layers, experts), np.int32)
+            each.visits = address("visits", visits, np.int32, layers, experts)
             with self._lock:
                 self._run_with(self._experts, batch, each, hit, visits)
         if watch is not None:
