@@ -4,9 +4,13 @@ The dataclasses are the one description of the options: their fields, defaults a
 command line. The TypedDicts beside them say the same to type checkers and editors.
 """
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -160,3 +164,20 @@ def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
             near = get_close_matches(name, known, n=1)
             hint = f"do you mean {near[0]!r}?" if near else f"the options are {', '.join(known)}"
             raise InvalidOption(f"{name!r} is no option here; {hint}")
+
+
+@cache
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for before, node in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
+            text = (
+                node.value.value
+                if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                else ""
+            )
+            docs[before.target.id] = " ".join(str(text).split())
+    return docs
