@@ -59,6 +59,7 @@ WITHOUT_TORCH = {
     "checkpoints/packing.py",
     "checkpoints/part_forms.py",
     "systems/converting.py",
+    "server",
     "cli",
 }
 

@@ -73,7 +73,7 @@ class Admission:
         if self.working < self.bounds.active and not self.waiting:
             self._working[owner] += 1
             return Place(self, owner)
-        self._refuse(owner, characters)
+        self.refuse(owner, characters)
         entry = _Waiting(owner, characters, asyncio.get_running_loop().create_future())
         self._queues.setdefault(owner, deque()).append(entry)
         self._characters[owner] += characters
@@ -102,7 +102,8 @@ class Admission:
         finally:
             place.leave()
 
-    def _refuse(self, owner: str, characters: int) -> None:
+    def refuse(self, owner: str, characters: int) -> None:
+        """Raise a Fault if one more request may not wait."""
         bounds = self.bounds
         own = self._queues.get(owner, ())
         if len(own) >= bounds.waiting_per_owner:

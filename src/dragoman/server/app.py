@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 import dragoman
 from dragoman.errors import DragomanError
-from dragoman.server import health, own
+from dragoman.server import deepl, google, health, libretranslate, openai, own
 from dragoman.server.faults import Fault, fault_of
 from dragoman.server.guard import Guard
 from dragoman.server.keys import KeyFile
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 Answer = Callable[[Fault], Response]
 
-_DIALECTS: tuple[tuple[str, Answer], ...] = (("/v1/", own.answer),)
+_DIALECTS: tuple[tuple[str, Answer], ...] = (
+    ("/v1/", own.answer),
+    (google.PATH, google.answer),
+    ("/v2/", deepl.answer),
+    *((path, libretranslate.answer) for path in libretranslate.PATHS),
+)
 """How the faults of paths that begin like this are written; the first that fits."""
 
 
@@ -38,7 +43,7 @@ def create_app(
 ) -> FastAPI:
     """The application of a server.
 
-    translators: models by name, which are closed with it; keys: who may use it, None for everybody.
+    translators: models by name; keys: who may use it, None for everybody.
     """
     state = State(settings, Registry(translators, settings.route), keys)
 
@@ -47,6 +52,7 @@ def create_app(
         yield
         state.meter.save()
         state.workshop.close()
+        state.results.close()
 
     app = FastAPI(
         title="Dragoman",
@@ -57,8 +63,8 @@ def create_app(
         redoc_url=None,
     )
     app.state.dragoman = state
-    for api in (own.router(state), health.router(state)):
-        app.include_router(api)
+    for dialect in (own, openai, libretranslate, deepl, google, health):
+        app.include_router(dialect.router(state))
     app.add_middleware(Guard, state=state, answer=answer)
     app.add_exception_handler(Fault, _of_fault)
     app.add_exception_handler(DragomanError, _of_error)

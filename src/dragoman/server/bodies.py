@@ -1,8 +1,9 @@
 """What requests bring: JSON, forms and query strings, as fields by name."""
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dragoman.server.faults import Fault, invalid
@@ -76,29 +77,29 @@ async def read_fields(request: "Request") -> dict[str, Any]:
     if kind == "application/json" or kind.endswith("+json"):
         return fields | parse_json(await request.body())
     if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
-        form = await read_form(request)
-        try:
-            return fields | _grouped(
-                (name, value) for name, value in form.multi_items() if isinstance(value, str)
-            )
-        finally:
-            await form.close()
+        async with read_form(request) as form:
+            texts = ((name, each) for name, each in form.multi_items() if isinstance(each, str))
+            return fields | _grouped(texts)
     if await request.body():
         raise Fault(415, "unsupported_media_type", "the body must be JSON or a form; say so in Content-Type")
     return fields
 
 
-async def read_form(request: "Request") -> "FormData":
-    """A form, perhaps with files, which has to be closed. Raises a Fault if it is none."""
+@contextlib.asynccontextmanager
+async def read_form(request: "Request") -> "AsyncIterator[FormData]":
+    """A form, perhaps with files. Raises a Fault if it is none."""
     from starlette.exceptions import HTTPException
-    from starlette.formparsers import MultiPartException
 
     try:
-        return await request.form(max_files=4, max_fields=_FIELDS, max_part_size=16 << 20)
-    except (MultiPartException, UnicodeDecodeError, ValueError) as error:
-        raise invalid(f"the form can't be read: {getattr(error, 'message', error)}") from None
+        form = await request.form(max_files=4, max_fields=_FIELDS, max_part_size=16 << 20)
     except HTTPException as error:
         raise invalid(f"the form can't be read: {error.detail}") from None
+    except ValueError:
+        raise invalid("the form can't be read: it is not UTF-8, or broken") from None
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 def uploaded(form: "FormData") -> "UploadFile":

@@ -59,6 +59,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 self._complete(MutableHeaders(scope=message), headers, number)
+                if scope["path"].startswith("/v2/"):
+                    MutableHeaders(scope=message)["X-Trace-ID"] = number  # as DeepL calls it
             await send(message)
 
         try:

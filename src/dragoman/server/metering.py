@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ class _Use:
 
 
 class Meter:
-    """Counts what keys use, and refuses what is more than they may.
+    """Counts what keys use, and refuses what is more than they may. Any thread may use it.
 
     The month's counts are in a file, so that they outlive the process; what came in the last half minute
     before it was killed is lost.
@@ -35,6 +36,7 @@ class Meter:
     def __init__(self, path: Path | None) -> None:
         """path: where the month's counts are kept; None keeps them in memory alone."""
         self._path = path
+        self._lock = threading.RLock()
         self._uses: dict[str, _Use] = {}
         self._saved = time.monotonic()
         self._is_changed = False
@@ -47,8 +49,11 @@ class Meter:
 
     def take(self, key: Key | None, characters: int) -> None:
         """Count a request. Raises a Fault if the key may not have so much now (429) or this month (456)."""
-        if key is None:
-            return
+        if key is not None:
+            with self._lock:
+                self._take(key, characters)
+
+    def _take(self, key: Key, characters: int) -> None:
         use, now = self._of(key.name), time.monotonic()
         while use.recent and use.recent[0][0] <= now - 60:
             use.characters -= use.recent.popleft()[1]
@@ -73,14 +78,16 @@ class Meter:
     def give_back(self, key: Key | None, characters: int) -> None:
         """Count a request no more that was refused for another reason."""
         if key is not None:
-            self._of(key.name).of_month -= characters
+            with self._lock:
+                self._of(key.name).of_month -= characters
 
     def save(self) -> None:
         """Write the month's counts down; a disk that is full is no reason to refuse a translation."""
         self._saved = time.monotonic()
         if self._path is None or not self._is_changed:
             return
-        data = {name: [use.month, use.of_month] for name, use in self._uses.items()}
+        with self._lock:
+            data = {name: [use.month, use.of_month] for name, use in self._uses.items()}
         with contextlib.suppress(OSError):
             with replacing_file(self._path) as file:
                 file.write(json.dumps(data).encode())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
+    from dragoman.languages import Language
     from dragoman.server.orders import Result
     from dragoman.server.work import Workshop
 
@@ -30,6 +31,7 @@ class Metrics:
         self._characters = Counter(
             "dragoman_characters", "Characters of source texts.", about, registry=found
         )
+        self._files = Counter("dragoman_files", "Files that were translated.", about, registry=found)
         self._warnings = Counter(
             "dragoman_warnings", "Warnings about translations.", ["model", "kind"], registry=found
         )
@@ -51,6 +53,11 @@ class Metrics:
         self._characters.labels(result.model, result.target.nllb).inc(characters)
         for warning in result.warnings:
             self._warnings.labels(result.model, warning.kind).inc()
+
+    def file(self, model: str, target: "Language", characters: int) -> None:
+        """A file has been translated. Any thread may say so."""
+        self._files.labels(model, target.nllb).inc()
+        self._characters.labels(model, target.nllb).inc(characters)
 
     def written(self) -> bytes:
         """All of it as Prometheus reads it."""

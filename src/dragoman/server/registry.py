@@ -49,12 +49,15 @@ def _read_route(line: str, names: Sequence[str]) -> Route:
 def split_pair(pair: str) -> tuple[str, str] | None:
     """Two languages with a hyphen between them, each in any spelling or *; None if they are none.
 
-    zh-Hant-en may be cut in two ways, of which the one with two languages counts.
+    zh-Hant-en may be cut in two ways, of which the one with two languages counts. Capitals behind small
+    letters are a region: pt-BR is no way to Breton.
     """
     cuts = [at for at, character in enumerate(pair) if character == "-"]
     for at in cuts:
         source, target = pair[:at], pair[at + 1 :]
-        if all(part == ANY or _is_language(part) for part in (source, target)):
+        if not (target.isupper() and source.islower()) and all(
+            part == ANY or _is_language(part) for part in (source, target)
+        ):
             return source, target
     return None
 

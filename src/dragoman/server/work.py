@@ -49,6 +49,11 @@ class Calls:
         for run in runs:
             run.stop()
 
+    @property
+    def left(self) -> float:
+        """Seconds until their time is over."""
+        return max(0.001, self._end - time.monotonic())
+
     def check(self) -> None:
         """Raise Cancelled if they are stopped, TranslationTimeout if the time is over."""
         if self._is_stopped:
@@ -78,10 +83,9 @@ class Calls:
     @contextlib.contextmanager
     def _run(self, translator: "Translator", options: dict[str, Any]) -> "Generator[Run, None, None]":
         self.check()
-        left = self._end - time.monotonic()
         wanted = options.get("timeout")
         options = {"batch_size": self._batch, **options}
-        options["timeout"] = left if wanted is None else min(left, wanted)
+        options["timeout"] = self.left if wanted is None else min(self.left, wanted)
         run = translator.run(**options)
         with self._lock:
             self._runs.add(run)

@@ -70,6 +70,8 @@ class TextOptions:
     """The language to translate to; English if left out."""
     direct: bool = False
     """Don't go by way of English between two other languages, even if the model learned no other way."""
+    one_sentence: bool = False
+    """Take each text as one sentence, whatever is in it, as long as the model can read it at once."""
     likely_source: str | None = None
     """The language of texts that don't show theirs; without it, that of most texts before them."""
     batch_size: int = 64
@@ -81,8 +83,9 @@ class TextOptions:
         size, timeout = self.batch_size, self.timeout
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096:
             raise InvalidOption(f"batch_size is {size!r}; it must be a whole number from 1 to 4096")
-        if not isinstance(self.direct, bool):
-            raise InvalidOption(f"direct is {self.direct!r}; it must be True or False")
+        for name in ("direct", "one_sentence"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidOption(f"{name} is {getattr(self, name)!r}; it must be True or False")
         number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
         if timeout is not None and not (number and timeout > 0):
             raise InvalidOption(f"timeout is {timeout!r}; it must be seconds, above 0, or None")
@@ -110,6 +113,7 @@ class TranslateKeywords(GenerationKeywords, total=False):
     """All options of a translation but its languages."""
 
     direct: bool
+    one_sentence: bool
     likely_source: str | None
     batch_size: int
     timeout: float | None
