@@ -16,6 +16,7 @@ from dragoman.server.app import create_app
 from dragoman.server.keys import KeyFile
 from dragoman.server.settings import Settings
 from dragoman.translation.translator import Translator
+from tests.cli.conftest import dragoman, process  # noqa: F401
 
 
 class Served:

@@ -78,18 +78,16 @@ class Admission:
         self._queues.setdefault(owner, deque()).append(entry)
         self._characters[owner] += characters
         try:
-            await asyncio.wait_for(asyncio.shield(entry.turn), self.bounds.seconds)
-        except TimeoutError:
-            if not entry.turn.done():
+            async with asyncio.timeout(self.bounds.seconds):
+                await entry.turn
+        except BaseException as error:
+            if entry.turn.cancelled():
                 self._forget(entry)
-                raise Fault(
-                    503, "overloaded", "the request waited too long; try again later", None, 10
-                ) from None
-        except BaseException:
-            if entry.turn.done():
+            else:  # its turn has come at this very moment
                 self._left(owner)
-            else:
-                self._forget(entry)
+            if isinstance(error, TimeoutError):
+                said = "the request waited too long; try again later"
+                raise Fault(503, "overloaded", said, None, 10) from None
             raise
         return Place(self, owner)
 
