@@ -8,6 +8,7 @@ DragomanError
 ├── TranslationFailed                     the model or its code failed on a text
 ├── TranslationTimeout (also TimeoutError)  the caller's time is over
 ├── JobError                              the list of jobs can't be used, or a job was stopped
+│   └── JobRunning                        another process does the same now
 ├── Overloaded                            more work at once than is taken on
 ├── NotEnoughMemory (also MemoryError)    a model or a language module that doesn't fit
 ├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
@@ -54,6 +55,10 @@ class TranslationTimeout(DragomanError, TimeoutError):
 
 class JobError(DragomanError):
     """The list of jobs can't be read or written, there is no such job, or it was cancelled."""
+
+
+class JobRunning(JobError):
+    """Another process works on the same job now."""
 
 
 class NotEnoughMemory(DragomanError, MemoryError):

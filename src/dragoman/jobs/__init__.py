@@ -10,6 +10,6 @@ soon as the model is done with it.
 
 from dragoman.jobs.jobs import Jobs
 from dragoman.jobs.records import Job, JobFile, Plan
-from dragoman.jobs.run import Run, digest
+from dragoman.jobs.run import Run, digest, digest_of
 
-__all__ = ["Job", "JobFile", "Jobs", "Plan", "Run", "digest"]
+__all__ = ["Job", "JobFile", "Jobs", "Plan", "Run", "digest", "digest_of"]

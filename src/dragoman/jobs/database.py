@@ -105,8 +105,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(f"PRAGMA user_version = {VERSION}")
         elif version != VERSION:
             raise JobError(
-                f"{path} is of another release of Dragoman (layout {version}, not {VERSION}); finish its jobs "
-                "with that one, or set DRAGOMAN_STATE to another folder"
+                f"{path} is of another release of Dragoman (layout {version}, not {VERSION}); finish its "
+                "jobs with that one, or set DRAGOMAN_STATE to another folder"
             )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from dragoman import files
-from dragoman.errors import JobError
+from dragoman.errors import JobError, JobRunning
 from dragoman.jobs.database import connect, state_folder, told, transaction
 from dragoman.jobs.records import CANCELLED, DONE, INTERRUPTED, RUNNING, UNFINISHED, Job, Plan
 from dragoman.jobs.run import Run, end, job_files
@@ -29,19 +29,15 @@ class Jobs:
     def begin(self, plan: Plan, note: Callable[[str], None] = lambda said: None) -> Run:
         """Work on the unfinished job of this plan, or on a new one.
 
-        note: told what the user should know. Raises JobError if another process works on it now.
+        note: told what the user should know. Raises JobRunning if another process works on it now.
         """
         with told(), transaction(self._connection):
             self._forget()
-            marks = ", ".join("?" * len(UNFINISHED))
-            found = self._connection.execute(
-                f"SELECT id FROM jobs WHERE key = ? AND state IN ({marks}) ORDER BY id DESC",
-                (plan.key, *UNFINISHED),
-            ).fetchone()
-            id = found[0] if found else self._insert(plan)
+            found = self._unfinished(plan)
+            id = self._insert(plan) if found is None else found
             held = self._hold(id)
             if held is None:
-                raise JobError(
+                raise JobRunning(
                     f"job {id} does the same now, in another process; wait for it, or stop it: "
                     f"dragoman jobs cancel {id}"
                 )
@@ -50,6 +46,12 @@ class Jobs:
                 (RUNNING, time.time(), id),
             )
         return Run(self._connection, id, held, found is not None, note)
+
+    def find(self, plan: Plan) -> Job | None:
+        """The job that `begin` would go on with."""
+        with told():
+            found = self._unfinished(plan)
+        return None if found is None else self.get(found)
 
     def all(self) -> list[Job]:
         """All jobs, the latest first."""
@@ -104,11 +106,19 @@ class Jobs:
 
     # Inside
 
+    def _unfinished(self, plan: Plan) -> int | None:
+        marks = ", ".join("?" * len(UNFINISHED))
+        row = self._connection.execute(
+            f"SELECT max(id) FROM jobs WHERE key = ? AND state IN ({marks})", (plan.key, *UNFINISHED)
+        ).fetchone()
+        found: int | None = row[0]
+        return found
+
     def _insert(self, plan: Plan) -> int:
         now = time.time()
         cursor = self._connection.execute(
-            "INSERT INTO jobs"
-            " (key, state, began, changed, model, source, target, command, folder, environment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO jobs (key, state, began, changed, model, source, target, command, folder, "
+            "environment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(plan.key, RUNNING, now, now, plan.model, plan.source, plan.target),
                 *(json.dumps([*plan.command]), plan.folder, json.dumps({**plan.environment})),

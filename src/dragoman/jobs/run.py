@@ -210,3 +210,10 @@ def digest(path: str | os.PathLike[str]) -> str:
         while chunk := file.read(1 << 20):
             state.update(chunk)
     return state.hexdigest()
+
+
+def digest_of(data: bytes) -> str:
+    """`digest` of a file that holds these bytes."""
+    from xxhash import xxh3_128_hexdigest
+
+    return xxh3_128_hexdigest(data)

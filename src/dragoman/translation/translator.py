@@ -306,7 +306,7 @@ class Translator:
             "version": dragoman.__version__,
             "files": identity(locate(loaded.model, download=False)),
             "precision": self.system.precision,
-            "device": str(loaded.device),
+            "path": self.system.path,
             "vocabulary": loaded.vocabulary,
             "texts": loaded.vocabulary_text and {k: list(v) for k, v in loaded.vocabulary_text.items()},
         }
