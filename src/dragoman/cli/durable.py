@@ -92,7 +92,8 @@ class Durable:
             self._do_without(error)
             return
         if self.run.is_resumed:
-            say(f"job {self.run.id} goes on: {self.run.known} sentences are done already")
+            known = "1 sentence is" if self.run.known == 1 else f"{self.run.known:,} sentences are"
+            say(f"job {self.run.id} goes on: {known} done already")
 
     def open_file(self, number: int, data: bytes | str, output: "str | OutputFile") -> bool:
         """A file's turn has come; False if the job has done it already.

@@ -124,9 +124,9 @@ class Run:
             except sqlite3.Error as trouble:
                 self._broke(trouble)
         if error is not None and not isinstance(error, _Cancelled) and not self._is_broken:
+            kept = "1 sentence is" if self._done == 1 else f"{self._done:,} sentences are"
             error.add_note(
-                f"{self._done} sentences are kept; go on with the same command, or with: "
-                f"dragoman jobs resume {self.id}"
+                f"{kept} kept; go on with the same command, or with: dragoman jobs resume {self.id}"
             )
 
     # Inside
