@@ -81,7 +81,9 @@ def test_a_command_of_the_readme_works(monkeypatch, translator, combined, capsys
     code, out, err = run(monkeypatch, capsysbinary, words)
     assert code == 0, err
     shown = out or b"".join(
-        path.read_bytes() for path in tmp_path.glob("[or]*.*") if path.name != "report.md"
+        path.read_bytes()
+        for path in tmp_path.glob("**/[orp]*.*")
+        if path.name not in ("report.md", "page.html")
     )
     # Modules say on standard error where they write; a random model may have nothing to answer.
     assert shown.strip() or "wrote" in err or "ask" in words
