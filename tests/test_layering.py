@@ -26,6 +26,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "surgery native generation training evaluation",
         "systems",
         "translation huggingface",
+        "jobs",
         "server",
         "cli",
         "__main__",

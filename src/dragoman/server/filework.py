@@ -11,6 +11,7 @@ from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls
 
 if TYPE_CHECKING:
+    from dragoman.translation.recall import Recall
     from dragoman.translation.results import Translation
     from dragoman.translation.translator import Translator
 
@@ -63,6 +64,7 @@ def translate(
     order: FileOrder,
     calls: Calls,
     progress: Callable[[int, int], None] | None = None,
+    recall: "Recall | None" = None,
 ) -> FileResult:
     """Translate a file, in the thread that calls. Raises InvalidDocument, and a Fault."""
     from dragoman.translation.files import translate_document
@@ -78,13 +80,16 @@ def translate(
         source = of_code(found.code) if found and found.sure else None
     model = state.registry.choose(order.model, source, order.target)
     held = cast("Translator", _Held(state.registry.translators[model], calls))
-    made = translate_document(
-        held, document, source.nllb if source else None, order.target.nllb, progress, {}
-    )
+    spoken = source.nllb if source else None
+    made = translate_document(held, document, spoken, order.target.nllb, progress, recall, {})
     state.metrics.file(model, order.target, characters)
-    spoken = of_code(made.source) if made.source else None
     return FileResult(
-        _named(name, order.target), made.data, spoken, characters, len(made.segments), len(made.flagged)
+        _named(name, order.target),
+        made.data,
+        of_code(made.source) if made.source else None,
+        characters,
+        len(made.segments),
+        len(made.flagged),
     )
 
 
