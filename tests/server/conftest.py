@@ -13,6 +13,7 @@ import requests
 import uvicorn
 
 from dragoman.server.app import create_app
+from dragoman.server.connections import protocol
 from dragoman.server.keys import KeyFile
 from dragoman.server.settings import Settings
 from dragoman.translation.translator import Translator
@@ -50,7 +51,8 @@ def serving(settings: Settings, models: dict[str, Any], keys: Path | None = None
     """A server for as long as the block takes."""
     app = create_app(settings, models, None if keys is None else KeyFile(keys))
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http="h11", ws="none", log_config=None, timeout_graceful_shutdown=5)
+    http = protocol(settings.body_seconds)
+    config = uvicorn.Config(app, http=http, ws="none", log_config=None, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

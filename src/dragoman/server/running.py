@@ -82,6 +82,7 @@ def serve(settings: Settings) -> None:
 
     from dragoman.server import logs
     from dragoman.server.app import create_app
+    from dragoman.server.connections import protocol
 
     keys = key_file(settings)
     read_routes(settings.route, list(model_names(settings)))
@@ -91,7 +92,7 @@ def serve(settings: Settings) -> None:
         app = create_app(settings, load_models(settings), keys)
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=protocol(settings.body_seconds),
             ws="none",
             log_config=None,
             access_log=False,
