@@ -5,11 +5,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from dragoman.languages import Language
 from dragoman.server.bodies import flag, read_fields, read_form, texts_of, uploaded
 from dragoman.server.codes import deepl_source, deepl_targets
+from dragoman.server.documents import file_response
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.filework import FileOrder
 from dragoman.server.fragments import XmlRules
@@ -58,10 +59,9 @@ def answer(fault: Fault) -> Response:
     return JSONResponse({"message": fault.message, "code": fault.code}, status, headers=fault.headers)
 
 
-def router(state: State) -> APIRouter:
+def router(state: State, uploads: Uploads) -> APIRouter:
     """The routes of DeepL."""
     api = APIRouter(prefix="/v2", tags=["deepl"], responses=ERRORS)
-    uploads = Uploads(state)
 
     @api.post(
         "/translate", openapi_extra=fields_of({"text": list[str], "target_lang": str}, optional=_OPTIONAL)
@@ -121,9 +121,9 @@ def router(state: State) -> APIRouter:
             _check_formality(form)
             name = str(form.get("filename") or file.filename)
             _check_output(name, form.get("output_format"))
-            order = FileOrder(name, await file.read(), source, target)
-        begun = uploads.begin(caller, order)
-        return JSONResponse({"document_id": begun.id, "document_key": begun.key})
+            order = FileOrder(name, source, target)
+            begun, key = await uploads.begin(caller, order, file.file, file.size or 0)
+        return JSONResponse({"document_id": begun.id, "document_key": key})
 
     @api.post("/document/{id}", openapi_extra=fields_of({"document_key": str}, {}))
     async def status(request: Request, id: str) -> Response:
@@ -132,8 +132,9 @@ def router(state: State) -> APIRouter:
         state.caller(request, fields.get("auth_key"))
         found = uploads.find(id, fields.get("document_key"))
         answer: dict[str, Any] = {"document_id": found.id, "status": found.status}
-        if found.seconds_left is not None:
-            answer["seconds_remaining"] = found.seconds_left
+        left = uploads.progress(found).seconds_left
+        if found.status == "translating" and left is not None:
+            answer["seconds_remaining"] = left
         if found.status in ("done", "downloaded"):
             answer["billed_characters"] = found.characters
         if found.status == "error":
@@ -151,21 +152,10 @@ def router(state: State) -> APIRouter:
         if found.status == "downloaded":
             raise Fault(503, "already_downloaded", "Document already downloaded")
         if found.status != "done":
-            raise Fault(503, "not_ready", "Document translation is not done", None, found.seconds_left or 5)
-        file = state.results.find(found.token)
-        found.status = "downloaded"
-
-        async def forget() -> None:
-            state.results.remove(found.token)
-
-        from starlette.background import BackgroundTask
-
-        return FileResponse(
-            file.path,
-            media_type="application/octet-stream",
-            filename=file.name,
-            background=BackgroundTask(forget),
-        )
+            left = uploads.progress(found).seconds_left
+            raise Fault(503, "not_ready", "Document translation is not done", None, left or 5)
+        uploads.fetched(found)
+        return file_response(uploads, found)
 
     return api
 

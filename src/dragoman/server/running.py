@@ -5,10 +5,12 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dragoman.errors import InvalidOption
+from dragoman.jobs.database import state_folder
 from dragoman.server.keys import KeyFile
 from dragoman.server.registry import read_routes
 from dragoman.server.settings import Settings, default_keys_file
@@ -86,6 +88,8 @@ def serve(settings: Settings) -> None:
 
     keys = key_file(settings)
     read_routes(settings.route, list(model_names(settings)))
+    if settings.state is None:
+        settings = replace(settings, state=state_folder() / f"server-{settings.port}")
     listener = _listen(settings)
     logs.set_up(settings.log)
     with contextlib.closing(listener):

@@ -12,7 +12,6 @@ from dragoman.server.metering import Meter
 from dragoman.server.metrics import Metrics
 from dragoman.server.orders import Order, Result, fulfil
 from dragoman.server.registry import Registry
-from dragoman.server.results import Results
 from dragoman.server.settings import Settings
 from dragoman.server.work import Calls, Workshop, attended
 
@@ -41,7 +40,6 @@ class State:
         self.settings, self.registry, self.keys = settings, registry, keys
         self.meter = Meter(keys.path.with_suffix(".usage.json") if keys else None)
         self.workshop = Workshop(settings)
-        self.results = Results(settings.file_minutes)
         self.metrics = Metrics(self.workshop)
         self.is_draining = False
         self.started = int(time.time())
