@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 import dragoman
 from dragoman.errors import DragomanError
-from dragoman.server import deepl, documents, google, health, libretranslate, openai, own
+from dragoman.server import deepl, documents, google, health, libretranslate, openai, own, pages
 from dragoman.server.faults import Fault, fault_of
 from dragoman.server.guard import Guard
 from dragoman.server.keys import KeyFile
@@ -69,6 +69,8 @@ def create_app(
     app.state.dragoman, app.state.uploads = state, uploads
     for dialect in (own, openai, google, health):
         app.include_router(dialect.router(state))
+    if settings.web:
+        app.include_router(pages.router(state))
     for with_files in (documents, libretranslate, deepl):
         app.include_router(with_files.router(state, uploads))
     app.add_middleware(Guard, state=state, answer=answer)
