@@ -53,7 +53,7 @@ class ErrorResponse(BaseModel):
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse}
-    for status in (400, 401, 403, 404, 405, 408, 413, 415, 421, 429, 500, 503, 504)
+    for status in (400, 401, 403, 404, 405, 408, 413, 415, 421, 429, 431, 500, 503, 504)
 }
 
 

@@ -38,7 +38,7 @@ class Problem(BaseModel):
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 403, 404, 405, 408, 413, 415, 421, 429, 500, 503, 504)
+    status: {"model": Problem} for status in (400, 403, 404, 405, 408, 413, 415, 421, 429, 431, 500, 503, 504)
 }
 
 

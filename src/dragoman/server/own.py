@@ -21,7 +21,7 @@ from dragoman.translation.options import translation_options
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorResponse}
-    for status in (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 429, 456, 500, 503, 504)
+    for status in (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 429, 431, 456, 500, 503, 504)
 }
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
 TYPES |= {429: "rate_limit_error", 456: "insufficient_quota"}

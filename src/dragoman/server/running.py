@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 1024
 """Connections that are open at a time; further ones are told that the server is busy."""
-_HEADER_BYTES = 32 * 1024
 
 
 def key_file(settings: Settings) -> KeyFile | None:
@@ -85,6 +84,7 @@ def serve(settings: Settings) -> None:
     from dragoman.server import logs
     from dragoman.server.app import create_app
     from dragoman.server.connections import protocol
+    from dragoman.server.guard import HEADER_BYTES
 
     keys = key_file(settings)
     read_routes(settings.route, list(model_names(settings)))
@@ -104,7 +104,7 @@ def serve(settings: Settings) -> None:
             limit_concurrency=CONNECTIONS,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-            h11_max_incomplete_event_size=_HEADER_BYTES,
+            h11_max_incomplete_event_size=HEADER_BYTES,
         )
 
         class Server(uvicorn.Server):
