@@ -104,7 +104,7 @@ class Collector:
         self.starts, self.ends = array("q"), array("q")
         self.forms: list[Form] = []
         self.within: dict[int, tuple[int, int, int]] = {}
-        """For a segment that stands in a mark of another: the other's number, and where what holds it stands."""
+        """For a segment in a mark of another: the other's number, and where what holds the segment is."""
         self.languages: list[tuple[int, int]] = []
         """Where the file names its own language."""
         self.skipped: list[int] = []
@@ -124,7 +124,7 @@ class Collector:
         name: str | None = None,
         place: int | None = None,
     ) -> int | None:
-        """A segment in text[start:end], unless it has no letter to translate; a place of its own is filled all the same.
+        """A segment in text[start:end], unless it has no letter to translate and no place of its own.
 
         place: of the segment, if it is something else than the line it begins in. Returns its number, if it
         has become one.

@@ -98,4 +98,3 @@ def _with_fields(markup: Markup, items: Iterable[Item], pairs: Pairs) -> Iterato
             code = []
     if code:
         yield Mark("".join(code))
-

@@ -11,7 +11,9 @@ KINDS = re.compile(r"drawingml\.(?:chart|diagramData)\+xml|ms-office\.drawingml\
 """Kinds of files that are drawings within others; those of spreadsheets are `drawingml.drawing+xml`."""
 _NAMESPACE = re.compile(r"""xmlns(?::([\w.-]+))?\s*=\s*["'][^"'<>]*/drawingml/(?:2006/)?main["']""")
 # Attributes of words that say nothing of how they look.
-_UNSEEN = re.compile(r"""\s(?:lang|altLang|dirty|err|smtClean|smtId|noProof|bmk)\s*=\s*(?:"[^"<]*"|'[^'<]*')""")
+_UNSEEN = re.compile(
+    r"""\s(?:lang|altLang|dirty|err|smtClean|smtId|noProof|bmk)\s*=\s*(?:"[^"<]*"|'[^'<]*')"""
+)
 
 
 def find(found: Collector, place: int, counts: bool = True) -> int:

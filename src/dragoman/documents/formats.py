@@ -47,6 +47,7 @@ FORMATS = (
         (".odt", ".ott", ".ods", ".ots", ".odp", ".otp"),
         "odf",
     ),
+    Format("epub", "electronic books", (".epub",), "epub"),
     Format("android", "Android strings", (".xml",), "android", r"<resources[\s>]"),
     Format("xliff", "XLIFF", (".xlf", ".xliff"), "xliff"),
     Format("csv", "tables", (".csv", ".tsv"), "table", has_columns=True),

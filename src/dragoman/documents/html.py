@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from dragoman.documents.document import Collector, Document, Form, Mark, Part, Parts, merged, paired
+from dragoman.documents.document import Collector, Form, Mark, Part, Parts, TextDocument, merged, paired
 from dragoman.documents.encodings import Encoded, decode
 from dragoman.documents.inline import VOID, Pairs
 
@@ -50,7 +50,7 @@ class Token(NamedTuple):
     name: str = ""
 
 
-def parse(data: bytes) -> Document:
+def parse(data: bytes) -> TextDocument:
     """An HTML file. Raises InvalidDocument if its bytes are no text."""
     found = Collector(decode(data, _charset(data), lambda character: f"&#{ord(character)};"))
     _Reader(found, _XHTML in found.text[:4096]).read()
@@ -78,7 +78,7 @@ def _charset(data: bytes) -> str | None:
 
 
 def tokens(text: str, is_xml: bool = False) -> Iterator[Token]:
-    """The tokens of HTML, one behind the other, all of it. is_xml: whether `<title/>` is all of an element."""
+    """The tokens of HTML, one behind the other. is_xml: whether `<title/>` is all of an element."""
     at = 0
     while at < len(text):
         match = _START.search(text, at)
@@ -155,7 +155,10 @@ class _Reader:
         self._add(run)
 
     def _kept_elements(self) -> dict[int, tuple[int, bool]]:
-        """Where elements end in which nothing is translated, and whether parts of the page are in them, by where they begin."""
+        """By where they begin, the elements in which nothing is translated.
+
+        Returns where each ends, and whether it is or has a part of the page that no sentence goes on over.
+        """
         waiting: dict[str, list[tuple[int, int] | None]] = {}
         ends = {}
         boundaries = 0

@@ -53,7 +53,7 @@ def _is_message(value: object) -> bool:
 
 
 def _add(found: Collector, name: str, start: int, end: int, forms: Sequence[Form]) -> None:
-    """The texts of a message. forms: of a text in which # is a sign like others, and of one in which it counts."""
+    """The texts of a message. forms: of texts in which # is a sign like others, and stands for a number."""
     raw = found.text[start:end]
     message = json.loads(f'"{raw}"')
     texts = messages.texts(message)

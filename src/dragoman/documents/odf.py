@@ -41,8 +41,7 @@ _UNSEEN = re.compile(
 def parse(data: bytes) -> Document:
     """An OpenDocument file. Raises InvalidDocument if it is broken or encrypted."""
     package = Package(data)
-    kind = package.read("mimetype").strip() if "mimetype" in package.names else b""
-    if not kind.startswith(b"application/vnd.oasis.opendocument."):
+    if not package.kind.startswith(b"application/vnd.oasis.opendocument."):
         raise InvalidDocument("the package is no OpenDocument file")
     if b"encryption-data" in package.read("META-INF/manifest.xml"):
         raise InvalidDocument("the file is encrypted; save it without a password")
@@ -50,7 +49,7 @@ def parse(data: bytes) -> Document:
     count = 0
     for name in ("content.xml", "styles.xml"):
         # What the master pages of presentations say is for whoever writes slides.
-        if name == "content.xml" or (name in package.names and b"presentation" not in kind):
+        if name == "content.xml" or (name in package.names and b"presentation" not in package.kind):
             found = Collector(xml.read(package.read(name)))
             reader = _Reader(found, count)
             reader.read()
@@ -67,13 +66,14 @@ class _Reader:
     count: int
     """How many paragraphs have been seen."""
     kept: set[str] = field(default_factory=set)
+    unseen: frozenset[str] = frozenset()
     form: Form | None = None
 
     def read(self) -> None:
         text = self.found.text
         self.kept = literals(match[1][1:-1] for match in _FORMULA.finditer(text))
-        unseen = frozenset(_unseen_styles(text))
-        self.form = Form(_write, partial(_read, unseen=unseen))
+        self.unseen = frozenset(_unseen_styles(text))
+        self.form = Form(_write, partial(_read, unseen=self.unseen))
         for tokens in xml.elements(text, _PARAGRAPHS | _CELLS | {_DELETED}):
             self._walk(tokens, xml.ends(tokens), 0, len(tokens), None)
 
@@ -85,7 +85,7 @@ class _Reader:
         last: int,
         outer: tuple[int, int, int] | None,
     ) -> None:
-        """The paragraphs of tokens[at:last]. outer: the segment they are in a mark of, and where that stands."""
+        """The paragraphs of tokens[at:last]. outer: the segment whose mark has them, and where it is."""
         while at < last:
             token, end = tokens[at], ends.get(at, at)
             if token.name == _DELETED or (token.name in _CELLS and not self._is_text(token)):
@@ -107,8 +107,8 @@ class _Reader:
         outer: tuple[int, int, int] | None,
     ) -> None:
         start, end = tokens[at].end, tokens[last].start
-        assert self.form is not None and self.form.read is not None
-        parts = self.form.read(self.found.text[start:end])
+        assert self.form is not None
+        parts = _read(self.found.text[start:end], self.unseen)
         number = None
         if plain(parts).casefold() not in self.kept:
             number = self.found.add(parts, start, end, self.form, place=self.count)
@@ -145,7 +145,9 @@ def _unseen_styles(text: str) -> Iterator[str]:
 def _read(written: str, unseen: frozenset[str]) -> Parts:
     tokens = list(xml.tokens(written))
     ends = xml.ends(tokens)
-    hidden = {ends[at] for at, token in enumerate(tokens) if at in ends and _is_unseen(written, token, unseen)}
+    hidden = {
+        ends[at] for at, token in enumerate(tokens) if at in ends and _is_unseen(written, token, unseen)
+    }
     hidden |= {at for at, token in enumerate(tokens) if _is_unseen(written, token, unseen)}
     pairs = Pairs()
     parts: list[Part] = []
@@ -195,7 +197,6 @@ def _write(parts: Parts) -> str:
     for number, part in enumerate(parts, 1):
         if isinstance(part, Mark):
             pieces.append(part.source)
-            is_blank = is_blank or part.kind == "kept"
             continue
         for place, words in enumerate(part.split(" ")):
             if place:

@@ -35,7 +35,7 @@ def related(package: Package, name: str) -> dict[str, str]:
 
 
 def tags(package: Package, name: str, wanted: str) -> Iterator[dict[str, str]]:
-    """The attributes of the tags in a file that have this name, whatever its prefix. Raises InvalidDocument."""
+    """The attributes of all tags of this name in a file, whatever its prefix. Raises InvalidDocument."""
     text = xml.read(package.read(name)).text
     for token in xml.tokens(text):
         if token.kind in ("open", "empty") and token.name.rpartition(":")[2] == wanted:

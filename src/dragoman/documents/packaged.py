@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dragoman.documents.document import Document, Parts, Segment, TextDocument
 from dragoman.documents.zipped import Package
@@ -19,12 +20,14 @@ class PackageDocument(Document):
         self._firsts: list[int] = []
         """The number of each file's first segment."""
 
-    def add(self, name: str, file: TextDocument) -> None:
-        """A file of the package."""
-        self._firsts.append(len(self.segments))
+    def add(self, name: str, file: TextDocument, is_place: bool = False) -> None:
+        """A file of the package. is_place: whether segments are counted, and named after it."""
+        first = len(self.segments)
+        self._firsts.append(first)
         self._files.append((name, file))
-        self.segments += file.segments
-        self.skipped += file.skipped
+        for number, segment in enumerate(file.segments, first + 1):
+            self.segments.append(replace(segment, place=number, name=name) if is_place else segment)
+        self.skipped += [first + 1] * len(file.skipped) if is_place else file.skipped
 
     def render(self, translations: Sequence[Parts | None], language: str | None = None) -> bytes:
         if len(translations) != len(self.segments):

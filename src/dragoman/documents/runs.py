@@ -75,8 +75,8 @@ def find(
 ) -> int:
     """Collect the paragraphs of a file. Returns how many it has.
 
-    place: of the first one; counts: whether others are further on, by one each; names: of the paragraphs; kept: what
-    paragraphs say that stay as they are, with case folded.
+    place: of the first one; counts: whether others are further on, by one each; names: of the paragraphs;
+    kept: what paragraphs say that stay as they are, with case folded.
     """
     form = cache(partial(_form, markup))
     number = 0

@@ -29,7 +29,9 @@ _NAMED = ((r"spreadsheetml\.table\+xml", "tableColumn"), (r"pivotCacheDefinition
 _CELL = re.compile(r"<(?:[\w.-]+:)?c\s([^<>]*)>\s*<(?:[\w.-]+:)?(?:v>(\d+)</|is[\s>])")
 _REFERENCE = re.compile(r"""(?:^|\s)r=["']([A-Z]{1,3}\d{1,7})["']""")
 _SHARED = re.compile(r"""(?:^|\s)t=["']s["']""")
-_FORMULA = re.compile(r"<(?:[\w.-]+:)?(?:f|formula[12]?|definedName)(?:\s[^<>]*)?>([^<]*\"[^<]*|[^<]*&quot;[^<]*)</")
+_FORMULA = re.compile(
+    r"<(?:[\w.-]+:)?(?:f|formula[12]?|definedName)(?:\s[^<>]*)?>([^<]*\"[^<]*|[^<]*&quot;[^<]*)</"
+)
 _FILTER = re.compile(r"""<(?:[\w.-]+:)?(?:filter|customFilter)\s[^<>]*?val=["']([^"'<>]*)["']""")
 
 _ESCAPED = re.compile("_x([0-9a-fA-F]{4})_")
@@ -99,7 +101,12 @@ class _Workbook:
 
 
 def _add(
-    document: PackageDocument, package: Package, file: str, element: str, before: int, workbook: _Workbook | None
+    document: PackageDocument,
+    package: Package,
+    file: str,
+    element: str,
+    before: int,
+    workbook: _Workbook | None,
 ) -> int:
     """The strings of a file. before: how many there are in others. Returns how many this one has."""
     found = Collector(xml.read(package.read(file)))
@@ -127,4 +134,3 @@ def _markup(prefix: str, element: str) -> Markup:
         escape=lambda text: _ESCAPES.sub(lambda match: f"_x{ord(match[0]):04X}_", text),
         longest=_LONGEST,
     )
-

@@ -65,7 +65,7 @@ def tokens(text: str) -> Iterator[Token]:
 
 
 def elements(text: str, names: Container[str]) -> Iterator[list[Token]]:
-    """The tokens of each element of one of these names that is in no other one, while all of the text is looked at.
+    """The tokens of each element of one of these names that is in no other one. All of the text is looked at.
 
     Raises InvalidDocument as `tokens`, and for an element that is too large to be one text.
     """

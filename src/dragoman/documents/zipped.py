@@ -46,6 +46,11 @@ class Package:
         self.names = [entry.filename for entry in entries]
         self._check(entries)
 
+    @property
+    def kind(self) -> bytes:
+        """What a file called mimetype says it is, as in OpenDocument files and books."""
+        return self.read("mimetype").strip() if "mimetype" in self.names else b""
+
     def read(self, name: str) -> bytes:
         """A file, read no further than its size says."""
         try:
@@ -63,7 +68,7 @@ class Package:
         return found
 
     def replaced(self, files: Mapping[str, bytes]) -> bytes:
-        """The package with these files in place of those of the same names; the others as they were packed."""
+        """The package with these files in place of those of their names; others as they were packed."""
         target = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(self.data)) as archive, zipfile.ZipFile(target, "w") as made:
             made.comment = archive.comment
