@@ -26,6 +26,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "surgery native generation training evaluation",
         "systems",
         "translation huggingface",
+        "jobs",
         "server",
         "cli",
         "__main__",
@@ -59,6 +60,7 @@ WITHOUT_TORCH = {
     "checkpoints/packing.py",
     "checkpoints/part_forms.py",
     "systems/converting.py",
+    "server",
     "cli",
 }
 

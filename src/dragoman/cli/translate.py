@@ -13,6 +13,7 @@ import typer
 from dragoman import languages as table
 from dragoman.cli.commands import pick, takes
 from dragoman.cli.documents import FORMAT_NAMES, Destination, DocumentSession, as_documents
+from dragoman.cli.durable import Durable, Watched
 from dragoman.cli.inputs import STREAM, Input, Item, open_input
 from dragoman.cli.locales import preferred_language
 from dragoman.cli.messages import SOME_FAILED, say, worded
@@ -27,6 +28,7 @@ from dragoman.limits import written_size
 from dragoman.translation.options import LoadOptions, TextOptions
 
 if TYPE_CHECKING:
+    from dragoman.jobs import Run
     from dragoman.translation.results import Translation
     from dragoman.translation.translator import Translator
 
@@ -79,6 +81,13 @@ def translate(
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
+    is_durable: Annotated[
+        bool,
+        typer.Option(
+            "--job/--no-job",
+            help="Keep what is done of files on the disk until all is written, to go on after any end.",
+        ),
+    ] = True,
     words: Annotated[
         Path | None,
         typer.Option(
@@ -107,11 +116,12 @@ def translate(
     loading = pick(chosen, LoadOptions)
     if words is not None:
         loading["vocabulary_text"] = vocabulary_text(words, chosen.get("vocabulary"), chosen.get("target"))
-    files = as_documents(texts, input_file, format)
+    files = as_documents(texts, input_file, format, is_folder_likely=folder is not None)
     to = Destination(output, folder, overwrite, json)
     if files is not None:
         documents = DocumentSession(files, format, columns.split(",") if columns else None, to)
-        documents.run(load(loading), options)
+        with Durable(is_durable and documents.is_durable) as durable:
+            documents.run(load(loading), options, durable)
         documents.close()
         return
     for name, value in (("--output-dir", folder), ("--overwrite", overwrite), ("--columns", columns)):
@@ -119,9 +129,10 @@ def translate(
             raise InvalidOption(f"{name} is for documents; texts and lines have none")
     with contextlib.ExitStack() as stack:
         given = stack.enter_context(open_input(texts, input_file))
-        sink = StandardOutput() if output in (None, STREAM) else stack.enter_context(_output(str(output)))
+        durable = stack.enter_context(Durable(is_durable and given.size is not None))
+        sink = StandardOutput() if output in (None, STREAM) else stack.enter_context(OutputFile(Path(output)))
         session = _Session(load(loading), given, sink, json)
-        session.run(options)
+        session.run(options, durable)
     session.close()
 
 
@@ -149,13 +160,6 @@ def _generation(chosen: dict[str, Any], json: bool) -> dict[str, Any]:
     return generation
 
 
-def _output(path: str) -> OutputFile:
-    file = OutputFile(Path(path))
-    for part in file.left_behind:
-        say(f"note: {part} holds what an earlier run did and did not complete; it stays as it is")
-    return file
-
-
 class _Session:
     """One command: what it has translated, and what it has to say about it."""
 
@@ -167,11 +171,13 @@ class _Session:
         self.lines = self.failed = 0
         self.is_seen = isinstance(sink, StandardOutput) and sys.stdout.isatty()
 
-    def run(self, options: dict[str, Any]) -> None:
+    def run(self, options: dict[str, Any], durable: Durable) -> None:
         """Translate all that was given."""
         items = iter(self.given)
         if "target" not in options:
             options["target"], items = self._target(items, options.get("source"))
+        job = self._job(options, durable)
+        watched = None if job is None or self.given.path is None else Watched(self.given.path)
         waiting: deque[Item] = deque()
 
         def texts() -> Iterator[Any]:
@@ -182,12 +188,29 @@ class _Session:
 
         # A bar between printed lines would garble both.
         with progress(None if self.is_seen else self.given.size) as advance:
-            results = self.translator.stream(texts(), **options)
+            results = self.translator.stream(texts(), recall=job, **options)
             with contextlib.closing(results):
                 for result in results:
                     item = waiting.popleft()
                     self._take(item, result, "source" in options)
                     advance(item.position, self.lines)
+                    if job is not None and self.given.size:
+                        job.tell(min(item.position / self.given.size, 1.0))
+        if watched is not None:
+            watched.tell()
+        if job is not None:
+            job.close_file(0, self.lines, self.failed)
+
+    def _job(self, options: dict[str, Any], durable: Durable) -> "Run | None":
+        """What keeps the work, if a file becomes a file."""
+        sink, path = self.sink, self.given.path
+        if not isinstance(sink, OutputFile):
+            return None
+        if path is not None and sink.part is not None:
+            how = {"lines": True, "json": self.json}
+            durable.begin(self.translator, options, [(path, sink.name)], how)
+        durable.open_file(0, path or b"", sink)
+        return durable.run
 
     def _target(self, items: Iterator[Item], source: str | None) -> tuple[str, Iterator[Item]]:
         """The language of the user's locale, or English, unless the text is in that already."""

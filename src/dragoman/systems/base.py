@@ -38,6 +38,13 @@ class System(Protocol):
     precision: str
     """Of the weights: fp32, fp16, int8 or int4."""
 
+    @property
+    def path(self) -> str:
+        """Which code runs it: "native", or PyTorch's device."""
+        runner: Any = getattr(self, "runner", None)
+        parameters = getattr(runner, "parameters", None)
+        return "native" if parameters is None else str(next(parameters()).device)
+
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
         """Choose from the tokens that a target language needs, `size` of them (None: all of its script's).
 

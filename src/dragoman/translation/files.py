@@ -14,6 +14,7 @@ from dragoman.languages import Language, find, find_source
 from dragoman.text.detect import Detection, detect
 from dragoman.translation.documents import DocumentTranslator, SegmentTranslation
 from dragoman.translation.pipeline import Progress
+from dragoman.translation.recall import Recall
 
 if TYPE_CHECKING:
     from dragoman.translation.translator import Translator
@@ -56,6 +57,7 @@ def translate_document(
     source: str | None,
     target: str | None,
     progress: Progress | None,
+    recall: Recall | None,
     options: dict[str, Any],
 ) -> DocumentTranslation:
     """Translate a document's segments as one call's; see `Translator.translate_document`."""
@@ -66,7 +68,9 @@ def translate_document(
 
     def translate(texts: Iterable[str]) -> Any:
         named = spoken.nllb if spoken else None
-        return translator.stream(texts, source=named, target=goal.nllb, progress=progress, **options)
+        return translator.stream(
+            texts, source=named, target=goal.nllb, progress=progress, recall=recall, **options
+        )
 
     segments = DocumentTranslator(document, translate, translator.lacks).run()
     data = document.render([segment.parts for segment in segments], goal.short_code)
@@ -90,6 +94,7 @@ def translate_file(
     format: str | None,
     columns: Sequence[str] | None,
     progress: Progress | None,
+    recall: Recall | None,
     options: dict[str, Any],
 ) -> DocumentTranslation:
     """Translate a file to a file; see `Translator.translate_file`."""
@@ -100,7 +105,7 @@ def translate_file(
         if output.exists():
             raise InvalidOption(f"{output} exists already; say output={str(output)!r} to replace it")
     document = documents.open(path, format, columns)
-    result = translate_document(translator, document, source, target, progress, options)
+    result = translate_document(translator, document, source, target, progress, recall, options)
     with OutputFile(Path(output)) as file:
         file.write(result.data)
     return replace(result, path=Path(output))

@@ -23,6 +23,7 @@ from dragoman.systems import Request, System
 from dragoman.systems.base import length_cap
 from dragoman.translation.deadline import Deadline
 from dragoman.translation.legs import Journey, Leg, Outcome, Ready, Remembered
+from dragoman.translation.recall import Recall
 from dragoman.translation.results import Candidate
 
 Progress = Callable[[int, int], None]
@@ -54,11 +55,14 @@ class Pipeline:
         timeout: float | None = None,
         progress: Progress | None = None,
         listens: bool = False,
+        recall: Recall | None = None,
     ) -> None:
-        """at_once: legs under way at most; timeout: seconds from now on; listens: to tokens as they come."""
+        """at_once: legs under way at most; timeout: seconds from now on; listens: to tokens as they come;
+        recall: what is known already.
+        """
         self._system, self._options, self._at_once = system, options, at_once
         self._deadline = Deadline(timeout)
-        self._progress, self._listens = progress, listens
+        self._progress, self._listens, self._recall = progress, listens, recall
         self._most = min(options.max_new_tokens, system.max_new_tokens)
         self._events: SimpleQueue[Leg | None] = SimpleQueue()
         self._stopped = False
@@ -149,7 +153,7 @@ class Pipeline:
         """Start the next leg of a journey, of which `text` has come so far."""
         request = Request(text, journey.stops[0], journey.stops[1])
         journey.stops.popleft()
-        known = (Candidate(text, 0.0, (), True),) if request.stays else self._remembered.get(request)
+        known = self._known(request)
         if known is not None:
             self._arrive(journey, known)
             return
@@ -159,6 +163,15 @@ class Pipeline:
             self._ready.push(leg, half_way)
         leg.journeys.append(journey)
         journey.leg = leg
+
+    def _known(self, request: Request) -> tuple[Candidate, ...] | None:
+        """What the model need not be asked for."""
+        if request.stays:
+            return (Candidate(request.text, 0.0, (), True),)
+        known = self._remembered.get(request)
+        if known is None and self._recall is not None:
+            known = self._recall.get(request)
+        return known
 
     def _arrive(self, journey: Journey, outcome: Outcome) -> None:
         journey.leg = None
@@ -258,6 +271,8 @@ class Pipeline:
         del self._legs[leg.request]
         if not isinstance(outcome, DragomanError):
             self._remembered.add(leg.request, outcome)
+            if self._recall is not None:
+                self._recall.put(leg.request, outcome)
         for journey in leg.journeys:
             self._arrive(journey, outcome)
 

@@ -1,16 +1,20 @@
 """Text in, text out: what users of the library hold."""
 
 import contextlib
+import json
 import os
 import sys
 import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
-from dragoman.checkpoints.catalog import EMBEDDED, locate
+import dragoman
+from dragoman.checkpoints.catalog import EMBEDDED, identity, locate
 from dragoman.documents.document import Document
 from dragoman.errors import InvalidOption, TranslationWarning
 from dragoman.languages import Language, find, of_code
@@ -30,6 +34,7 @@ from dragoman.translation.options import (
 )
 from dragoman.translation.pipeline import Pipeline, Progress
 from dragoman.translation.preparing import Preparing, TextJob
+from dragoman.translation.recall import Recall
 from dragoman.translation.results import Candidate, Sentence, Text, Translation
 from dragoman.translation.running import Run, answer
 
@@ -157,6 +162,7 @@ class Translator:
         source: str | None = None,
         target: str | None = None,
         progress: Progress | None = None,
+        recall: Recall | None = None,
         **options: Unpack[TranslateKeywords],
     ) -> Generator[Translation, None, None]:
         """Translate texts in their order, each as soon as it and those before are done.
@@ -167,11 +173,12 @@ class Translator:
 
         A text that can't be translated gives a Translation with an `error`; its neighbours
         don't notice. progress: called with (sentences done, sentences known so far), where one
-        that goes by way of English counts twice. options: as for `translate`. Closing the generator
-        cancels what is under way.
+        that goes by way of English counts twice. recall: what is known of single sentences already; it is
+        told what the model made of others. options: as for `translate`. Closing the generator cancels what
+        is under way.
         """
         texts = several(texts)
-        return self._run(source, target, options, progress).translations(texts)
+        return self._run(source, target, options, progress, recall=recall).translations(texts)
 
     def translate_document(
         self,
@@ -179,15 +186,17 @@ class Translator:
         source: str | None = None,
         target: str | None = None,
         progress: Progress | None = None,
+        recall: Recall | None = None,
         **options: Unpack[TranslateKeywords],
     ) -> DocumentTranslation:
         """Translate what `documents.open` gives; nothing is written.
 
         Tags, code and placeholders are checked segment by segment: one whose translation can't keep them
         stays as it is, and is among the result's `flagged`. Without `source` the document's language is
-        detected from all of its text. progress, options: as for `stream`; a segment may take several rounds.
+        detected from all of its text. progress, recall, options: as for `stream`; a segment may take several
+        rounds.
         """
-        return translate_document(self, document, source, target, progress, {**options})
+        return translate_document(self, document, source, target, progress, recall, {**options})
 
     def translate_file(
         self,
@@ -198,6 +207,7 @@ class Translator:
         format: str | None = None,
         columns: Sequence[str] | None = None,
         progress: Progress | None = None,
+        recall: Recall | None = None,
         **options: Unpack[TranslateKeywords],
     ) -> DocumentTranslation:
         """Translate a file to `output`, or beside it: report.md to report.de.md, which must not exist yet.
@@ -206,7 +216,8 @@ class Translator:
         to translate. The rest is as for `translate_document`. Raises InvalidDocument for a file that is
         broken, InvalidOption and OSError; then nothing is written.
         """
-        return translate_file(self, path, source, target, output, format, columns, progress, {**options})
+        given = {**options}
+        return translate_file(self, path, source, target, output, format, columns, progress, recall, given)
 
     def lacks(self, text: str) -> str:
         """The characters of a text that the model doesn't know, each once."""
@@ -249,6 +260,21 @@ class Translator:
         job = system.question(question, find(language, self.languages).nllb, generation)
         return answer(system, job, text.timeout)
 
+    def run(
+        self,
+        source: str | None = None,
+        target: str | None = None,
+        progress: Progress | None = None,
+        listens: bool = False,
+        recall: Recall | None = None,
+        **options: Unpack[TranslateKeywords],
+    ) -> Run:
+        """A call that hasn't begun, for those who have to end it from another thread (`Run.stop`).
+
+        listens: its texts are read in pieces (`Run.pieces`). The rest is as for `stream`.
+        """
+        return self._run(source, target, options, progress, listens, recall)
+
     def _run(
         self,
         source: str | None,
@@ -256,11 +282,12 @@ class Translator:
         given: Mapping[str, Any],
         progress: Progress | None = None,
         listens: bool = False,
+        recall: Recall | None = None,
     ) -> Run:
         """What translates the texts of one call; raises what is wrong with its options."""
         text, generation = translation_options(source, target, given, self.defaults)
         preparing = Preparing(self.system, self.languages, text)
-        pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens)
+        pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens, recall)
         return Run(preparing, pipeline, self._alphabet)
 
     # Life
@@ -279,6 +306,26 @@ class Translator:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that change with whatever decides what the model says of a sentence.
+
+        Two translators with the same one give the same results for the same options. Of the model's files it
+        looks at names, sizes and times, not at all of their bytes.
+        """
+        if self._loaded is None:
+            raise TypeError("only a Translator that Translator.load has made knows the files of its model")
+        loaded = self._loaded
+        decisive = {
+            "version": dragoman.__version__,
+            "files": identity(locate(loaded.model, download=False)),
+            "precision": self.system.precision,
+            "path": self.system.path,
+            "vocabulary": loaded.vocabulary,
+            "texts": loaded.vocabulary_text and {k: list(v) for k, v in loaded.vocabulary_text.items()},
+        }
+        return sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
 
     def __repr__(self) -> str:
         count = len(self.languages)
