@@ -80,6 +80,15 @@ def translate(
             help="Of tables: the columns to translate, as in title,3; all if left out.",
         ),
     ] = None,
+    max_line: Annotated[
+        int | None,
+        typer.Option(
+            "--max-line",
+            metavar="NUMBER",
+            min=1,
+            help="Of subtitles: characters that no line may have more than, though cues get more lines.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
     is_durable: Annotated[
         bool,
@@ -119,12 +128,14 @@ def translate(
     files = as_documents(texts, input_file, format, is_folder_likely=folder is not None)
     to = Destination(output, folder, overwrite, json)
     if files is not None:
-        documents = DocumentSession(files, format, columns.split(",") if columns else None, to)
+        reading = {"columns": columns.split(",") if columns else None, "max_line": max_line}
+        documents = DocumentSession(files, format, reading, to)
         with Durable(is_durable and documents.is_durable) as durable:
             documents.run(load(loading), options, durable)
         documents.close()
         return
-    for name, value in (("--output-dir", folder), ("--overwrite", overwrite), ("--columns", columns)):
+    named = ("--output-dir", "--overwrite", "--columns", "--max-line")
+    for name, value in zip(named, (folder, overwrite, columns, max_line), strict=True):
         if value:
             raise InvalidOption(f"{name} is for documents; texts and lines have none")
     with contextlib.ExitStack() as stack:
