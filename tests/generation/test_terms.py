@@ -11,7 +11,7 @@ from dragoman.generation.engine import Engine, Job
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.scores import log_softmax
 from dragoman.generation.search import Hypothesis
-from dragoman.generation.terms import Progress, Term
+from dragoman.generation.terms import Progress, Term, Terms
 from dragoman.models.prompt import Prompt
 
 Toys = Callable[..., Any]
@@ -25,7 +25,8 @@ def search(
     ids = np.array(kinds)[:, None]
     prompts = np.array([PROMPT] * len(kinds))
     state = toy.begin(Prompt(ids, ids >= 0, prompts, prompts >= 0))
-    beams = BeamSearch(prompts.tolist(), options, 1, 0, terms=terms)
+    wanted = [Terms(tuple(each)) if each else None for each in terms]
+    beams = BeamSearch(prompts.tolist(), options, 1, 0, terms=wanted)
     tokens = prompts
     while (chosen := beams.advance(toy.step(tokens, state))) is not None:
         rows, tokens = chosen
@@ -106,7 +107,10 @@ def test_an_engine_takes_terms_beside_other_jobs(toy: Toys) -> None:
     terms: list[list[Term]] = [[((3, 2),)], [], [((2, 2),), ((1, 3),)], []]
     alone = [search(model, options, [each], [kind])[0] for kind, each in enumerate(terms)]
     with Engine(model, pad=9, eos=0) as engine:
-        jobs = [Job([kind], options, PROMPT, 1, terms=each) for kind, each in enumerate(terms)]
+        jobs = [
+            Job([kind], options, PROMPT, 1, terms=Terms(tuple(each)) if each else None)
+            for kind, each in enumerate(terms)
+        ]
         tickets = [engine.submit(job) for job in jobs]
         assert [ticket.result()[0].tokens for ticket in tickets] == [ranked[0].tokens for ranked in alone]
 
@@ -120,16 +124,24 @@ def test_what_can_not_have_its_terms_ends_at_its_limit(toy: Toys) -> None:
 
 
 def test_progress_follows_terms_that_overlap() -> None:
-    terms: list[Term] = [((1, 2, 3), (7,)), ((2, 3, 4),)]
+    terms = Terms((((1, 2, 3), (7,)), ((2, 3, 4),)))
     progress = Progress()
-    assert progress.next_tokens(terms) == {1, 2, 7}
+    assert progress.next_tokens(terms.terms) == {1, 2, 7}
     for token in (1, 2):
         progress = progress.after(token, terms)
     assert progress.within == 2
-    assert progress.next_tokens(terms) == {1, 2, 3, 7}
+    assert progress.next_tokens(terms.terms) == {1, 2, 3, 7}
     progress = progress.after(3, terms)
     assert (progress.met, progress.within) == ({0}, 2)
-    assert progress.next_tokens(terms) == {2, 4}
-    assert progress.after(4, terms) == Progress(frozenset({0, 1}))
+    assert progress.next_tokens(terms.terms) == {2, 4}
+    assert progress.after(4, terms).met == {0, 1}
     assert progress.after(9, terms) == Progress(frozenset({0}))
     assert Progress().after(7, terms).met == {0}
+
+
+def test_a_term_that_a_word_goes_on_with_is_not_there() -> None:
+    terms = Terms((((1, 2),),), within_words=frozenset({5}))
+    there = Progress().after(1, terms).after(2, terms)
+    assert there.met == {0}
+    assert there.after(5, terms).met == frozenset()
+    assert there.after(6, terms).after(5, terms).met == {0}

@@ -40,6 +40,7 @@ def translation_record(item: Item, result: "Translation") -> dict[str, Any]:
             }
             for sentence in result.sentences
         ],
+        "terms": [{"source": t.source, "target": t.target, "kept": kept} for t, kept in result.terms],
         "warnings": [_warning(warning) for warning in result.warnings],
     }
 

@@ -15,7 +15,7 @@ from dragoman.generation.scores import (
     row_parts,
     topk,
 )
-from dragoman.generation.terms import Term, Wanted
+from dragoman.generation.terms import Terms, Wanted
 
 SPARE = 8
 """How many more candidates than needed are looked at where some may be banned for repeating."""
@@ -39,7 +39,7 @@ class BeamSearch:
         eos: int,
         limits: Sequence[int] | None = None,
         keys: Sequence[int] | None = None,
-        terms: Sequence[Sequence[Term]] = (),
+        terms: Sequence[Terms | None] = (),
     ) -> None:
         """prompts: of each sentence, of which the last `forced` tokens count as generated.
 

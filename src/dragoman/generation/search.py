@@ -8,7 +8,7 @@ from dragoman.generation.hypotheses import Array, Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.sampling import SampleSearch
 from dragoman.generation.scores import Scores
-from dragoman.generation.terms import Term
+from dragoman.generation.terms import Terms
 from dragoman.models.prompt import Prompt
 
 __all__ = ["Hypothesis", "complete", "generate", "new_search"]
@@ -156,7 +156,7 @@ def new_search(
     eos: int,
     limits: Sequence[int] | None = None,
     keys: Sequence[int] | None = None,
-    terms: Sequence[Sequence[Term]] = (),
+    terms: Sequence[Terms | None] = (),
 ) -> Search:
     """The search that `options` ask for.
 

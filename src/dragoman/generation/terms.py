@@ -18,6 +18,15 @@ Term = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a result is to have."""
+
+    terms: tuple[Term, ...]
+    within_words: frozenset[int] = frozenset()
+    """Tokens that go on with the word before them: a term that is followed by one isn't there."""
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a hypothesis is with its terms."""
 
@@ -26,12 +35,18 @@ class Progress:
     begun: tuple[tuple[int, int, int], ...] = ()
     """(term, spelling, tokens) of those that it ends within."""
 
-    def after(self, token: int, terms: Sequence[Term]) -> "Progress":
+    last: frozenset[int] = frozenset()
+    """Those of `met` that it ends with."""
+
+    def after(self, token: int, wanted: Terms) -> "Progress":
         """With one more token."""
-        fresh = [(t, s, 0) for t, term in enumerate(terms) if t not in self.met for s in range(len(term))]
+        terms = wanted.terms
+        met = self.met - self.last if token in wanted.within_words else self.met
+        fresh = [(t, s, 0) for t, term in enumerate(terms) if t not in met for s in range(len(term))]
         further = [(t, s, n + 1) for t, s, n in (*self.begun, *fresh) if terms[t][s][n] == token]
-        met = self.met.union(t for t, s, n in further if n == len(terms[t][s]))
-        return Progress(met, tuple(sorted({one for one in further if one[0] not in met})))
+        last = frozenset(t for t, s, n in further if n == len(terms[t][s])) - met
+        met |= last
+        return Progress(met, tuple(sorted({one for one in further if one[0] not in met})), last)
 
     def next_tokens(self, terms: Sequence[Term]) -> set[int]:
         """The tokens that would go on with a term, or begin one."""
@@ -48,13 +63,13 @@ class Progress:
 class Wanted:
     """The terms of one sentence, and how far each of its beams is."""
 
-    terms: Sequence[Term]
+    wanted: Terms
     progress: list[Progress] = field(default_factory=lambda: [Progress()])
 
     @property
     def tokens(self) -> list[set[int]]:
         """What is to be looked at in each beam's next scores."""
-        return [one.next_tokens(self.terms) for one in self.progress]
+        return [one.next_tokens(self.wanted.terms) for one in self.progress]
 
     def candidates(
         self,
@@ -78,11 +93,11 @@ class Wanted:
             pairs |= {token: float(log_p[beam, token]) for token in wanted}
             for token, value in pairs.items():
                 total = value + float(scores[beam])
-                is_cut = token == eos and len(progress.met) < len(self.terms) and not is_last
+                is_cut = token == eos and len(progress.met) < len(self.wanted.terms) and not is_last
                 if total > -np.inf and not is_cut:
-                    found[beam, token] = total, progress.after(token, self.terms)
+                    found[beam, token] = total, progress.after(token, self.wanted)
         if is_last:
-            whole = {at: one for at, one in found.items() if len(one[1].met) == len(self.terms)}
+            whole = {at: one for at, one in found.items() if len(one[1].met) == len(self.wanted.terms)}
             found = whole if whole or has_one else found
         banks: dict[tuple[int, bool], list[tuple[float, int, int]]] = {}
         for (beam, token), (total, after) in found.items():
@@ -104,5 +119,5 @@ class Wanted:
         """The beams go on as these did, each with a token."""
         before = self.progress
         self.progress = [
-            before[beam].after(token, self.terms) for beam, token in zip(beams, tokens, strict=True)
+            before[beam].after(token, self.wanted) for beam, token in zip(beams, tokens, strict=True)
         ]
