@@ -82,6 +82,14 @@ def translate(
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Of documents: tell here what became of each segment, in an .html or a .json file.",
+        ),
+    ] = None,
     is_durable: Annotated[
         bool,
         typer.Option(
@@ -138,14 +146,20 @@ def translate(
     if glossaries:
         options["glossary"] = _glossary(glossaries)
     files = as_documents(texts, input_file, format, is_folder_likely=folder is not None)
-    to = Destination(output, folder, overwrite, json)
+    to = Destination(output, folder, overwrite, json, report)
     if files is not None:
         documents = DocumentSession(files, format, columns.split(",") if columns else None, to)
         with Durable(is_durable and documents.is_durable) as durable:
             documents.run(_loaded(loading, fallback, options), options, durable)
         documents.close()
         return
-    for name, value in (("--output-dir", folder), ("--overwrite", overwrite), ("--columns", columns)):
+    of_documents = {
+        "--output-dir": folder,
+        "--overwrite": overwrite,
+        "--columns": columns,
+        "--report": report,
+    }
+    for name, value in of_documents.items():
         if value:
             raise InvalidOption(f"{name} is for documents; texts and lines have none")
     with contextlib.ExitStack() as stack:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dragoman.errors import DragomanError, TranslationWarning
 from dragoman.systems import Request
 from dragoman.text.checks import Alphabet, check
-from dragoman.text.glossary import missing
+from dragoman.text.glossary import Term, missing
 from dragoman.text.sentences import Segment, SplitText, join
 from dragoman.translation.legs import Journey
 from dragoman.translation.preparing import TextJob
@@ -70,5 +70,9 @@ def _look_over(
         yield TranslationWarning(f"sentence {number}: {finding.message}", finding.kind, number)
     lost = missing(sentence.terms, best.text, job.target)
     if lost:
-        wanted = ", ".join(f"“{term.target}” for “{term.source}”" for term in lost)
-        yield TranslationWarning(f"sentence {number}: the glossary's {wanted} isn't there", GLOSSARY, number)
+        yield TranslationWarning(f"sentence {number}: {terms_lacking(lost)}", GLOSSARY, number)
+
+
+def terms_lacking(terms: Sequence[Term]) -> str:
+    """What is to be said of terms that aren't there."""
+    return "the glossary has " + ", ".join(f"“{term.target}” for “{term.source}”" for term in terms)
