@@ -80,7 +80,8 @@ def test_a_sentence_is_compared_with_terms_that_begin_alike_only():
 
 OLD_TBX = """<martif><text><body><termEntry>
 <langSet xml:lang="en-US"><tig><term>station</term></tig></langSet>
-<langSet xml:lang="de"><ntig><termGrp><term>Bahnhof</term></termGrp></ntig><tig><term>Halt</term></tig></langSet>
+<langSet xml:lang="de"><ntig><termGrp><term>Bahnhof</term></termGrp></ntig>
+<tig><term>Halt</term></tig></langSet>
 </termEntry></body></text></martif>"""
 NEW_TBX = """<tbx xmlns="urn:iso:std:iso:30042:ed-2"><text><body><conceptEntry>
 <langSec xml:lang="en"><termSec><term>station</term></termSec></langSec>

@@ -173,10 +173,10 @@ def test_what_helps_must_be_what_it_is_called(translator, options, message):
 @pytest.mark.slow
 @pytest.mark.parametrize("code", ["de", "fr"])
 def test_fifty_terms_cost_no_quality(translator, tatoeba, code):
-    """Words of the references as a glossary: 95 % are there, for half a point of chrF++ at the most.
+    """Words of the references as a glossary: 95 % are there, for a point of chrF++ at the most.
 
-    (Of 500 test sentences of Tatoeba with 273 and 265 terms all were there; chrF++ 49.1 became 49.2 in German,
-    55.6 became 55.1 in French.)
+    Of a hundred sentences, that is, with terms that are guessed from them. Of 500 test sentences of
+    Tatoeba with 273 and 265 terms all were there; chrF++ 49.1 became 49.2 in German, 55.6 became 55.1 in French.
     """
     from collections import Counter
 
@@ -212,4 +212,4 @@ def test_fifty_terms_cost_no_quality(translator, tatoeba, code):
         sacrebleu.corpus_chrf([one.text for one in outputs], [references], word_order=2).score
         for outputs in results
     ]
-    assert scores[1] >= scores[0] - 0.5
+    assert scores[1] >= scores[0] - 1.0
