@@ -60,6 +60,7 @@ WITHOUT_TORCH = {
     "checkpoints/packing.py",
     "checkpoints/part_forms.py",
     "systems/converting.py",
+    "server",
     "cli",
 }
 

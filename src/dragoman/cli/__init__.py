@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import dragoman
-from dragoman.cli import ask, convert, experts, jobs, languages, models, modules, pack, translate
+from dragoman.cli import ask, convert, experts, jobs, keys, languages, models, modules, pack, serve, translate
 from dragoman.cli.commands import HELP, Command
 
 EPILOG = """
@@ -43,6 +43,8 @@ app.command("languages", cls=Command)(languages.list_languages)
 app.command("models", cls=Command)(models.list_models)
 app.command("convert", cls=Command)(convert.convert)
 app.command("pack", cls=Command)(pack.pack)
+app.command("serve", cls=Command)(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.add_typer(modules.app, name="modules")
 app.add_typer(experts.app, name="experts")
 app.add_typer(jobs.app, name="jobs")

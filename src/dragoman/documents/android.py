@@ -3,7 +3,7 @@
 import re
 
 from dragoman.documents import xml
-from dragoman.documents.document import Collector, Document, Mark, Part, Parts, Slot, paired
+from dragoman.documents.document import Collector, Document, Form, Mark, Part, Parts, paired
 from dragoman.documents.inline import Pairs
 from dragoman.errors import InvalidDocument
 
@@ -19,6 +19,7 @@ def parse(data: bytes) -> Document:
     text = found.text
     tokens = list(xml.tokens(text))
     ends = xml.ends(tokens)
+    form = Form(_write, _read)
     path: list[dict[str, str]] = []
     names: list[str] = []
     for place, token in enumerate(tokens):
@@ -36,7 +37,7 @@ def parse(data: bytes) -> Document:
                 start, end = token.end, tokens[ends[place]].start
                 name = ".".join(filter(None, (one.get("name") or one.get("quantity") for one in path[1:])))
                 if not _REFERENCE.fullmatch(text, start, end):
-                    found.add(_read(text[start:end]), Slot(start, end, _write, _read), name)
+                    found.add(_read(text[start:end]), start, end, form, name)
     return found.document()
 
 

@@ -12,10 +12,10 @@ from itertools import pairwise
 from dragoman.documents.document import (
     Collector,
     Document,
+    Form,
     Mark,
     Part,
     Parts,
-    Slot,
     TextDocument,
     merged,
     paired,
@@ -61,14 +61,14 @@ def parse(data: bytes) -> Document:
             group = []
         group.append(cue)
     _add(found, group)
-    return Subtitles(found.encoded, found.segments, found.slots)
+    return Subtitles(found)
 
 
 class Subtitles(TextDocument):
     """Cues in their order."""
 
     def accepts(self, place: int, parts: Parts) -> bool:
-        form = self._slots[place].write.__self__  # type: ignore[attr-defined]
+        form = self._forms[place].write.__self__  # type: ignore[attr-defined]
         assert isinstance(form, _Form)
         return _stripped(form.read(form.write(parts)), form) == _stripped(parts, form)
 
@@ -125,7 +125,7 @@ def _add(found: Collector, group: Sequence[_Cue]) -> None:
     ending = "\r\n" if "\r\n" in text[group[0].start : group[-1].end] or "\r\n" in text[:2000] else "\n"
     form = _Form(breaks, [cue.lines for cue in group], ending, text.lstrip("\ufeff").startswith("WEBVTT"))
     whole = text[group[0].start : group[-1].end]
-    found.add(form.read(whole), Slot(group[0].start, group[-1].end, form.write, form.read))
+    found.add(form.read(whole), group[0].start, group[-1].end, Form(form.write, form.read))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from dragoman.documents import xml
-from dragoman.documents.document import Collector, Document, Mark, Part, Parts, Slot, paired
+from dragoman.documents.document import Collector, Document, Form, Mark, Part, Parts, paired
 from dragoman.documents.inline import Pairs
 from dragoman.errors import InvalidDocument
 
@@ -36,7 +36,7 @@ def parse(data: bytes) -> Document:
             if token.name in ("xliff", "file"):
                 for name in ("trgLang", "target-language"):
                     if span := xml.attribute_span(text, token, name):
-                        found.language(*span)
+                        found.languages.append(span)
             if token.name in _UNITS and not stays[-1]:
                 _add(found, tokens, ends, place, about.get("id") or about.get("resname"))
     return found.document()
@@ -62,17 +62,17 @@ def _add(
     if target is None:
         indent = re.search(r"\s*\Z", text[max(0, tokens[source].start - 200) : tokens[source].start])
         write = partial(_write, before=f"{indent[0] if indent else ''}<target>", behind="</target>")
-        slot = Slot(source_end.end, source_end.end, write, is_target=True)
+        start = end = source_end.end
     elif tokens[target].kind == "empty":
         tag = text[tokens[target].start : tokens[target].end].removesuffix("/>").rstrip()
         write = partial(_write, before=f"{tag}>", behind="</target>")
-        slot = Slot(tokens[target].start, tokens[target].end, write, is_target=True)
+        start, end = tokens[target].start, tokens[target].end
     else:
         start, end = tokens[target].end, tokens[ends[target]].start
         if text[start:end].strip():
             return
-        slot = Slot(start, end, partial(_write, before="", behind=""), is_target=True)
-    found.add(parts, slot, name)
+        write = partial(_write, before="", behind="")
+    found.add(parts, start, end, Form(write, is_target=True), name)
 
 
 def _read(written: str) -> Parts:

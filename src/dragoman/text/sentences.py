@@ -96,6 +96,15 @@ def split(
     return SplitText(tuple(segments), text[done:])
 
 
+def whole(text: str) -> SplitText:
+    """A text as one sentence, without the white space around it; as none if it is nothing else."""
+    start = len(text) - len(text.lstrip(BLANKS))
+    sentence = text.strip(BLANKS)
+    if not sentence:
+        return SplitText((), text)
+    return SplitText((Segment(text[:start], sentence),), text[start + len(sentence) :])
+
+
 def join(parts: SplitText, translations: Sequence[str], source: str, target: str) -> str:
     """Put translations (one for each segment) in place of the sentences.
 

@@ -81,6 +81,10 @@ class Run:
         if feed.error is not None:
             raise feed.error
 
+    def stop(self) -> None:
+        """Cancel what is under way, from any thread: who reads the results gets `pipeline.Cancelled`."""
+        self.pipeline.stop()
+
     def pieces(self, job: TextJob) -> Generator[str, None, Translation]:
         """The translation of a text in pieces, each as soon as it is certain; returns all of it."""
         try:

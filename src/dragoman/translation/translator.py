@@ -262,6 +262,21 @@ class Translator:
         job = system.question(question, find(language, self.languages).nllb, generation)
         return answer(system, job, text.timeout)
 
+    def run(
+        self,
+        source: str | None = None,
+        target: str | None = None,
+        progress: Progress | None = None,
+        listens: bool = False,
+        recall: Recall | None = None,
+        **options: Unpack[TranslateKeywords],
+    ) -> Run:
+        """A call that hasn't begun, for those who have to end it from another thread (`Run.stop`).
+
+        listens: its texts are read in pieces (`Run.pieces`). The rest is as for `stream`.
+        """
+        return self._run(source, target, options, progress, listens, recall)
+
     def _run(
         self,
         source: str | None,
