@@ -176,7 +176,8 @@ def test_fifty_terms_cost_no_quality(translator, tatoeba, code):
     """Words of the references as a glossary: 95 % are there, for a point of chrF++ at the most.
 
     Of a hundred sentences, that is, with terms that are guessed from them. Of 500 test sentences of
-    Tatoeba with 273 and 265 terms all were there; chrF++ 49.1 became 49.2 in German, 55.6 became 55.1 in French.
+    Tatoeba with 273 and 265 terms all were there; chrF++ 49.1 became 49.2 in German, 55.6 became 55.1 in
+    French.
     """
     from collections import Counter
 
