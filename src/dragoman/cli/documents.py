@@ -46,6 +46,8 @@ class Destination:
     folder: Path | None = None
     overwrite: bool = False
     json: bool = False
+    report: Path | None = None
+    """Where it is told what became of each segment: .html for people, .json for programs."""
 
 
 def as_documents(
@@ -110,7 +112,10 @@ class DocumentSession:
             raise InvalidOption("--json tells of files that are written; give an --output")
         if STREAM in files and len(files) > 1:
             raise InvalidOption("'-' stands for standard input, so it can't be one of several files")
+        if to.report is not None and to.report.suffix.lower() not in (".html", ".htm", ".json"):
+            raise InvalidOption(f"--report {to.report}: it may be an .html or a .json file")
         self._sources = list(sources)
+        self._results: list[tuple[str, str, DocumentTranslation]] = []
         self.is_durable = not self._is_streamed(files) and STREAM not in files
         """Whether it could be done again from its beginning."""
         # What can't be one document is said at once; of several each is read when its turn comes.
@@ -140,6 +145,21 @@ class DocumentSession:
                 self._failed += 1
                 if durable.run is not None:
                     durable.run.close_file(number, 0, 0, str(error))
+        self._write_report()
+
+    def _write_report(self) -> None:
+        path = self._to.report
+        if path is None:
+            return
+        if path.suffix.lower() == ".json":
+            told = as_json([document_record(*one, is_whole=True) for one in self._results])
+        else:
+            from dragoman.translation.document_page import page
+
+            told = page([(_named(file), result) for file, _, result in self._results])
+        with OutputFile(path) as out:
+            out.write(told.encode())
+        say(f"what became of each segment is in {path}")
 
     def _work(self, target: table.Language, spoken: str | None) -> list[tuple[Source, str]]:
         """The files, and where the translation of each goes."""
@@ -202,6 +222,8 @@ class DocumentSession:
         if watched is not None:
             watched.tell()
         self._tell(file, place, result)
+        if self._to.report is not None:
+            self._results.append((file, place, result))
         if durable.run is not None:
             durable.run.close_file(number[0], len(result.segments), len(result.flagged))
 
@@ -278,6 +300,9 @@ class DocumentSession:
         self._failed += failed
         if result.detected is not None and result.source is not None:
             say(f"detected: {table.of_code(result.source).name} ({result.source})")
+        kept, terms = result.terms
+        if terms:
+            say(f"glossary: {kept} of {terms} terms are as it has them")
         if failed:
             say(f"{failed} of {len(result.segments) + len(result.skipped)} segments stay as they were")
         if place != STREAM:

@@ -18,9 +18,11 @@ from dragoman import documents
 from dragoman.checkpoints.catalog import EMBEDDED, identity, locate
 from dragoman.documents.document import Document
 from dragoman.errors import InvalidOption, TranslationWarning
+from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language, find, of_code
 from dragoman.systems import System, load_system
 from dragoman.text.checks import Alphabet
+from dragoman.translation.attempts import Attempts, Fallback
 from dragoman.translation.feed import several
 from dragoman.translation.files import DocumentTranslation, translate_document, translate_file
 from dragoman.translation.options import (
@@ -290,8 +292,11 @@ class Translator:
         """What translates the texts of one call; raises what is wrong with its options."""
         text, generation = translation_options(source, target, given, self.defaults)
         preparing = Preparing(self.system, self.languages, text)
-        pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens, recall)
-        return Run(preparing, pipeline, self._alphabet)
+        attempts = Attempts(generation, text.retry, _fallback(text.fallback, generation))
+        pipeline = Pipeline(
+            self.system, generation, text.batch_size, text.timeout, progress, listens, recall, attempts
+        )
+        return Run(preparing, pipeline, self._alphabet, text.glossary)
 
     # Life
 
@@ -341,6 +346,17 @@ class Translator:
                 "what is pickled is how it was loaded"
             )
         return type(self)._from, (self._loaded,)
+
+
+def _fallback(other: object, options: GenerationOptions) -> Fallback | None:
+    """Another translator as what helps one out; InvalidOption if it is none."""
+    if other is None:
+        return None
+    if not isinstance(other, Translator):
+        raise InvalidOption(f"fallback is a {type(other).__name__}; it must be another Translator")
+    beams = other.defaults.get("beams", 4 if options.sample else options.beams)
+    chosen = GenerationOptions(**{**other.defaults, "beams": beams})
+    return Fallback(other.system, chosen, frozenset(language.nllb for language in other.languages))
 
 
 def _all(text: object, run: Run) -> list[Translation]:
