@@ -69,6 +69,7 @@ def test_a_command_of_the_readme_works(monkeypatch, translator, combined, capsys
     for name in ("pairs.tsv", "test.tsv"):
         (tmp_path / name).write_text("Bonjour !\tGood morning!\nMerci.\tThank you.\n", encoding="utf-8")
     (tmp_path / "report.md").write_text("Where is the *station*?\n", encoding="utf-8")
+    (tmp_path / "terms.tsv").write_text("station\tBahnhof\n", encoding="utf-8")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "page.html").write_text("<p>Where is the <b>station</b>?</p>", encoding="utf-8")
     monkeypatch.chdir(tmp_path)

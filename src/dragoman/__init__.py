@@ -30,6 +30,7 @@ from dragoman.errors import (
 if TYPE_CHECKING:
     from dragoman.generation.options import GenerationOptions
     from dragoman.languages import Language, find
+    from dragoman.text.glossary import Glossary
     from dragoman.text.tokenizers import NllbTokenizer
     from dragoman.translation.results import Candidate, Sentence, Text, Translation
     from dragoman.translation.translator import Translator
@@ -41,6 +42,7 @@ __all__ = [
     "ConfigError",
     "DragomanError",
     "GenerationOptions",
+    "Glossary",
     "InvalidDocument",
     "InvalidOption",
     "InvalidText",
@@ -68,6 +70,7 @@ __all__ = [
 _HOMES = {
     "Candidate": "dragoman.translation.results",
     "GenerationOptions": "dragoman.generation.options",
+    "Glossary": "dragoman.text.glossary",
     "Language": "dragoman.languages",
     "NllbTokenizer": "dragoman.text.tokenizers",
     "Sentence": "dragoman.translation.results",

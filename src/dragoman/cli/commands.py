@@ -119,7 +119,8 @@ def _parameter(
         autocompletion=_COMPLETIONS.get(name),
         rich_help_panel=_TITLES[cls.__name__],
     )
-    kind = _kind(get_type_hints(cls)[name], name)
+    hint = get_type_hints(cls)[name] if isinstance(field.type, str) else field.type
+    kind = _kind(hint, name)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,8 @@ class Destination:
     folder: Path | None = None
     overwrite: bool = False
     json: bool = False
+    report: Path | None = None
+    """Where it is told what became of each segment: .html for people, .json for programs."""
 
 
 def as_documents(
@@ -96,11 +98,11 @@ class DocumentSession:
     """One command: the documents it translates one after the other, and what it says of them."""
 
     def __init__(
-        self, sources: Sequence[Source], format: str | None, columns: Sequence[str] | None, to: Destination
+        self, sources: Sequence[Source], format: str | None, reading: Mapping[str, Any], to: Destination
     ) -> None:
-        """Raises InvalidOption for what can't be, before anything is loaded."""
+        """reading: options of `formats.parse`. Raises InvalidOption for what can't be, before any load."""
         self._format = None if format is None else by_name(format)
-        self._columns, self._to = columns, to
+        self._reading, self._to = {**reading}, to
         files = [source.path for source in sources]
         if len(files) > 1 and to.output is not None:
             raise InvalidOption(f"{len(files)} files can't go to one --output; give a folder: --output-dir")
@@ -110,7 +112,10 @@ class DocumentSession:
             raise InvalidOption("--json tells of files that are written; give an --output")
         if STREAM in files and len(files) > 1:
             raise InvalidOption("'-' stands for standard input, so it can't be one of several files")
+        if to.report is not None and to.report.suffix.lower() not in (".html", ".htm", ".json"):
+            raise InvalidOption(f"--report {to.report}: it may be an .html or a .json file")
         self._sources = list(sources)
+        self._results: list[tuple[str, str, DocumentTranslation]] = []
         self.is_durable = not self._is_streamed(files) and STREAM not in files
         """Whether it could be done again from its beginning."""
         # What can't be one document is said at once; of several each is read when its turn comes.
@@ -127,7 +132,7 @@ class DocumentSession:
             translator,
             options,
             [(source.path, place) for source, place in work],
-            {"format": self._format and self._format.name, "columns": self._columns},
+            {"format": self._format and self._format.name, **self._reading},
             lambda job: self._check(work, job),
         )
         for number, (source, place) in enumerate(work):
@@ -140,6 +145,21 @@ class DocumentSession:
                 self._failed += 1
                 if durable.run is not None:
                     durable.run.close_file(number, 0, 0, str(error))
+        self._write_report()
+
+    def _write_report(self) -> None:
+        path = self._to.report
+        if path is None:
+            return
+        if path.suffix.lower() == ".json":
+            told = as_json([document_record(*one, is_whole=True) for one in self._results])
+        else:
+            from dragoman.translation.document_page import page
+
+            told = page([(_named(file), result) for file, _, result in self._results])
+        with OutputFile(path) as out:
+            out.write(told.encode())
+        say(f"what became of each segment is in {path}")
 
     def _work(self, target: table.Language, spoken: str | None) -> list[tuple[Source, str]]:
         """The files, and where the translation of each goes."""
@@ -202,6 +222,8 @@ class DocumentSession:
         if watched is not None:
             watched.tell()
         self._tell(file, place, result)
+        if self._to.report is not None:
+            self._results.append((file, place, result))
         if durable.run is not None:
             durable.run.close_file(number[0], len(result.segments), len(result.flagged))
 
@@ -219,7 +241,7 @@ class DocumentSession:
         """What a file holds."""
         data, format = self._read(file)
         try:
-            return data, parse(data, format, self._columns)
+            return data, parse(data, format, **self._reading)
         except InvalidDocument as error:
             raise InvalidDocument(f"{file}: {error}") from None
 
@@ -278,6 +300,9 @@ class DocumentSession:
         self._failed += failed
         if result.detected is not None and result.source is not None:
             say(f"detected: {table.of_code(result.source).name} ({result.source})")
+        kept, terms = result.terms
+        if terms:
+            say(f"glossary: {kept} of {terms} terms are as it has them")
         if failed:
             say(f"{failed} of {len(result.segments) + len(result.skipped)} segments stay as they were")
         if place != STREAM:

@@ -27,7 +27,7 @@ _VARIABLES = (
     "LANG",
 )
 """What a command depends on besides its arguments."""
-_OF_RESULTS = ("source", "target", "direct")
+_OF_RESULTS = ("source", "target", "direct", "retry")
 
 
 class Durable:
@@ -65,6 +65,9 @@ class Durable:
                 "how": dict(how),
                 "model": translator.fingerprint,
                 "texts": {name: options.get(name) for name in _OF_RESULTS},
+                "aids": {
+                    name: options[name].fingerprint for name in ("glossary", "fallback") if name in options
+                },
                 "generation": asdict(generation_of(translator, options)),
             },
             files=[(os.path.abspath(source), os.path.abspath(output)) for source, output in files],

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +29,7 @@ from dragoman.translation.options import LoadOptions, TextOptions
 
 if TYPE_CHECKING:
     from dragoman.jobs import Run
+    from dragoman.text.glossary import Glossary
     from dragoman.translation.results import Translation
     from dragoman.translation.translator import Translator
 
@@ -39,7 +40,7 @@ Sink = OutputFile | StandardOutput
     TextOptions,
     LoadOptions,
     GenerationOptions,
-    but=("likely_source", "vocabulary_text", "early_stopping", "suppress"),
+    but=("likely_source", "vocabulary_text", "early_stopping", "suppress", "glossary", "fallback"),
 )
 def translate(
     chosen: dict[str, Any],
@@ -80,7 +81,24 @@ def translate(
             help="Of tables: the columns to translate, as in title,3; all if left out.",
         ),
     ] = None,
+    max_line: Annotated[
+        int | None,
+        typer.Option(
+            "--max-line",
+            metavar="NUMBER",
+            min=1,
+            help="Of subtitles: characters that no line may have more than, though cues get more lines.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Of documents: tell here what became of each segment, in an .html or a .json file.",
+        ),
+    ] = None,
     is_durable: Annotated[
         bool,
         typer.Option(
@@ -88,6 +106,24 @@ def translate(
             help="Keep what is done of files on the disk until all is written, to go on after any end.",
         ),
     ] = True,
+    glossaries: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--glossary",
+            metavar="FILE",
+            help="What terms are to be: .tsv, .csv, .tbx, or .txt with words that stay; may be given again.",
+            rich_help_panel="Texts",
+        ),
+    ] = None,
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            "--fallback",
+            metavar="NAME",
+            help="Another model, for sentences in which something is still the matter.",
+            rich_help_panel="Texts",
+        ),
+    ] = None,
     words: Annotated[
         Path | None,
         typer.Option(
@@ -116,24 +152,54 @@ def translate(
     loading = pick(chosen, LoadOptions)
     if words is not None:
         loading["vocabulary_text"] = vocabulary_text(words, chosen.get("vocabulary"), chosen.get("target"))
+    if glossaries:
+        options["glossary"] = _glossary(glossaries)
     files = as_documents(texts, input_file, format, is_folder_likely=folder is not None)
-    to = Destination(output, folder, overwrite, json)
+    to = Destination(output, folder, overwrite, json, report)
     if files is not None:
-        documents = DocumentSession(files, format, columns.split(",") if columns else None, to)
+        reading = {"columns": columns.split(",") if columns else None, "max_line": max_line}
+        documents = DocumentSession(files, format, reading, to)
         with Durable(is_durable and documents.is_durable) as durable:
-            documents.run(load(loading), options, durable)
+            documents.run(_loaded(loading, fallback, options), options, durable)
         documents.close()
         return
-    for name, value in (("--output-dir", folder), ("--overwrite", overwrite), ("--columns", columns)):
+    of_documents = {
+        "--output-dir": folder,
+        "--overwrite": overwrite,
+        "--columns": columns,
+        "--max-line": max_line,
+        "--report": report,
+    }
+    for name, value in of_documents.items():
         if value:
             raise InvalidOption(f"{name} is for documents; texts and lines have none")
     with contextlib.ExitStack() as stack:
         given = stack.enter_context(open_input(texts, input_file))
         durable = stack.enter_context(Durable(is_durable and given.size is not None))
         sink = StandardOutput() if output in (None, STREAM) else stack.enter_context(OutputFile(Path(output)))
-        session = _Session(load(loading), given, sink, json)
+        session = _Session(_loaded(loading, fallback, options), given, sink, json)
         session.run(options, durable)
     session.close()
+
+
+def _glossary(paths: Sequence[Path]) -> "Glossary":
+    """All glossaries in one; what the last says goes."""
+    from dragoman.text.glossary import Glossary
+
+    merged = Glossary({})
+    for path in paths:
+        try:
+            merged |= Glossary.read(path)
+        except OSError as error:
+            raise InvalidOption(f"--glossary {path} can't be read: {error.strerror}") from None
+    return merged
+
+
+def _loaded(loading: dict[str, Any], fallback: str | None, options: dict[str, Any]) -> "Translator":
+    """The model, and the other one among the options if there is to be one."""
+    if fallback is not None:
+        options["fallback"] = load({**loading, "model": fallback})
+    return load(loading)
 
 
 def _check_languages(chosen: dict[str, Any]) -> None:
@@ -168,6 +234,7 @@ class _Session:
         self.report = Report(given.unit)
         self.detected: Counter[str] = Counter()
         self.pivot: str | None = None
+        self.terms: Counter[bool] = Counter()
         self.lines = self.failed = 0
         self.is_seen = isinstance(sink, StandardOutput) and sys.stdout.isatty()
 
@@ -251,6 +318,7 @@ class _Session:
         if result.detected:
             self.detected[result.source] += 1
         self.pivot = result.pivot or self.pivot
+        self.terms.update(is_there for _, is_there in result.terms)
         for warning in result.warnings:
             self.report.tell(item.number, str(warning), warning.kind)
         self._write(item, result, error)
@@ -278,6 +346,8 @@ class _Session:
             say(f"detected: {', '.join(found)}")
         if self.pivot:
             say(f"translated by way of {table.of_code(self.pivot).name}: the model knows no direct way")
+        if total := self.terms.total():
+            say(f"glossary: {self.terms[True]} of {total} terms are as it has them")
         tally = self.translator.system.tally()
         if tally is not None and tally.uses:
             there = 1 - tally.misses / tally.uses

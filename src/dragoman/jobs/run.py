@@ -185,7 +185,8 @@ def job_files(connection: sqlite3.Connection, id: int) -> Iterator[JobFile]:
 
 
 def _key(request: Request) -> bytes:
-    told = f"{request.source.nllb}\0{request.target.nllb}\0{request.text}"
+    terms = "\0".join(f"{term.source}\0{term.target}" for term in request.terms)
+    told = f"{request.source.nllb}\0{request.target.nllb}\0{request.text}\0{terms}"
     return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Literal
 
 from dragoman.documents import html, xml
-from dragoman.documents.document import Collector, Document, Mark, Part, Parts, Slot, merged, paired
+from dragoman.documents.document import Collector, Document, Form, Mark, Part, Parts, merged, paired
 from dragoman.documents.encodings import Encoded
 from dragoman.documents.inline import Pairs
 
@@ -141,7 +141,7 @@ class _Reader:
         end -= len(words) - len(words.rstrip())
         if start < end:
             reading = partial(inline, rules=self.rules)
-            found.add(reading(self.text[start:end]), Slot(start, end, _write, reading))
+            found.add(reading(self.text[start:end]), start, end, Form(_write, reading))
 
 
 def inline(text: str, rules: XmlRules) -> Parts:

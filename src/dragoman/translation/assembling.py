@@ -5,10 +5,14 @@ from collections.abc import Iterator, Sequence
 from dragoman.errors import DragomanError, TranslationWarning
 from dragoman.systems import Request
 from dragoman.text.checks import Alphabet, check
+from dragoman.text.glossary import Term, missing
 from dragoman.text.sentences import Segment, SplitText, join
 from dragoman.translation.legs import Journey
 from dragoman.translation.preparing import TextJob
 from dragoman.translation.results import Sentence, Translation
+
+GLOSSARY = "glossary"
+"""The kind of warnings about terms that a translation lacks."""
 
 
 def assemble(job: TextJob, journeys: Sequence[Journey], alphabet: Alphabet | None = None) -> Translation:
@@ -30,7 +34,7 @@ def assemble(job: TextJob, journeys: Sequence[Journey], alphabet: Alphabet | Non
                 source_text=job.text,
             )
         assert outcome is not None
-        sentences.append(Sentence(segment.text, outcome))
+        sentences.append(Sentence(segment.text, outcome, journey.terms))
     text = join(job.parts, [sentence.candidates[0].text for sentence in sentences], *codes)
     warnings = [*job.warnings]
     for number, sentence in enumerate(sentences, 1):
@@ -64,3 +68,11 @@ def _look_over(
     findings = check(sentence.source, best.text, job.source, job.target)
     for finding in (*([lacking] if lacking else []), *findings):
         yield TranslationWarning(f"sentence {number}: {finding.message}", finding.kind, number)
+    lost = missing(sentence.terms, best.text, job.target)
+    if lost:
+        yield TranslationWarning(f"sentence {number}: {terms_lacking(lost)}", GLOSSARY, number)
+
+
+def terms_lacking(terms: Sequence[Term]) -> str:
+    """What is to be said of terms that aren't there."""
+    return "the glossary has " + ", ".join(f"“{term.target}” for “{term.source}”" for term in terms)

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from dragoman.errors import ConfigError, InvalidOption
 from dragoman.generation.options import GenerationOptions
+from dragoman.text.glossary import Glossary
 
 if TYPE_CHECKING:
     from dragoman.checkpoints.catalog import ModelCard
+    from dragoman.translation.translator import Translator
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,22 @@ class TextOptions:
     """Most sentences that are translated side by side."""
     timeout: float | None = None
     """Seconds that the whole call may take; None is no limit."""
+    retry: bool = False
+    """Translate a sentence again, with other options, in which something is lost, said twice, left as it was
+    or cut short, and take the best attempt."""
+    glossary: Glossary | None = None
+    """What terms of the texts are to be in the translations."""
+    fallback: "Translator | None" = None
+    """Another model for sentences in which something is still the matter."""
 
     def __post_init__(self) -> None:
+        if self.glossary is not None and not isinstance(self.glossary, Glossary):
+            raise InvalidOption(
+                f"glossary is a {type(self.glossary).__name__}; it must be a Glossary, such as "
+                "Glossary.read('terms.tsv') or Glossary({'station': 'Bahnhof'})"
+            )
+        if not isinstance(self.retry, bool):
+            raise InvalidOption(f"retry is {self.retry!r}; it must be True or False")
         size, timeout = self.batch_size, self.timeout
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096:
             raise InvalidOption(f"batch_size is {size!r}; it must be a whole number from 1 to 4096")
@@ -117,6 +133,9 @@ class TranslateKeywords(GenerationKeywords, total=False):
     likely_source: str | None
     batch_size: int
     timeout: float | None
+    retry: bool
+    glossary: Glossary | None
+    fallback: "Translator | None"
 
 
 class AnswerKeywords(GenerationKeywords, total=False):

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from dragoman.errors import DragomanError, TranslationWarning
+from dragoman.languages import of_code
 from dragoman.text.detect import Detection
+from dragoman.text.glossary import Term, missing
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Sentence:
 
     source: str
     candidates: tuple[Candidate, ...]
+    terms: tuple[Term, ...] = ()
+    """What the glossary says of terms that are in it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,17 @@ class Translation:
     """Why there is no translation."""
     source_text: str = ""
     """The text that came."""
+
+    @property
+    def terms(self) -> tuple[tuple[Term, bool], ...]:
+        """The glossary's terms in the text, sentence by sentence, and whether the translation has them."""
+        language = of_code(self.target) if self.target else None
+        return tuple(
+            (term, not missing([term], sentence.candidates[0].text, language))
+            for sentence in self.sentences
+            for term in sentence.terms
+            if language is not None
+        )
 
     @property
     def alternatives(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from dragoman.errors import DragomanError
 from dragoman.generation.engine import Job
 from dragoman.systems.base import ChatSystem, best_tokens
 from dragoman.text.checks import Alphabet
+from dragoman.text.glossary import Glossary, Term
 from dragoman.translation.assembling import assemble, before
 from dragoman.translation.deadline import Deadline
 from dragoman.translation.feed import NOTHING, Feed
@@ -22,10 +23,17 @@ from dragoman.translation.results import Translation
 class Passage:
     """A text and its sentences on their way."""
 
-    def __init__(self, job: TextJob, pipeline: Pipeline) -> None:
+    def __init__(self, job: TextJob, pipeline: Pipeline, glossary: Glossary | None) -> None:
         self.job = job
-        self.journeys = [pipeline.add(segment.text, job.stops) for segment in job.parts.segments]
+        self.journeys = [
+            pipeline.add(segment.text, job.stops, self._terms(segment.text, glossary))
+            for segment in job.parts.segments
+        ]
         self._arrived = 0
+
+    def _terms(self, sentence: str, glossary: Glossary | None) -> tuple[Term, ...]:
+        source, target = self.job.source, self.job.target
+        return glossary.terms_in(sentence, source, target) if glossary and source != target else ()
 
     @property
     def is_done(self) -> bool:
@@ -42,6 +50,7 @@ class Run:
     pipeline: Pipeline
     alphabet: Alphabet | None = None
     """The characters that the model knows."""
+    glossary: Glossary | None = None
 
     def translations(self, texts: Iterable[Any]) -> Generator[Translation, None, None]:
         """What becomes of each text, in their order, as soon as it and those before are done.
@@ -55,7 +64,7 @@ class Run:
             while True:
                 while pipeline.is_hungry and (text := feed.take()) is not NOTHING:
                     prepared = self.preparing.prepare(text)
-                    waiting.append(Passage(prepared, pipeline) if isinstance(prepared, TextJob) else prepared)
+                    waiting.append(self._begin(prepared) if isinstance(prepared, TextJob) else prepared)
                 if feed.is_exhausted:
                     pipeline.no_more_texts()
                 if waiting and (isinstance(first := waiting[0], Translation) or first.is_done):
@@ -79,7 +88,7 @@ class Run:
     def pieces(self, job: TextJob) -> Generator[str, None, Translation]:
         """The translation of a text in pieces, each as soon as it is certain; returns all of it."""
         try:
-            passage = Passage(job, self.pipeline)
+            passage = self._begin(job)
             for place, journey in enumerate(passage.journeys):
                 yield from _sentence(before(job, place), journey, self.pipeline)
             if job.parts.after:
@@ -87,6 +96,9 @@ class Run:
             return self._assemble(passage)
         finally:
             self.pipeline.close()
+
+    def _begin(self, job: TextJob) -> Passage:
+        return Passage(job, self.pipeline, self.glossary)
 
     def _assemble(self, passage: Passage) -> Translation:
         return assemble(passage.job, passage.journeys, self.alphabet)

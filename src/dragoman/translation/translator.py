@@ -7,19 +7,22 @@ import sys
 import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 import dragoman
+from dragoman import documents
 from dragoman.checkpoints.catalog import EMBEDDED, identity, locate
 from dragoman.documents.document import Document
 from dragoman.errors import InvalidOption, TranslationWarning
+from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language, find, of_code
 from dragoman.systems import System, load_system
 from dragoman.text.checks import Alphabet
+from dragoman.translation.attempts import Attempts, Fallback
 from dragoman.translation.feed import several
 from dragoman.translation.files import DocumentTranslation, translate_document, translate_file
 from dragoman.translation.options import (
@@ -206,6 +209,7 @@ class Translator:
         output: str | os.PathLike[str] | None = None,
         format: str | None = None,
         columns: Sequence[str] | None = None,
+        max_line: int | None = None,
         progress: Progress | None = None,
         recall: Recall | None = None,
         **options: Unpack[TranslateKeywords],
@@ -213,11 +217,12 @@ class Translator:
         """Translate a file to `output`, or beside it: report.md to report.de.md, which must not exist yet.
 
         format: a name in `documents.FORMATS`, if the file's own name doesn't tell; columns: of a table, those
-        to translate. The rest is as for `translate_document`. Raises InvalidDocument for a file that is
-        broken, InvalidOption and OSError; then nothing is written.
+        to translate; max_line: characters that no line of subtitles may have more than. The rest is as for
+        `translate_document`. Raises InvalidDocument for a file that is broken, InvalidOption and OSError;
+        then nothing is written.
         """
-        given = {**options}
-        return translate_file(self, path, source, target, output, format, columns, progress, recall, given)
+        document = partial(documents.open, path, format, columns, max_line)
+        return translate_file(self, path, source, target, output, document, progress, recall, {**options})
 
     def lacks(self, text: str) -> str:
         """The characters of a text that the model doesn't know, each once."""
@@ -287,8 +292,11 @@ class Translator:
         """What translates the texts of one call; raises what is wrong with its options."""
         text, generation = translation_options(source, target, given, self.defaults)
         preparing = Preparing(self.system, self.languages, text)
-        pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens, recall)
-        return Run(preparing, pipeline, self._alphabet)
+        attempts = Attempts(generation, text.retry, _fallback(text.fallback, generation))
+        pipeline = Pipeline(
+            self.system, generation, text.batch_size, text.timeout, progress, listens, recall, attempts
+        )
+        return Run(preparing, pipeline, self._alphabet, text.glossary)
 
     # Life
 
@@ -338,6 +346,17 @@ class Translator:
                 "what is pickled is how it was loaded"
             )
         return type(self)._from, (self._loaded,)
+
+
+def _fallback(other: object, options: GenerationOptions) -> Fallback | None:
+    """Another translator as what helps one out; InvalidOption if it is none."""
+    if other is None:
+        return None
+    if not isinstance(other, Translator):
+        raise InvalidOption(f"fallback is a {type(other).__name__}; it must be another Translator")
+    beams = other.defaults.get("beams", 4 if options.sample else options.beams)
+    chosen = GenerationOptions(**{**other.defaults, "beams": beams})
+    return Fallback(other.system, chosen, frozenset(language.nllb for language in other.languages))
 
 
 def _all(text: object, run: Run) -> list[Translation]:
