@@ -7,7 +7,7 @@ import pytest
 from dragoman.server.keys import KeyFile
 
 TEXT = "\n".join(
-    f"I would like to buy {number} tickets for the train to the old town." for number in range(40)
+    f"I would like to buy {number} tickets for the train to the old town." for number in range(24)
 )
 
 
@@ -114,7 +114,7 @@ def test_a_file_counts_for_its_key(serve, tmp_path):
 
 
 def test_the_next_server_goes_on_with_what_was_not_done(serve, tmp_path, translator, monkeypatch):
-    first = serve(state=tmp_path / "state")
+    first = serve(state=tmp_path / "state", batch=4)
     id = hand_in(first, "a.txt", TEXT, source="en").json()["id"]
     done = hand_in(first, "b.txt", "Yes.", source="en").json()["id"]
     assert wait(first, done)["status"] == "done"

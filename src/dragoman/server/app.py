@@ -11,7 +11,17 @@ from starlette.responses import Response
 
 import dragoman
 from dragoman.errors import DragomanError
-from dragoman.server import deepl, documents, google, health, libretranslate, openai, own, pages
+from dragoman.server import (
+    deepl,
+    documents,
+    google,
+    health,
+    libretranslate,
+    openai,
+    own,
+    own_glossaries,
+    pages,
+)
 from dragoman.server.faults import Fault, fault_of
 from dragoman.server.guard import Guard
 from dragoman.server.keys import KeyFile
@@ -57,6 +67,7 @@ def create_app(
         state.meter.save()
         await asyncio.to_thread(state.workshop.close)
         uploads.close()
+        state.glossaries.close()
 
     app = FastAPI(
         title="Dragoman",
@@ -67,7 +78,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.dragoman, app.state.uploads = state, uploads
-    for dialect in (own, openai, google, health):
+    for dialect in (own, own_glossaries, openai, google, health):
         app.include_router(dialect.router(state))
     if settings.web:
         app.include_router(pages.router(state))

@@ -15,6 +15,8 @@ from dragoman.server.own import ERRORS
 from dragoman.server.state import State
 from dragoman.server.uploads import Upload, Uploads
 
+_FIELDS = ("file", "target", "source", "model", "glossary")
+
 
 class DocumentFound(BaseModel):
     """A file and how far it is."""
@@ -61,17 +63,17 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         "",
         status_code=202,
         response_model=DocumentFound,
-        openapi_extra=fields_of({"file": bytes, "target": str}, {"source": str, "model": str}),
+        openapi_extra=fields_of(
+            {"file": bytes, "target": str}, {"source": str, "model": str, "glossary": str}
+        ),
     )
     async def begin(request: Request) -> Response:
         """Hand in a file. It is translated in the background, and goes on after a restart of the server."""
         async with read_form(request) as form:
             caller = state.caller(request)
             for name in form:
-                if name not in ("file", "target", "source", "model"):
-                    raise invalid(
-                        f"there is no field {name[:40]!r}; the fields are file, target, source, model"
-                    )
+                if name not in _FIELDS:
+                    raise invalid(f"there is no field {name[:40]!r}; the fields are {', '.join(_FIELDS)}")
             file = uploaded(form)
             source = state.registry.find_source(form.get("source"))
             target = state.registry.find(form.get("target"))
@@ -79,7 +81,10 @@ def router(state: State, uploads: Uploads) -> APIRouter:
             state.registry.choose(model, source, target)
             if not (file.filename or "").lower().endswith(EXTENSIONS):
                 raise Fault(400, "unknown_format", f"files may end in {', '.join(EXTENSIONS)}", "file")
-            order = FileOrder(file.filename or "", source, target, model)
+            glossaries = (str(form["glossary"]),) if form.get("glossary") else ()
+            for id in glossaries:
+                state.glossaries.find(caller.keeper, id)
+            order = FileOrder(file.filename or "", source, target, model, glossaries)
             upload, _ = await uploads.begin(caller, order, file.file, file.size or 0)
         location = f"/v1/documents/{upload.id}"
         return JSONResponse(_record(uploads, upload), 202, headers={"Location": location})

@@ -12,6 +12,7 @@ from dragoman.server.state import State
 from dragoman.server.work import Calls
 
 if TYPE_CHECKING:
+    from dragoman.text.glossary import Glossary
     from dragoman.translation.recall import Recall
     from dragoman.translation.results import Translation
     from dragoman.translation.translator import Translator
@@ -29,6 +30,8 @@ class FileOrder:
     source: Language | None
     target: Language
     model: str | None = None
+    glossaries: tuple[str, ...] = ()
+    """Ids of its owner's."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def translate(
     calls: Calls,
     progress: Callable[[int, int], None],
     count: Callable[[int], None],
+    glossary: "Glossary | None",
     recall: "Recall | None" = None,
 ) -> FileResult:
     """Translate a file, in the thread that calls.
@@ -87,7 +91,8 @@ def translate(
     model = state.registry.choose(order.model, source, order.target)
     held = cast("Translator", _Held(state.registry.translators[model], calls))
     spoken = source.nllb if source else None
-    made = translate_document(held, document, spoken, order.target.nllb, progress, recall, {})
+    options: dict[str, Any] = {} if glossary is None else {"glossary": glossary}
+    made = translate_document(held, document, spoken, order.target.nllb, progress, recall, options)
     state.metrics.file(model, order.target, characters)
     return FileResult(
         _named(name, order.target),

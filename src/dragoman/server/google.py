@@ -151,7 +151,9 @@ def _order(state: State, fields: Mapping[str, Any]) -> Order:
         target = state.registry.find(fields["target"])
     except Fault as fault:
         raise Fault(400, "unknown_language", f"Invalid Value: {fault.message}", fault.param) from None
-    return Order(texts, source, (target,), _model(state, fields.get("model")), format)
+    return Order(
+        texts, source, (target,), _model(state, fields.get("model")), format, options={"retry": True}
+    )
 
 
 def _model(state: State, name: object) -> str | None:

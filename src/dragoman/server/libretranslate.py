@@ -67,7 +67,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         caller = state.caller(request, fields.get("api_key"))
         order = _order(state, fields)
         results = await state.translate(request, caller, order)
-        return JSONResponse(_translated(fields["q"], order, results))
+        return JSONResponse(_translated(fields, order, results))
 
     @api.post("/detect", openapi_extra=fields_of(required={"q": str}, optional={"api_key": str}))
     async def detect(request: Request) -> Response:
@@ -161,7 +161,9 @@ def _order(state: State, fields: Mapping[str, Any]) -> Order:
     format: Format = "html" if given == "html" else "text"
     count = _alternatives(fields.get("alternatives"), state.settings.max_alternatives - 1)
     texts = texts_of(q, "q", state.settings.max_texts)
-    options = {"n_best": count + 1} if count and format == "text" else {}
+    options: dict[str, Any] = {"retry": True}
+    if count and format == "text":
+        options["n_best"] = count + 1
     return Order(texts, source, (target,), format=format, options=options)
 
 
@@ -195,13 +197,13 @@ def _alternatives(value: object, most: int) -> int:
     return count
 
 
-def _translated(q: object, order: Order, results: list[Result]) -> dict[str, Any]:
+def _translated(fields: Mapping[str, Any], order: Order, results: list[Result]) -> dict[str, Any]:
     answer: dict[str, Any] = {"translatedText": [result.text for result in results]}
     if order.source is None:
         answer["detectedLanguage"] = [_source(result) for result in results]
-    if "n_best" in order.options or (order.format == "html" and order.options):
+    if fields.get("alternatives") not in (None, "", 0, "0"):  # of HTML there are none
         answer["alternatives"] = [list(dict.fromkeys(result.alternatives)) for result in results]
-    return answer if isinstance(q, list) else {name: values[0] for name, values in answer.items()}
+    return answer if isinstance(fields["q"], list) else {name: values[0] for name, values in answer.items()}
 
 
 def _source(result: Result) -> dict[str, Any]:

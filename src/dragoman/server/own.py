@@ -14,6 +14,7 @@ from dragoman.server import schemas
 from dragoman.server.bodies import read_json, texts_of
 from dragoman.server.faults import Fault, fault_of, invalid
 from dragoman.server.fragments import XmlRules
+from dragoman.server.glossaries import of_mapping
 from dragoman.server.orders import Order, Result, result_of, stream, text_of
 from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls, attended
@@ -55,7 +56,7 @@ def router(state: State) -> APIRouter:
         """Translate texts; with `stream` as server-sent events: `piece`, `translation`, `error`, `done`."""
         caller = state.caller(request)
         body = schemas.read(asked, await read_json(request))
-        order = _order(state, body)
+        order = _order(state, caller, body)
         if body.stream:
             return await _streamed(state, request, caller, order)
         found = await _all(state, request, caller, order)
@@ -104,7 +105,7 @@ def router(state: State) -> APIRouter:
 # ---- translating -------------------------------------------------------------------------------------------
 
 
-def _order(state: State, body: Any) -> Order:
+def _order(state: State, caller: Caller, body: Any) -> Order:
     registry, settings = state.registry, state.settings
     names = body.target if isinstance(body.target, list) else [body.target]
     if not 0 < len(names) <= settings.max_texts:
@@ -118,8 +119,11 @@ def _order(state: State, body: Any) -> Order:
     for name in ("likely_source", "timeout"):
         if getattr(body, name) is not None:
             options[name] = getattr(body, name)
-    if body.direct:
-        options["direct"] = True
+    options |= {name: True for name in ("direct", "retry") if getattr(body, name)}
+    if isinstance(body.glossary, str):
+        options["glossary"] = state.glossaries.together(caller.keeper, [body.glossary])
+    elif body.glossary is not None:
+        options["glossary"] = of_mapping(body.glossary)
     if body.likely_source is not None:
         registry.find(body.likely_source, "likely_source")
     if body.ignore_tags and body.format != "xml":

@@ -50,6 +50,10 @@ class Upload:
     source: str | None
     target: str
     model: str | None
+    glossaries: tuple[str, ...]
+    """Ids of the owner's."""
+    keeper: str
+    """Whose they are."""
     size: int
     began: float
     """Seconds since 1970."""
@@ -143,6 +147,8 @@ class Uploads:
             source=order.source.nllb if order.source else None,
             target=order.target.nllb,
             model=order.model,
+            glossaries=order.glossaries,
+            keeper=caller.keeper,
             size=size,
             began=time.time(),
         )
@@ -255,9 +261,12 @@ class Uploads:
                 upload.is_counted = True
                 self._note(upload)
 
+        glossary = None
+        if upload.glossaries:
+            glossary = self.state.glossaries.together(upload.keeper, upload.glossaries)
         with Jobs(self.folder) as jobs:
             with jobs.begin(self._plan(upload)) as run:
-                made = translate(self.state, order, data, calls, tell, count, run)
+                made = translate(self.state, order, data, calls, tell, count, glossary, run)
                 with files.replacing_file(self.output(upload)) as file:
                     file.write(made.data)
             jobs.remove(run.id)
