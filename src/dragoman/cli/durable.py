@@ -68,6 +68,7 @@ class Durable:
                 "aids": {
                     name: options[name].fingerprint for name in ("glossary", "fallback") if name in options
                 },
+                "memory": str(options["memory"].path.absolute()) if "memory" in options else None,
                 "generation": asdict(generation_of(translator, options)),
             },
             files=[(os.path.abspath(source), os.path.abspath(output)) for source, output in files],
