@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,11 +98,11 @@ class DocumentSession:
     """One command: the documents it translates one after the other, and what it says of them."""
 
     def __init__(
-        self, sources: Sequence[Source], format: str | None, columns: Sequence[str] | None, to: Destination
+        self, sources: Sequence[Source], format: str | None, reading: Mapping[str, Any], to: Destination
     ) -> None:
-        """Raises InvalidOption for what can't be, before anything is loaded."""
+        """reading: options of `formats.parse`. Raises InvalidOption for what can't be, before any load."""
         self._format = None if format is None else by_name(format)
-        self._columns, self._to = columns, to
+        self._reading, self._to = {**reading}, to
         files = [source.path for source in sources]
         if len(files) > 1 and to.output is not None:
             raise InvalidOption(f"{len(files)} files can't go to one --output; give a folder: --output-dir")
@@ -132,7 +132,7 @@ class DocumentSession:
             translator,
             options,
             [(source.path, place) for source, place in work],
-            {"format": self._format and self._format.name, "columns": self._columns},
+            {"format": self._format and self._format.name, **self._reading},
             lambda job: self._check(work, job),
         )
         for number, (source, place) in enumerate(work):
@@ -241,7 +241,7 @@ class DocumentSession:
         """What a file holds."""
         data, format = self._read(file)
         try:
-            return data, parse(data, format, self._columns)
+            return data, parse(data, format, **self._reading)
         except InvalidDocument as error:
             raise InvalidDocument(f"{file}: {error}") from None
 

@@ -82,6 +82,15 @@ def translate(
             help="Of tables: the columns to translate, as in title,3; all if left out.",
         ),
     ] = None,
+    max_line: Annotated[
+        int | None,
+        typer.Option(
+            "--max-line",
+            metavar="NUMBER",
+            min=1,
+            help="Of subtitles: characters that no line may have more than, though cues get more lines.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
     report: Annotated[
         Path | None,
@@ -160,7 +169,8 @@ def translate(
     files = as_documents(texts, input_file, format, is_folder_likely=folder is not None)
     to = Destination(output, folder, overwrite, json, report)
     if files is not None:
-        documents = DocumentSession(files, format, columns.split(",") if columns else None, to)
+        reading = {"columns": columns.split(",") if columns else None, "max_line": max_line}
+        documents = DocumentSession(files, format, reading, to)
         with Durable(is_durable and documents.is_durable) as durable:
             documents.run(_loaded(loading, fallback, options), options, durable)
         documents.close()
@@ -169,6 +179,7 @@ def translate(
         "--output-dir": folder,
         "--overwrite": overwrite,
         "--columns": columns,
+        "--max-line": max_line,
         "--report": report,
     }
     for name, value in of_documents.items():

@@ -39,6 +39,8 @@ Edit = tuple[int, int, str]
 Held = dict[int, dict[tuple[int, int], list[int]]]
 """For segments what of their marks holds others, and which."""
 
+LANGUAGE = "\uffff"
+"""What a form writes where the document's language will be named, as it isn't known before."""
 _SHORT = 40
 """Characters of a mark that is kept once, however often a file has it."""
 
@@ -91,6 +93,8 @@ class Form:
     """Of what is written; None if nothing that is written could be read otherwise."""
     is_target: bool = False
     """Whether the translation has a place of its own, in which the source is not."""
+    alike: Callable[[Parts], object] | None = None
+    """What of parts has to be the same when they are read again; None for all but the numbers of pairs."""
 
 
 class Collector:
@@ -157,7 +161,8 @@ class TextDocument(Document):
         self._within, self._languages = found.within, found.languages
 
     def render(self, translations: Sequence[Parts | None], language: str | None = None) -> bytes:
-        edits = self._edits(translations)
+        named = "und" if language is None else language
+        edits = ((start, end, one.replace(LANGUAGE, named)) for start, end, one in self._edits(translations))
         if language is not None:
             names = sorted((start, end, language) for start, end in self._languages)
             edits = merge(edits, names, key=lambda edit: edit[0])
@@ -166,7 +171,8 @@ class TextDocument(Document):
 
     def accepts(self, place: int, parts: Parts) -> bool:
         form = self._forms[place]
-        return form.read is None or renumbered(form.read(form.write(parts))) == renumbered(parts)
+        alike = renumbered if form.alike is None else form.alike
+        return form.read is None or alike(form.read(form.write(parts))) == alike(parts)
 
     def _edits(self, translations: Sequence[Parts | None]) -> Iterator[Edit]:
         """What is written where, in the order of the text."""

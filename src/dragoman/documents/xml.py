@@ -83,12 +83,15 @@ def elements(text: str, names: Container[str]) -> Iterator[list[Token]]:
             raise InvalidDocument(f"line {_line(text, token.start)} is in a paragraph of too many tags")
 
 
+def root(text: str) -> str:
+    """The name of the outermost element; empty if there is none."""
+    return next((token.name for token in tokens(text) if token.kind in ("open", "empty")), "")
+
+
 def prefix(text: str) -> str:
     """What stands before the names of elements like the outermost one, such as "w:"."""
-    for token in tokens(text):
-        if token.kind in ("open", "empty"):
-            return token.name[: token.name.find(":") + 1]
-    return ""
+    name = root(text)
+    return name[: name.find(":") + 1]
 
 
 def _token(match: re.Match[str]) -> Token:
@@ -98,6 +101,12 @@ def _token(match: re.Match[str]) -> Token:
         return Token(kind, *match.span(), match[1])
     kind = "cdata" if source.startswith("<![CDATA[") else "text" if source[0] != "<" else "other"
     return Token(kind, *match.span())
+
+
+def name(tag: str) -> str:
+    """The name of a tag."""
+    match = _TOKEN.match(tag)
+    return match[1] if match and match[1] else ""
 
 
 def attributes(tag: str) -> dict[str, str]:

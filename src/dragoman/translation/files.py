@@ -1,12 +1,11 @@
 """Files in, files out: a document's language, its translation, and what the new file is called."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dragoman import documents
 from dragoman.documents.document import Document
 from dragoman.errors import InvalidOption, TranslationWarning
 from dragoman.files import OutputFile
@@ -120,20 +119,19 @@ def translate_file(
     source: str | None,
     target: str | None,
     output: str | os.PathLike[str] | None,
-    format: str | None,
-    columns: Sequence[str] | None,
+    read: Callable[[], Document],
     progress: Progress | None,
     recall: Recall | None,
     options: dict[str, Any],
 ) -> DocumentTranslation:
-    """Translate a file to a file; see `Translator.translate_file`."""
+    """Translate a file to a file, once `read` has read it; see `Translator.translate_file`."""
     goal = find("eng_Latn" if target is None else target, translator.languages)
     spoken = None if source is None else find_source(source, translator.languages)
     if output is None:
         output = beside(path, goal, spoken)
         if output.exists():
             raise InvalidOption(f"{output} exists already; say output={str(output)!r} to replace it")
-    document = documents.open(path, format, columns)
+    document = read()
     result = translate_document(translator, document, source, target, progress, recall, options)
     with OutputFile(Path(output)) as file:
         file.write(result.data)

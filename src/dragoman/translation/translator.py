@@ -7,13 +7,14 @@ import sys
 import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 import dragoman
+from dragoman import documents
 from dragoman.checkpoints.catalog import EMBEDDED, identity, locate
 from dragoman.documents.document import Document
 from dragoman.errors import InvalidOption, TranslationWarning
@@ -208,6 +209,7 @@ class Translator:
         output: str | os.PathLike[str] | None = None,
         format: str | None = None,
         columns: Sequence[str] | None = None,
+        max_line: int | None = None,
         progress: Progress | None = None,
         recall: Recall | None = None,
         **options: Unpack[TranslateKeywords],
@@ -215,11 +217,12 @@ class Translator:
         """Translate a file to `output`, or beside it: report.md to report.de.md, which must not exist yet.
 
         format: a name in `documents.FORMATS`, if the file's own name doesn't tell; columns: of a table, those
-        to translate. The rest is as for `translate_document`. Raises InvalidDocument for a file that is
-        broken, InvalidOption and OSError; then nothing is written.
+        to translate; max_line: characters that no line of subtitles may have more than. The rest is as for
+        `translate_document`. Raises InvalidDocument for a file that is broken, InvalidOption and OSError;
+        then nothing is written.
         """
-        given = {**options}
-        return translate_file(self, path, source, target, output, format, columns, progress, recall, given)
+        document = partial(documents.open, path, format, columns, max_line)
+        return translate_file(self, path, source, target, output, document, progress, recall, {**options})
 
     def lacks(self, text: str) -> str:
         """The characters of a text that the model doesn't know, each once."""
