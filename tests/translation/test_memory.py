@@ -69,38 +69,38 @@ def test_a_translation_comes_from_the_memory_and_the_model_is_not_asked(translat
         lambda row, request, *rest: asked.append(request.text) or real(row, request, *rest),
     )
     texts = ["Good night.", "Page 4 of 9", "Good night!"]
-    results = list(translator.stream(texts, "en", "de", memory=memory))
+    results = list(translator.stream(texts, "en", "de", translation_memory=memory))
     assert [one.text for one in results[:2]] == ["Schlaf gut.", "Seite 4 von 9"]
     assert [one.sentences[0].candidates[0].origin for one in results] == ["memory", "memory", "model"]
     assert asked == ["Good night!"]
     assert results[2].sentences[0].similar[0].target == "Schlaf gut."
-    assert translator.translate(texts, "en", "de", memory=memory) == [one.text for one in results]
+    assert translator.translate(texts, "en", "de", translation_memory=memory) == [one.text for one in results]
     assert asked == ["Good night!"]  # which the memory was told
-    translator.translate("Good night!", "en", "de", memory=memory, beams=2)
-    translator.translate("Good night!", "en", "de", memory=memory, glossary=Glossary({"x": "y"}))
+    translator.translate("Good night!", "en", "de", translation_memory=memory, beams=2)
+    translator.translate("Good night!", "en", "de", translation_memory=memory, glossary=Glossary({"x": "y"}))
     assert asked == ["Good night!"] * 3  # other options, other results
 
 
 def test_a_text_of_several_sentences_is_found_as_a_whole(translator, memory):
     memory.add([unit("Good night. Sleep well.", "Schlaft alle gut.")])
     assert (
-        translator.translate("  Good night. Sleep well.\n", "en", "de", memory=memory)
+        translator.translate("  Good night. Sleep well.\n", "en", "de", translation_memory=memory)
         == "  Schlaft alle gut.\n"
     )
-    both = translator.translate("Good night. I am tired.", "en", "de", memory=memory)
+    both = translator.translate("Good night. I am tired.", "en", "de", translation_memory=memory)
     assert both.startswith("Schlaf gut. ")
 
 
 def test_a_memory_goes_before_the_way_over_english(translator, memory):
     memory.add([unit("Gute Nacht.", "Dors bien.", DE, FR)])
-    assert translator.translate("Gute Nacht.", "de", "fr", memory=memory) != "Dors bien."
+    assert translator.translate("Gute Nacht.", "de", "fr", translation_memory=memory) != "Dors bien."
     memory.add([unit("Good night.", "Bonne nuit à tous.", EN, FR)])
-    assert translator.translate("Good night.", "en", "fr", memory=memory) == "Bonne nuit à tous."
+    assert translator.translate("Good night.", "en", "fr", translation_memory=memory) == "Bonne nuit à tous."
 
 
 def test_what_is_no_memory_is_refused(translator, tmp_path):
-    with pytest.raises(InvalidOption, match="memory is a dict"):
-        translator.translate("Hi.", "en", "de", memory={})
+    with pytest.raises(InvalidOption, match="translation_memory is a dict"):
+        translator.translate("Hi.", "en", "de", translation_memory={})
     (tmp_path / "x.sqlite").write_bytes(b"no database at all, but long enough to look at" * 50)
     with pytest.raises(InvalidOption, match="file is not a database"):
         TranslationMemory(tmp_path / "x.sqlite")

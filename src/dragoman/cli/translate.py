@@ -41,7 +41,15 @@ Sink = OutputFile | StandardOutput
     TextOptions,
     LoadOptions,
     GenerationOptions,
-    but=("likely_source", "vocabulary_text", "early_stopping", "suppress", "glossary", "fallback", "memory"),
+    but=(
+        "likely_source",
+        "vocabulary_text",
+        "early_stopping",
+        "suppress",
+        "glossary",
+        "fallback",
+        "translation_memory",
+    ),
 )
 def translate(
     chosen: dict[str, Any],
@@ -116,7 +124,7 @@ def translate(
             rich_help_panel="Texts",
         ),
     ] = None,
-    memory: Annotated[
+    known: Annotated[
         Path | None,
         typer.Option(
             "--tm",
@@ -162,8 +170,8 @@ def translate(
     loading = pick(chosen, LoadOptions)
     if words is not None:
         loading["vocabulary_text"] = vocabulary_text(words, chosen.get("vocabulary"), chosen.get("target"))
-    if memory is not None:
-        options["memory"] = open_memory(memory)
+    if known is not None:
+        options["translation_memory"] = open_memory(known)
     if glossaries:
         options["glossary"] = _glossary(glossaries)
     files = as_documents(texts, input_file, format, is_folder_likely=folder is not None)

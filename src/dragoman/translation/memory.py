@@ -68,7 +68,7 @@ class TranslationMemory:
     """What has been translated before; a context manager.
 
     >>> with TranslationMemory("memory.sqlite") as memory:
-    ...     translator.translate(texts, "en", "de", memory=memory)
+    ...     translator.translate(texts, "en", "de", translation_memory=memory)
     """
 
     def __init__(self, path: str | Path) -> None:

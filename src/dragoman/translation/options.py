@@ -89,12 +89,15 @@ class TextOptions:
     fallback: "Translator | None" = None
     """Another model for sentences in which something is still the matter."""
 
-    memory: "TranslationMemory | None" = None
+    translation_memory: "TranslationMemory | None" = None
     """What has been translated before; it is told of what the model says now."""
 
     def __post_init__(self) -> None:
-        if self.memory is not None and not hasattr(self.memory, "recall"):
-            raise InvalidOption(f"memory is a {type(self.memory).__name__}; it must be a TranslationMemory")
+        memory = self.translation_memory
+        if memory is not None and not hasattr(memory, "recall"):
+            raise InvalidOption(
+                f"translation_memory is a {type(memory).__name__}; it must be a TranslationMemory"
+            )
         if self.glossary is not None and not isinstance(self.glossary, Glossary):
             raise InvalidOption(
                 f"glossary is a {type(self.glossary).__name__}; it must be a Glossary, such as "
@@ -142,7 +145,7 @@ class TranslateKeywords(GenerationKeywords, total=False):
     retry: bool
     glossary: Glossary | None
     fallback: "Translator | None"
-    memory: "TranslationMemory | None"
+    translation_memory: "TranslationMemory | None"
 
 
 class AnswerKeywords(GenerationKeywords, total=False):

@@ -293,11 +293,11 @@ class Translator:
         text, generation = translation_options(source, target, given, self.defaults)
         preparing = Preparing(self.system, self.languages, text)
         recalls: list[Recall] = []
-        if text.memory is not None:
+        if text.translation_memory is not None:
             glossary = text.glossary.fingerprint if text.glossary else ""
             others = text.fallback.fingerprint if text.fallback else ""
             decisive = f"{text.retry}\0{glossary}\0{others}"
-            recalls.append(text.memory.recall(self.fingerprint, generation, decisive))
+            recalls.append(text.translation_memory.recall(self.fingerprint, generation, decisive))
         if recall is not None:
             recalls.append(recall)
         attempts = Attempts(generation, text.retry, _fallback(text.fallback, generation))
@@ -311,7 +311,7 @@ class Translator:
             Recalls(recalls),
             attempts,
         )
-        return Run(preparing, pipeline, self._alphabet, text.glossary, text.memory)
+        return Run(preparing, pipeline, self._alphabet, text.glossary, text.translation_memory)
 
     # Life
 
