@@ -144,7 +144,7 @@ def test_a_list_that_can_not_be_used_costs_a_note(run, lines, tmp_path, state):
     state.write_text("no folder", encoding="utf-8")
     result = run("translate", *FROM_TO, "-i", lines, "-o", tmp_path / "out.txt")
     assert result.code == 0
-    assert "the list of jobs in" in result.err
+    assert "the list of jobs can't be in" in result.err
     assert run("jobs", "list").code == 2
 
 

@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 import dragoman
-from dragoman.cli import ask, convert, experts, jobs, keys, languages, models, modules, pack, serve, translate
+from dragoman.cli import (
+    ask,
+    convert,
+    experts,
+    jobs,
+    keys,
+    languages,
+    memories,
+    models,
+    modules,
+    pack,
+    serve,
+    translate,
+)
 from dragoman.cli.commands import HELP, Command
 
 EPILOG = """
@@ -48,6 +61,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(modules.app, name="modules")
 app.add_typer(experts.app, name="experts")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(memories.app, name="memory")
 
 
 @app.callback(invoke_without_command=True)
