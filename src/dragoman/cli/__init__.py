@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import dragoman
-from dragoman.cli import ask, convert, experts, languages, models, modules, pack, translate
+from dragoman.cli import ask, convert, evaluate, experts, languages, models, modules, pack, translate
 from dragoman.cli.commands import HELP, Command
 
 EPILOG = """
@@ -41,6 +41,7 @@ app.command("languages", cls=Command)(languages.list_languages)
 app.command("models", cls=Command)(models.list_models)
 app.command("convert", cls=Command)(convert.convert)
 app.command("pack", cls=Command)(pack.pack)
+app.command(cls=Command)(evaluate.evaluate)
 app.add_typer(modules.app, name="modules")
 app.add_typer(experts.app, name="experts")
 
