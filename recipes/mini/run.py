@@ -23,7 +23,7 @@ from dragoman.models.nllb import Nllb, initialize_
 from dragoman.text.tokenizers.nllb import NllbTokenizer
 from dragoman.training.augmentation.examples import Augmentation
 from dragoman.training.config import TrainingConfig
-from dragoman.training.data import ENGLISH, EOS, Batches, Example, assemble, cut
+from dragoman.training.data import ENGLISH, EOS, Batches, Example, assemble, can_make_up, cut
 from dragoman.training.filters import text_key
 from dragoman.training.loop import Trainer
 from dragoman.training.names import names_in
@@ -81,7 +81,8 @@ def read_parts(config: TrainingConfig, data: Path) -> list[Part]:
     for short, code in config.languages.items():
         for options in config.parts:
             if not options.files:
-                parts.append(Part(code, options.name, options.share, ()))
+                if can_make_up(options.name, code):
+                    parts.append(Part(code, options.name, options.share, ()))
                 continue
             found = read_part(options, code, short, data, forbidden, config.seed)
             if found is not None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from dragoman.errors import InvalidOption
 from dragoman.training.augmentation import copying
 from dragoman.training.augmentation.examples import Augmentation
-from dragoman.training.augmentation.phrases import phrase
+from dragoman.training.augmentation.phrases import WRITINGS, phrase
 from dragoman.training.parts import Part
 
 ENGLISH = "eng_Latn"
@@ -149,6 +149,11 @@ class Batches:
 
 MADE_UP = {"phrases": phrase, "copies": lambda _, rng: copying.pure(rng)}
 """Parts without pairs, by name."""
+
+
+def can_make_up(name: str, code: str) -> bool:
+    """Whether a part without pairs can be made up in a language: phrases need its tables."""
+    return name != "phrases" or code in WRITINGS
 
 
 def part_weights(parts: Sequence[Part], balance: float) -> list[float]:
