@@ -22,6 +22,14 @@ from dragoman.translation.translator import Translator
 DATA = Path(__file__).parent / "data"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Jobs of tests are nobody's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DRAGOMAN_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def translator() -> Translator:
     """The embedded model, on the CPU."""

@@ -17,7 +17,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
         "errors",
-        "limits files lines",
+        "limits files lines database",
         "languages data",
         "kernels",
         "layers store",
@@ -26,6 +26,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "surgery native generation training evaluation",
         "systems",
         "translation huggingface",
+        "jobs",
         "server",
         "cli",
         "__main__",
@@ -41,6 +42,7 @@ WITHOUT_TORCH = {
     "limits",
     "languages",
     "data",
+    "database",
     "documents",
     "kernels",
     "text",
@@ -59,6 +61,7 @@ WITHOUT_TORCH = {
     "checkpoints/packing.py",
     "checkpoints/part_forms.py",
     "systems/converting.py",
+    "server",
     "cli",
 }
 

@@ -14,6 +14,8 @@ from dragoman.errors import (
     InvalidDocument,
     InvalidOption,
     InvalidText,
+    JobError,
+    JobRunning,
     KeyMismatch,
     LanguageModuleError,
     NoNumbers,
@@ -28,7 +30,9 @@ from dragoman.errors import (
 if TYPE_CHECKING:
     from dragoman.generation.options import GenerationOptions
     from dragoman.languages import Language, find
+    from dragoman.text.glossary import Glossary
     from dragoman.text.tokenizers import NllbTokenizer
+    from dragoman.translation.memory import TranslationMemory
     from dragoman.translation.results import Candidate, Sentence, Text, Translation
     from dragoman.translation.translator import Translator
 
@@ -39,9 +43,12 @@ __all__ = [
     "ConfigError",
     "DragomanError",
     "GenerationOptions",
+    "Glossary",
     "InvalidDocument",
     "InvalidOption",
     "InvalidText",
+    "JobError",
+    "JobRunning",
     "KeyMismatch",
     "Language",
     "LanguageModuleError",
@@ -53,6 +60,7 @@ __all__ = [
     "Text",
     "Translation",
     "TranslationFailed",
+    "TranslationMemory",
     "TranslationTimeout",
     "TranslationWarning",
     "Translator",
@@ -64,11 +72,13 @@ __all__ = [
 _HOMES = {
     "Candidate": "dragoman.translation.results",
     "GenerationOptions": "dragoman.generation.options",
+    "Glossary": "dragoman.text.glossary",
     "Language": "dragoman.languages",
     "NllbTokenizer": "dragoman.text.tokenizers",
     "Sentence": "dragoman.translation.results",
     "Text": "dragoman.translation.results",
     "Translation": "dragoman.translation.results",
+    "TranslationMemory": "dragoman.translation.memory",
     "Translator": "dragoman.translation.translator",
     "find": "dragoman.languages",
 }

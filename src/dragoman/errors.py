@@ -7,6 +7,8 @@ DragomanError
 ├── InvalidOption (also ValueError)       an option out of range, or two that exclude each other
 ├── TranslationFailed                     the model or its code failed on a text
 ├── TranslationTimeout (also TimeoutError)  the caller's time is over
+├── JobError                              the list of jobs can't be used, or a job was stopped
+│   └── JobRunning                        another process does the same now
 ├── Overloaded                            more work at once than is taken on
 ├── NotEnoughMemory (also MemoryError)    a model or a language module that doesn't fit
 ├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
@@ -49,6 +51,14 @@ class TranslationFailed(DragomanError):
 
 class TranslationTimeout(DragomanError, TimeoutError):
     """The time that the caller gave was over before the translation was done."""
+
+
+class JobError(DragomanError):
+    """The list of jobs can't be read or written, there is no such job, or it was cancelled."""
+
+
+class JobRunning(JobError):
+    """Another process works on the same job now."""
 
 
 class NotEnoughMemory(DragomanError, MemoryError):

@@ -149,6 +149,11 @@ class OutputFile:
         except OSError as error:
             raise InvalidOption(f"{path} can't be written: {error.strerror}") from None
 
+    @property
+    def part(self) -> Path | None:
+        """Where it lies until it is complete; None for a device or pipe."""
+        return self._part
+
     def write(self, data: bytes) -> None:
         """Write so that a reader of the file sees it at once; errors name the file."""
         with _naming(self.name):

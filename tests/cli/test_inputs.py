@@ -84,7 +84,7 @@ def test_what_was_done_before_a_failure_is_kept_and_its_place_is_said(run, trans
 
     with monkeypatch.context() as patch:
         patch.setattr(translator, "stream", interrupted)
-        result = run("translate", *LANGUAGES, "-i", source, "-o", target)
+        result = run("translate", *LANGUAGES, "--no-job", "-i", source, "-o", target)
     assert result.code == 130
     (part,) = tmp_path.glob("out.txt.*.part")
     assert result.err == f"interrupted\nwhat was done (200 lines) is in {part}\n"

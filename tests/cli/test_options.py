@@ -27,7 +27,7 @@ from dragoman.translation.translator import Translator
         (["--to", "fr", "--n-best", "3", "Hello."], "add --json"),
         (["--to", "fr", "--n-best", "5", "--json", "Hello."], "--n-best is 5, but only 4"),
         (["--to", "fr", "--input", "no-such-file"], "no-such-file can't be read: No such file"),
-        (["--to", "fr", "--input", "/"], "is a folder"),
+        (["--to", "fr", "--format", "lines", "--input", "/"], "is a folder"),
         (["--to", "fr", "--input", "x", "Hello."], "not both"),
         (["--to", "fr", "-", "Hello."], "stands for standard input"),
         (["--to", "fr", "--output", "/no/such/folder/out.txt", "Hello."], "can't be written: No such file"),

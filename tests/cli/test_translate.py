@@ -208,7 +208,5 @@ def test_only_what_was_chosen_is_passed_on_to_the_translation(run, monkeypatch, 
         ).code
         == 0
     )
-    assert given == [
-        {"source": "en", "target": "fr"},
-        {"source": "en", "target": "fr", "sample": True, "beams": 1, "top_k": 5, "timeout": 600.0},
-    ]
+    always = {"source": "en", "target": "fr", "recall": None}
+    assert given == [always, {**always, "sample": True, "beams": 1, "top_k": 5, "timeout": 600.0}]

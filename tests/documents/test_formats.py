@@ -9,7 +9,7 @@ from dragoman.documents.document import Mark, Parts, is_well_formed
 from dragoman.documents.formats import FORMATS, by_name, has_format
 from dragoman.errors import InvalidDocument, InvalidOption
 
-BILINGUAL = ("po", "xliff")
+BILINGUAL = ("po", "xliff", "tmx")
 """Formats in which a translation has a place of its own, and what has one is no segment any more."""
 SAMPLES = sorted((Path(__file__).parent / "samples").iterdir())
 

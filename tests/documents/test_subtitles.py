@@ -4,7 +4,7 @@ import pytest
 
 from dragoman.documents import subtitles
 from dragoman.documents.document import Mark
-from dragoman.errors import InvalidDocument
+from dragoman.errors import InvalidDocument, InvalidOption
 
 BREAK = "\n\n2\n00:00:03,000 --> 00:00:04,000\n"
 TWO = f"1\n00:00:01,000 --> 00:00:02,000\nWhen the light came\nup again,{BREAK}we left.\n"
@@ -64,3 +64,38 @@ def test_windows_line_ends_stay():
 def test_what_has_no_cue_is_refused(text):
     with pytest.raises(InvalidDocument, match="no cue"):
         subtitles.parse(text.encode())
+
+
+@pytest.mark.parametrize("longest", [8, 12, 20, 42])
+def test_no_line_is_longer_than_is_allowed(longest):
+    document = subtitles.parse(TWO.encode(), max_line=longest)
+    translation = ("Als es wieder hell wurde, weil die Sonne schien,", Mark(BREAK), " gingen wir alle los.")
+    written = document.render([translation]).decode()
+    lines = [line for line in written.splitlines() if line and line[0].isalpha()]
+    assert max(map(len, lines)) <= longest
+    assert " ".join(lines) == "Als es wieder hell wurde, weil die Sonne schien, gingen wir alle los."
+    assert document.accepts(0, translation)
+
+
+def test_a_word_that_is_longer_than_a_line_stays_whole():
+    document = subtitles.parse(TWO.encode(), max_line=4)
+    written = document.render([("Am Donaudampfschiff", Mark(BREAK), " los.")]).decode()
+    assert "Am\nDonaudampfschiff\n" in written
+
+
+def test_lines_are_of_about_the_same_length():
+    document = subtitles.parse(TWO.encode())
+    written = document.render([("a " * 30, Mark(BREAK), " los.")]).decode()
+    first, second = written.splitlines()[2:4]
+    assert (first, second) == (" ".join("a" * 15), " ".join("a" * 15))
+
+
+def test_the_time_that_a_very_long_cue_takes_grows_with_its_words():
+    words = "word " * 50_000
+    document = subtitles.parse(f"1\n00:00:01,000 --> 00:00:02,000\n{words}\n{words}\n".encode(), max_line=40)
+    assert document.accepts(0, (words.upper(),))
+
+
+def test_no_line_can_have_less_than_a_character():
+    with pytest.raises(InvalidOption, match="can't be"):
+        subtitles.parse(TWO.encode(), max_line=0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dragoman.errors import InvalidOption, UnknownLanguage
 from dragoman.text import sentences
-from dragoman.text.sentences import SplitText, join, split
+from dragoman.text.sentences import BLANKS, SplitText, join, split, whole
 
 LANGUAGES = ["eng_Latn", "zho_Hans", "jpn_Jpan", "tha_Thai", "mya_Mymr", "bod_Tibt", "arb_Arab", "slk_Latn"]
 AWKWARD = st.text(
@@ -307,3 +307,10 @@ def test_space_between_sentences_follows_the_target(
 def test_join_wants_one_translation_for_each_segment() -> None:
     with pytest.raises(ValueError, match="1 translations came for 2 segments"):
         join(split("One. Two.", "eng_Latn"), ["Un."], "eng_Latn", "fra_Latn")
+
+
+@pytest.mark.parametrize("text", ["", " \n", "One. Two.\nThree.", "  \u3000a b\u200b\n"])
+def test_a_whole_text_is_one_sentence_and_nothing_is_lost(text: str) -> None:
+    parts = whole(text)
+    assert "".join(each.before + each.text for each in parts.segments) + parts.after == text
+    assert [each.text for each in parts.segments] == [text.strip(BLANKS)] * bool(text.strip(BLANKS))

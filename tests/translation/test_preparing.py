@@ -151,3 +151,10 @@ def test_only_so_many_texts_are_looked_back_on() -> None:
     assert recent.languages() == [french]
     assert len(recent._latest) == Recent.SPAN
     assert len(recent._counts) == 1
+
+
+def test_one_sentence_is_what_a_text_is_taken_for_as_long_as_it_can_be_read(toy) -> None:
+    text = "Good morning. Good\nnight."
+    assert [each.text for each in prepare(toy, text, source="en", one_sentence=True).parts.segments] == [text]
+    long = "Good morning. " * 200
+    assert len(prepare(toy, long, source="en", one_sentence=True).parts.segments) > 1

@@ -83,6 +83,25 @@ def locate(name: str | Path, download: bool = True) -> Path:
     return _from_hub(place)
 
 
+def identity(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change (nanoseconds) of the files that a model is read from.
+
+    Those of an adapter's base are among them, where it has one. A hub's cache names files by their content
+    and links to them: there the link's target tells.
+    """
+    folders = [folder]
+    if (folder / ADAPTER_CONFIG).is_file():
+        folders.append(base_of(folder, lambda name: locate(name, download=False)))
+    found = []
+    for place in folders:
+        for path in sorted(place.rglob("*")):
+            if path.is_file():
+                facts = path.stat()
+                name = path.resolve().name if path.is_symlink() else path.relative_to(place).as_posix()
+                found.append((name, facts.st_size, facts.st_mtime_ns))
+    return found
+
+
 def find_card(name: str | Path) -> ModelCard:
     """The card of a model by any name that `locate` takes. Of one on the hub no weights are fetched."""
     folder = _described(name)

@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 import dragoman
-from dragoman.cli import ask, convert, evaluate, experts, languages, models, modules, pack, translate
+from dragoman.cli import (
+    ask,
+    convert,
+    evaluate,
+    experts,
+    jobs,
+    keys,
+    languages,
+    memories,
+    models,
+    modules,
+    pack,
+    serve,
+    translate,
+)
 from dragoman.cli.commands import HELP, Command
 
 EPILOG = """
@@ -24,6 +38,8 @@ Environment: DRAGOMAN_MODEL and DRAGOMAN_PRECISION are defaults of
 what to translate to without --to (else English). HF_HOME is where
 downloaded models are kept; HF_HUB_OFFLINE=1 forbids downloads;
 HF_TOKEN opens repositories that ask for an account.
+DRAGOMAN_STATE is where jobs are kept, with what is done of those
+that are not finished.
 DRAGOMAN_KERNELS=torch does without the CPU kernels; a name such as
 avx2 asks for one build of them.
 """
@@ -42,8 +58,12 @@ app.command("models", cls=Command)(models.list_models)
 app.command("convert", cls=Command)(convert.convert)
 app.command("pack", cls=Command)(pack.pack)
 app.command(cls=Command)(evaluate.evaluate)
+app.command("serve", cls=Command)(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.add_typer(modules.app, name="modules")
 app.add_typer(experts.app, name="experts")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(memories.app, name="memory")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,12 +1,10 @@
 """Commands made from dataclasses of options: names, defaults and help come from their fields."""
 
-import ast
 import inspect
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
-from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -15,13 +13,19 @@ from typer.core import TyperCommand
 
 from dragoman.cli.messages import ending
 from dragoman.languages import all_languages
+from dragoman.translation.options import field_docs
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
 _SPELLINGS = {"source": ("--from", "-f"), "target": ("--to", "-t"), "model": ("--model", "-m")}
 _ENVIRONMENT = {"model": "DRAGOMAN_MODEL", "precision": "DRAGOMAN_PRECISION"}
 _METAVARS = {"source": "LANGUAGE", "target": "LANGUAGE", "model": "NAME"}
-_TITLES = {"LoadOptions": "Model", "TextOptions": "Texts", "GenerationOptions": "Generation"}
+_TITLES = {
+    "LoadOptions": "Model",
+    "TextOptions": "Texts",
+    "GenerationOptions": "Generation",
+    "Settings": "Server",
+}
 
 
 def complete_language(incomplete: str) -> list[tuple[str, str]]:
@@ -61,14 +65,16 @@ def takes(
     *options: type,
     but: tuple[str, ...] = (),
     instead: Mapping[str, object] | None = None,
+    reads_environment: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for every field of these dataclasses.
 
     The command gets what the user gave as a dict `chosen`, by field. but: fields to leave out;
-    instead: defaults of this command that are not the fields' own; the command puts them in.
+    instead: defaults of this command that are not the fields' own; the command puts them in;
+    reads_environment: the command does so itself.
     """
     offered = {
-        field.name: _parameter(cls, field, instead or {})
+        field.name: _parameter(cls, field, instead or {}, reads_environment)
         for cls in options
         for field in fields(cls)
         if field.name not in but
@@ -95,47 +101,46 @@ def pick(chosen: Mapping[str, Any], options: type) -> dict[str, Any]:
     return {field.name: chosen[field.name] for field in fields(options) if field.name in chosen}
 
 
-def _parameter(cls: type, field: "Field[Any]", instead: Mapping[str, object]) -> inspect.Parameter:
+def _parameter(
+    cls: type, field: "Field[Any]", instead: Mapping[str, object], reads_environment: bool
+) -> inspect.Parameter:
     """The option for a field; its value is None unless the user gives one."""
     name = field.name
     default = instead.get(name, None if field.default is MISSING else field.default)
     spelled = _SPELLINGS.get(name, (f"--{name.replace('_', '-')}",))
+    if default is True:
+        spelled = (f"{spelled[0]}/--no-{spelled[0][2:]}",)
     option = typer.Option(
         *spelled,
         help=_OTHER_HELP.get(name) or field_docs(cls)[name],
-        envvar=_ENVIRONMENT.get(name),
-        show_default=False if default in (None, False) else str(default),
+        envvar=None if reads_environment else _ENVIRONMENT.get(name),
+        show_default=_shown(default),
         metavar=_METAVARS.get(name),
         autocompletion=_COMPLETIONS.get(name),
         rich_help_panel=_TITLES[cls.__name__],
     )
-    kind = _kind(get_type_hints(cls)[name], name)
+    hint = get_type_hints(cls)[name] if isinstance(field.type, str) else field.type
+    kind = _kind(hint, name)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
 
 
+def _shown(default: object) -> str | bool:
+    """A default as the help shows it; False for one that it doesn't."""
+    if isinstance(default, tuple):
+        return ", ".join(default) or False
+    return False if default in (None, False, True) else str(default)
+
+
 def _kind(hint: Any, name: str) -> Any:
     """The type to read a value as: text if it may be text, or the first simple one of a union."""
     hints = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if hints == (tuple[str, ...],):
+        return list[str]
+    if hints == (Path, NoneType):
+        return Path
     found = [one for one in hints if one in _TYPES]
     if not found or not all(one in (*_TYPES, NoneType) or isinstance(one, type) for one in hints):
         raise TypeError(f"there is no option for {name}, whose type is {hint}")
     return str if str in found else found[0]
-
-
-@cache
-def field_docs(cls: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(tree, ast.ClassDef)
-    docs: dict[str, str] = {}
-    for before, node in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
-            text = (
-                node.value.value
-                if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-                else ""
-            )
-            docs[before.target.id] = " ".join(str(text).split())
-    return docs

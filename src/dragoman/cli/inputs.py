@@ -32,9 +32,18 @@ class Item:
 class Input:
     """The texts of a command, in their order."""
 
-    def __init__(self, lines: Lines | None, arguments: Sequence[str] = (), size: int | None = None) -> None:
-        """lines: what is read, if it isn't the arguments; size: of the file in bytes, if it has one."""
-        self._lines, self._arguments, self.size = lines, arguments, size
+    def __init__(
+        self,
+        lines: Lines | None,
+        arguments: Sequence[str] = (),
+        size: int | None = None,
+        path: str | None = None,
+    ) -> None:
+        """lines: what is read, if it isn't the arguments; size: of the file in bytes, if it has one.
+
+        path: of the file, if it can be read again.
+        """
+        self._lines, self._arguments, self.size, self.path = lines, arguments, size, path
         self.unit = "text" if lines is None else "line"
         """What to call one of them."""
 
@@ -90,7 +99,9 @@ def _open_file(file: str) -> Input:
         raise InvalidOption(f"--input {file} can't be read: {error.strerror}") from None
     if stat.S_ISDIR(found.st_mode):
         raise InvalidOption(f"--input {file} is a folder; give one of its files")
-    return Input(Lines.of_file(path), size=found.st_size if stat.S_ISREG(found.st_mode) else None)
+    if not stat.S_ISREG(found.st_mode):
+        return Input(Lines.of_file(path))
+    return Input(Lines.of_file(path), size=found.st_size, path=file)
 
 
 def _hint(texts: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dragoman.cli.inputs import Item
@@ -9,11 +10,12 @@ from dragoman.cli.messages import worded
 
 if TYPE_CHECKING:
     from dragoman.errors import DragomanError, TranslationWarning
+    from dragoman.translation.documents import SegmentTranslation
     from dragoman.translation.files import DocumentTranslation
     from dragoman.translation.results import Translation
 
 
-def as_json(record: dict[str, Any]) -> str:
+def as_json(record: dict[str, Any] | list[dict[str, Any]]) -> str:
     """One line of JSON; what isn't Unicode (a lone surrogate) is escaped."""
     text = json.dumps(record, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -34,12 +36,20 @@ def translation_record(item: Item, result: "Translation") -> dict[str, Any]:
             {
                 "source": sentence.source,
                 "candidates": [
-                    {"text": c.text, "score": c.score, "tokens": c.tokens, "complete": c.complete}
+                    {
+                        "text": c.text,
+                        "score": c.score,
+                        "tokens": c.tokens,
+                        "complete": c.complete,
+                        "origin": c.origin,
+                    }
                     for c in sentence.candidates
                 ],
+                "similar": [asdict(match) for match in sentence.similar],
             }
             for sentence in result.sentences
         ],
+        "terms": [{"source": t.source, "target": t.target, "kept": kept} for t, kept in result.terms],
         "warnings": [_warning(warning) for warning in result.warnings],
     }
 
@@ -50,8 +60,10 @@ def error_record(item: Item, error: "DragomanError") -> dict[str, Any]:
     return {"line": item.number, "source_text": text, "error": worded(error)}
 
 
-def document_record(file: str, place: str, result: "DocumentTranslation") -> dict[str, Any]:
-    """What became of a document, and of its segments that a reader should look at."""
+def document_record(
+    file: str, place: str, result: "DocumentTranslation", is_whole: bool = False
+) -> dict[str, Any]:
+    """What became of a document, and of its segments that a reader should look at; or of all."""
     return {
         "input": file,
         "output": place,
@@ -60,18 +72,21 @@ def document_record(file: str, place: str, result: "DocumentTranslation") -> dic
         "segments": len(result.segments),
         "ways": dict(Counter(one.way for one in result.segments if one.way)),
         "skipped": list(result.skipped),
-        "flagged": [
-            {
-                result.unit: one.segment.place,
-                "name": one.segment.name,
-                "source_text": one.segment.text,
-                "text": one.text,
-                "way": one.way,
-                "error": None if one.error is None else worded(one.error),
-                "warnings": [_warning(warning) for warning in one.warnings],
-            }
-            for one in result.flagged
-        ],
+        "terms": {"kept": result.terms[0], "all": result.terms[1]},
+        "flagged": [_segment(one, result.unit) for one in result.flagged],
+        **({"all": [_segment(one, result.unit) for one in result.segments]} if is_whole else {}),
+    }
+
+
+def _segment(one: "SegmentTranslation", unit: str) -> dict[str, Any]:
+    return {
+        unit: one.segment.place,
+        "name": one.segment.name,
+        "source_text": one.segment.text,
+        "text": one.text,
+        "way": one.way,
+        "error": None if one.error is None else worded(one.error),
+        "warnings": [_warning(warning) for warning in one.warnings],
     }
 
 

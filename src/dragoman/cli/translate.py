@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +13,10 @@ import typer
 from dragoman import languages as table
 from dragoman.cli.commands import pick, takes
 from dragoman.cli.documents import FORMAT_NAMES, Destination, DocumentSession, as_documents
+from dragoman.cli.durable import Durable, Watched
 from dragoman.cli.inputs import STREAM, Input, Item, open_input
 from dragoman.cli.locales import preferred_language
+from dragoman.cli.memories import open_memory
 from dragoman.cli.messages import SOME_FAILED, say, worded
 from dragoman.cli.model import load, vocabulary_text
 from dragoman.cli.progress import progress
@@ -27,6 +29,8 @@ from dragoman.limits import written_size
 from dragoman.translation.options import LoadOptions, TextOptions
 
 if TYPE_CHECKING:
+    from dragoman.jobs import Run
+    from dragoman.text.glossary import Glossary
     from dragoman.translation.results import Translation
     from dragoman.translation.translator import Translator
 
@@ -37,7 +41,15 @@ Sink = OutputFile | StandardOutput
     TextOptions,
     LoadOptions,
     GenerationOptions,
-    but=("likely_source", "vocabulary_text", "early_stopping", "suppress"),
+    but=(
+        "likely_source",
+        "vocabulary_text",
+        "early_stopping",
+        "suppress",
+        "glossary",
+        "fallback",
+        "translation_memory",
+    ),
 )
 def translate(
     chosen: dict[str, Any],
@@ -78,7 +90,58 @@ def translate(
             help="Of tables: the columns to translate, as in title,3; all if left out.",
         ),
     ] = None,
+    max_line: Annotated[
+        int | None,
+        typer.Option(
+            "--max-line",
+            metavar="NUMBER",
+            min=1,
+            help="Of subtitles: characters that no line may have more than, though cues get more lines.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Of documents: tell here what became of each segment, in an .html or a .json file.",
+        ),
+    ] = None,
+    is_durable: Annotated[
+        bool,
+        typer.Option(
+            "--job/--no-job",
+            help="Keep what is done of files on the disk until all is written, to go on after any end.",
+        ),
+    ] = True,
+    glossaries: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--glossary",
+            metavar="FILE",
+            help="What terms are to be: .tsv, .csv, .tbx, or .txt with words that stay; may be given again.",
+            rich_help_panel="Texts",
+        ),
+    ] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            "--tm",
+            metavar="FILE",
+            help="A translation memory: .tmx, or a .sqlite file that is also told what is translated now.",
+            rich_help_panel="Texts",
+        ),
+    ] = None,
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            "--fallback",
+            metavar="NAME",
+            help="Another model, for sentences in which something is still the matter.",
+            rich_help_panel="Texts",
+        ),
+    ] = None,
     words: Annotated[
         Path | None,
         typer.Option(
@@ -107,22 +170,56 @@ def translate(
     loading = pick(chosen, LoadOptions)
     if words is not None:
         loading["vocabulary_text"] = vocabulary_text(words, chosen.get("vocabulary"), chosen.get("target"))
-    files = as_documents(texts, input_file, format)
-    to = Destination(output, folder, overwrite, json)
+    if known is not None:
+        options["translation_memory"] = open_memory(known)
+    if glossaries:
+        options["glossary"] = _glossary(glossaries)
+    files = as_documents(texts, input_file, format, is_folder_likely=folder is not None)
+    to = Destination(output, folder, overwrite, json, report)
     if files is not None:
-        documents = DocumentSession(files, format, columns.split(",") if columns else None, to)
-        documents.run(load(loading), options)
+        reading = {"columns": columns.split(",") if columns else None, "max_line": max_line}
+        documents = DocumentSession(files, format, reading, to)
+        with Durable(is_durable and documents.is_durable) as durable:
+            documents.run(_loaded(loading, fallback, options), options, durable)
         documents.close()
         return
-    for name, value in (("--output-dir", folder), ("--overwrite", overwrite), ("--columns", columns)):
+    of_documents = {
+        "--output-dir": folder,
+        "--overwrite": overwrite,
+        "--columns": columns,
+        "--max-line": max_line,
+        "--report": report,
+    }
+    for name, value in of_documents.items():
         if value:
             raise InvalidOption(f"{name} is for documents; texts and lines have none")
     with contextlib.ExitStack() as stack:
         given = stack.enter_context(open_input(texts, input_file))
-        sink = StandardOutput() if output in (None, STREAM) else stack.enter_context(_output(str(output)))
-        session = _Session(load(loading), given, sink, json)
-        session.run(options)
+        durable = stack.enter_context(Durable(is_durable and given.size is not None))
+        sink = StandardOutput() if output in (None, STREAM) else stack.enter_context(OutputFile(Path(output)))
+        session = _Session(_loaded(loading, fallback, options), given, sink, json)
+        session.run(options, durable)
     session.close()
+
+
+def _glossary(paths: Sequence[Path]) -> "Glossary":
+    """All glossaries in one; what the last says goes."""
+    from dragoman.text.glossary import Glossary
+
+    merged = Glossary({})
+    for path in paths:
+        try:
+            merged |= Glossary.read(path)
+        except OSError as error:
+            raise InvalidOption(f"--glossary {path} can't be read: {error.strerror}") from None
+    return merged
+
+
+def _loaded(loading: dict[str, Any], fallback: str | None, options: dict[str, Any]) -> "Translator":
+    """The model, and the other one among the options if there is to be one."""
+    if fallback is not None:
+        options["fallback"] = load({**loading, "model": fallback})
+    return load(loading)
 
 
 def _check_languages(chosen: dict[str, Any]) -> None:
@@ -149,13 +246,6 @@ def _generation(chosen: dict[str, Any], json: bool) -> dict[str, Any]:
     return generation
 
 
-def _output(path: str) -> OutputFile:
-    file = OutputFile(Path(path))
-    for part in file.left_behind:
-        say(f"note: {part} holds what an earlier run did and did not complete; it stays as it is")
-    return file
-
-
 class _Session:
     """One command: what it has translated, and what it has to say about it."""
 
@@ -164,14 +254,17 @@ class _Session:
         self.report = Report(given.unit)
         self.detected: Counter[str] = Counter()
         self.pivot: str | None = None
+        self.terms: Counter[bool] = Counter()
         self.lines = self.failed = 0
         self.is_seen = isinstance(sink, StandardOutput) and sys.stdout.isatty()
 
-    def run(self, options: dict[str, Any]) -> None:
+    def run(self, options: dict[str, Any], durable: Durable) -> None:
         """Translate all that was given."""
         items = iter(self.given)
         if "target" not in options:
             options["target"], items = self._target(items, options.get("source"))
+        job = self._job(options, durable)
+        watched = None if job is None or self.given.path is None else Watched(self.given.path)
         waiting: deque[Item] = deque()
 
         def texts() -> Iterator[Any]:
@@ -182,12 +275,29 @@ class _Session:
 
         # A bar between printed lines would garble both.
         with progress(None if self.is_seen else self.given.size) as advance:
-            results = self.translator.stream(texts(), **options)
+            results = self.translator.stream(texts(), recall=job, **options)
             with contextlib.closing(results):
                 for result in results:
                     item = waiting.popleft()
                     self._take(item, result, "source" in options)
                     advance(item.position, self.lines)
+                    if job is not None and self.given.size:
+                        job.tell(min(item.position / self.given.size, 1.0))
+        if watched is not None:
+            watched.tell()
+        if job is not None:
+            job.close_file(0, self.lines, self.failed)
+
+    def _job(self, options: dict[str, Any], durable: Durable) -> "Run | None":
+        """What keeps the work, if a file becomes a file."""
+        sink, path = self.sink, self.given.path
+        if not isinstance(sink, OutputFile):
+            return None
+        if path is not None and sink.part is not None:
+            how = {"lines": True, "json": self.json}
+            durable.begin(self.translator, options, [(path, sink.name)], how)
+        durable.open_file(0, path or b"", sink)
+        return durable.run
 
     def _target(self, items: Iterator[Item], source: str | None) -> tuple[str, Iterator[Item]]:
         """The language of the user's locale, or English, unless the text is in that already."""
@@ -228,6 +338,7 @@ class _Session:
         if result.detected:
             self.detected[result.source] += 1
         self.pivot = result.pivot or self.pivot
+        self.terms.update(is_there for _, is_there in result.terms)
         for warning in result.warnings:
             self.report.tell(item.number, str(warning), warning.kind)
         self._write(item, result, error)
@@ -255,6 +366,8 @@ class _Session:
             say(f"detected: {', '.join(found)}")
         if self.pivot:
             say(f"translated by way of {table.of_code(self.pivot).name}: the model knows no direct way")
+        if total := self.terms.total():
+            say(f"glossary: {self.terms[True]} of {total} terms are as it has them")
         tally = self.translator.system.tally()
         if tally is not None and tally.uses:
             there = 1 - tally.misses / tally.uses

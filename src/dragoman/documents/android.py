@@ -2,8 +2,8 @@
 
 import re
 
-from dragoman.documents import xml
-from dragoman.documents.document import Collector, Document, Mark, Part, Parts, Slot, paired
+from dragoman.documents import marked, xml
+from dragoman.documents.document import Collector, Document, Form, Mark, Part, Parts
 from dragoman.documents.inline import Pairs
 from dragoman.errors import InvalidDocument
 
@@ -19,6 +19,7 @@ def parse(data: bytes) -> Document:
     text = found.text
     tokens = list(xml.tokens(text))
     ends = xml.ends(tokens)
+    form = Form(_write, _read)
     path: list[dict[str, str]] = []
     names: list[str] = []
     for place, token in enumerate(tokens):
@@ -36,33 +37,24 @@ def parse(data: bytes) -> Document:
                 start, end = token.end, tokens[ends[place]].start
                 name = ".".join(filter(None, (one.get("name") or one.get("quantity") for one in path[1:])))
                 if not _REFERENCE.fullmatch(text, start, end):
-                    found.add(_read(text[start:end]), Slot(start, end, _write, _read), name)
+                    found.add(_read(text[start:end]), start, end, form, name)
     return found.document()
 
 
 def _read(written: str) -> Parts:
     """The parts of a string; what stands in xliff:g is no language."""
-    tokens = list(xml.tokens(written))
-    ends = xml.ends(tokens)
-    pairs = Pairs()
-    parts: list[Part] = []
-    at = 0
-    while at < len(tokens):
-        token = tokens[at]
-        source = written[token.start : token.end]
-        if token.name == "xliff:g" and token.kind == "open":
-            end = ends[at]
-            inner = written[token.end : tokens[end].start]
-            parts.append(Mark(written[token.start : tokens[end].end], reads=_unescaped(xml.unescaped(inner))))
-            at = end
-        elif token.kind == "text":
-            parts.append(_unescaped(_BLANKS.sub(" ", xml.unescaped(source))))
-        elif token.kind in ("cdata", "other"):
-            parts.append(Mark(source))
-        else:
-            parts.append(pairs.tag(source))
-        at += 1
-    return paired(parts)
+    return marked.read(written, _words, _kept)
+
+
+def _words(written: str, token: xml.Token) -> Part:
+    source = written[token.start : token.end]
+    return _unescaped(_BLANKS.sub(" ", xml.unescaped(source))) if token.kind == "text" else Mark(source)
+
+
+def _kept(tag: str, inner: str, pairs: Pairs) -> Mark | None:
+    if xml.name(tag) != "xliff:g" or tag.endswith("/>"):
+        return None
+    return Mark(tag, reads=_unescaped(xml.unescaped(inner)))
 
 
 def _unescaped(raw: str) -> str:

@@ -6,9 +6,11 @@ asks.
 """
 
 from abc import ABC, abstractmethod
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import merge
 from typing import Literal
 
 from dragoman.documents.encodings import Encoded
@@ -32,6 +34,15 @@ class Mark:
 
 Part = str | Mark
 Parts = tuple[Part, ...]
+Edit = tuple[int, int, str]
+"""Where something is written in place of what stands there."""
+Held = dict[int, dict[tuple[int, int], list[int]]]
+"""For segments what of their marks holds others, and which."""
+
+LANGUAGE = "\uffff"
+"""What a form writes where the document's language will be named, as it isn't known before."""
+_SHORT = 40
+"""Characters of a mark that is kept once, however often a file has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,96 +85,147 @@ class Document(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """Where in a text a segment is, and how its parts are written there."""
+class Form:
+    """How segments are written in a text, and read there. Segments that are alike share theirs."""
 
-    start: int
-    end: int
     write: Callable[[Parts], str]
     read: Callable[[str], Parts] | None = None
     """Of what is written; None if nothing that is written could be read otherwise."""
     is_target: bool = False
     """Whether the translation has a place of its own, in which the source is not."""
-
-
-class TextDocument(Document):
-    """A text file: its segments are spans of it."""
-
-    def __init__(
-        self,
-        encoded: Encoded,
-        segments: Sequence[Segment],
-        slots: Sequence[Slot],
-        languages: Sequence[tuple[int, int]] = (),
-        skipped: Sequence[int] = (),
-    ) -> None:
-        """slots: one for each segment, apart from each other; languages: where the file names its own."""
-        self.encoded, self.segments, self.skipped = encoded, segments, skipped
-        self._slots, self._languages = slots, languages
-
-    def render(self, translations: Sequence[Parts | None], language: str | None = None) -> bytes:
-        edits = [
-            (slot.start, slot.end, slot.write(parts))
-            for segment, slot, parts in zip(self.segments, self._slots, translations, strict=True)
-            if parts is not None and (parts != segment.parts or slot.is_target)
-        ]
-        if language is not None:
-            edits += [(start, end, language) for start, end in self._languages]
-        if not edits:
-            return self.encoded.data
-        text, done = self.encoded.text, 0
-        pieces = []
-        for start, end, written in sorted(edits):
-            pieces += [text[done:start], written]
-            done = end
-        return self.encoded.encode("".join([*pieces, text[done:]]))
-
-    def accepts(self, place: int, parts: Parts) -> bool:
-        slot = self._slots[place]
-        return slot.read is None or renumbered(slot.read(slot.write(parts))) == renumbered(parts)
+    alike: Callable[[Parts], object] | None = None
+    """What of parts has to be the same when they are read again; None for all but the numbers of pairs."""
 
 
 class Collector:
-    """Takes segments with their slots as a parser finds them, in the order of the text."""
+    """Takes segments and where they stand as a parser finds them."""
 
     def __init__(self, encoded: Encoded) -> None:
         self.encoded = encoded
         self.text = encoded.text
         self.segments: list[Segment] = []
-        self.slots: list[Slot] = []
+        # Numbers in arrays and forms that are shared, as a large file has millions of segments.
+        self.starts, self.ends = array("q"), array("q")
+        self.forms: list[Form] = []
+        self.within: dict[int, tuple[int, int, int]] = {}
+        """For a segment in a mark of another: the other's number, and where what holds the segment is."""
         self.languages: list[tuple[int, int]] = []
+        """Where the file names its own language."""
         self.skipped: list[int] = []
         self._lines = Lines(encoded.text)
-
-    def language(self, start: int, end: int) -> None:
-        """Here the file names its language."""
-        self.languages.append((start, end))
+        self._marks: dict[Mark, Mark] = {}
 
     def skip(self, at: int) -> None:
         """Here are words that can't be translated."""
         self.skipped.append(self._lines.number(at))
 
-    def add(self, parts: Parts, slot: Slot, name: str | None = None, place: int | None = None) -> None:
-        """A segment, unless it has no letter to translate; a place of its own is filled all the same.
+    def add(
+        self,
+        parts: Parts,
+        start: int,
+        end: int,
+        form: Form,
+        name: str | None = None,
+        place: int | None = None,
+    ) -> int | None:
+        """A segment in text[start:end], unless it has no letter to translate and no place of its own.
 
-        place: of the segment, if it is something else than the line of its slot.
+        place: of the segment, if it is something else than the line it begins in. Returns its number, if it
+        has become one.
         """
         parts = merged(parts)
         words = "".join(part for part in parts if isinstance(part, str))
-        if any(map(str.isalpha, words)) or (slot.is_target and words.strip()):
-            number = self._lines.number(slot.start) if place is None else place
-            self.segments.append(Segment(parts, number, name))
-            self.slots.append(slot)
+        if not any(map(str.isalpha, words)) and not (form.is_target and words.strip()):
+            return None
+        number = self._lines.number(start) if place is None else place
+        parts = tuple(part if isinstance(part, str) else self._shared(part) for part in parts)
+        self.segments.append(Segment(parts, number, name))
+        self.starts.append(start)
+        self.ends.append(end)
+        self.forms.append(form)
+        return len(self.segments) - 1
 
-    def document(self) -> TextDocument:
-        return TextDocument(self.encoded, self.segments, self.slots, self.languages, self.skipped)
+    def _shared(self, mark: Mark) -> Mark:
+        return self._marks.setdefault(mark, mark) if len(mark.source) <= _SHORT else mark
+
+    def document(self) -> "TextDocument":
+        return TextDocument(self)
+
+
+class TextDocument(Document):
+    """A text file: its segments are spans of it, apart from each other or one within a mark of another."""
+
+    def __init__(self, found: Collector) -> None:
+        self.encoded, self.segments, self.skipped = found.encoded, found.segments, found.skipped
+        self._starts, self._ends, self._forms = found.starts, found.ends, found.forms
+        self._within, self._languages = found.within, found.languages
+
+    def render(self, translations: Sequence[Parts | None], language: str | None = None) -> bytes:
+        named = "und" if language is None else language
+        edits = ((start, end, one.replace(LANGUAGE, named)) for start, end, one in self._edits(translations))
+        if language is not None:
+            names = sorted((start, end, language) for start, end in self._languages)
+            edits = merge(edits, names, key=lambda edit: edit[0])
+        written = "".join(_edited(self.encoded.text, edits))
+        return self.encoded.data if written == self.encoded.text else self.encoded.encode(written)
+
+    def accepts(self, place: int, parts: Parts) -> bool:
+        form = self._forms[place]
+        alike = renumbered if form.alike is None else form.alike
+        return form.read is None or alike(form.read(form.write(parts))) == alike(parts)
+
+    def _edits(self, translations: Sequence[Parts | None]) -> Iterator[Edit]:
+        """What is written where, in the order of the text."""
+        changed = bytearray(
+            parts is not None and (parts != segment.parts or form.is_target)
+            for segment, form, parts in zip(self.segments, self._forms, translations, strict=True)
+        )
+        held: Held = {}
+        for number in self._within:
+            outer, start, end = self._within[number]
+            while not changed[outer] and outer in self._within:
+                outer, start, end = self._within[outer]
+            if changed[number] and changed[outer]:
+                held.setdefault(outer, {}).setdefault((start, end), []).append(number)
+        inner = {number for spans in held.values() for numbers in spans.values() for number in numbers}
+        numbers = (number for number, is_changed in enumerate(changed) if is_changed and number not in inner)
+        for number in sorted(numbers, key=self._starts.__getitem__):
+            yield self._edit(number, translations, held)
+
+    def _edit(self, number: int, translations: Sequence[Parts | None], held: Held, before: int = 0) -> Edit:
+        """A segment's edit. before: where the text begins that its places count from."""
+        parts = translations[number]
+        assert parts is not None
+        for (start, end), numbers in held.get(number, {}).items():
+            source = self.encoded.text[start:end]
+            edits = sorted(self._edit(inside, translations, held, start) for inside in numbers)
+            parts = _with_source(parts, source, "".join(_edited(source, edits)))
+        return self._starts[number] - before, self._ends[number] - before, self._forms[number].write(parts)
+
+
+def _edited(text: str, edits: Iterable[Edit]) -> Iterator[str]:
+    """A text in pieces, with what is written in it."""
+    done = 0
+    for start, end, written in edits:
+        yield text[done:start]
+        yield written
+        done = end
+    yield text[done:]
+
+
+def _with_source(parts: Parts, before: str, after: str) -> Parts:
+    """The same with other marks where `before` stands in them."""
+    return tuple(
+        part if isinstance(part, str) else replace(part, source=part.source.replace(before, after))
+        for part in parts
+    )
 
 
 class Lines:
     """Numbers of lines by their places in a text."""
 
     def __init__(self, text: str) -> None:
-        self._starts = [0]
+        self._starts = array("q", [0])
         at = text.find("\n")
         while at >= 0:
             self._starts.append(at + 1)
@@ -182,11 +244,17 @@ def plain(parts: Sequence[Part]) -> str:
 def merged(parts: Sequence[Part]) -> Parts:
     """The same with neighbouring words in one, and without empty ones."""
     result: list[Part] = []
+    words: list[str] = []
     for part in parts:
-        if isinstance(part, str) and result and isinstance(last := result[-1], str):
-            result[-1] = last + part
-        elif part != "":
-            result.append(part)
+        if isinstance(part, str):
+            words.append(part)
+            continue
+        if text := "".join(words):
+            result.append(text)
+        result.append(part)
+        words.clear()
+    if text := "".join(words):
+        result.append(text)
     return tuple(result)
 
 

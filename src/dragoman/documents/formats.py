@@ -25,23 +25,38 @@ class Format:
     module: str
     content: str | None = None
     """A regular expression for how such a file begins, where others have the same extension."""
-    has_columns: bool = False
-    """Whether `parse` takes the names of columns to translate."""
+    options: frozenset[str] = frozenset()
+    """What `parse` takes beside the file: "columns" or "max_line"."""
 
+
+_COLUMNS, _MAX_LINE = frozenset(("columns",)), frozenset(("max_line",))
+_MEANT = {"columns": "columns are for tables", "max_line": "a longest line is for subtitles"}
 
 FORMATS = (
     Format("text", "plain text", (".txt", ".text"), "text"),
     Format("markdown", "Markdown", (".md", ".markdown"), "markdown"),
     Format("html", "HTML", (".html", ".htm", ".xhtml"), "html"),
     Format("json", "JSON", (".json", ".arb"), "json"),
+    Format("yaml", "YAML", (".yml", ".yaml"), "yaml"),
     Format("properties", "Java properties", (".properties",), "properties"),
     Format("po", "gettext catalogues", (".po", ".pot"), "po"),
-    Format("srt", "SubRip subtitles", (".srt",), "subtitles"),
-    Format("vtt", "WebVTT subtitles", (".vtt",), "subtitles"),
-    Format("docx", "Word documents", (".docx", ".docm", ".dotx"), "docx"),
+    Format("srt", "SubRip subtitles", (".srt",), "subtitles", options=_MAX_LINE),
+    Format("vtt", "WebVTT subtitles", (".vtt",), "subtitles", options=_MAX_LINE),
+    Format("ass", "subtitles with styles", (".ass", ".ssa"), "ass", options=_MAX_LINE),
+    Format("docx", "Word documents", (".docx", ".docm", ".dotx", ".dotm"), "docx"),
+    Format("pptx", "presentations", (".pptx", ".pptm", ".ppsx", ".potx"), "pptx"),
+    Format("xlsx", "spreadsheets", (".xlsx", ".xlsm", ".xltx"), "xlsx"),
+    Format(
+        "odf",
+        "OpenDocument texts, spreadsheets and presentations",
+        (".odt", ".ott", ".ods", ".ots", ".odp", ".otp"),
+        "odf",
+    ),
+    Format("epub", "electronic books", (".epub",), "epub"),
     Format("android", "Android strings", (".xml",), "android", r"<resources[\s>]"),
     Format("xliff", "XLIFF", (".xlf", ".xliff"), "xliff"),
-    Format("csv", "tables", (".csv", ".tsv"), "table", has_columns=True),
+    Format("tmx", "translation memories", (".tmx",), "tmx"),
+    Format("csv", "tables", (".csv", ".tsv"), "table", options=_COLUMNS),
     Format("strings", "iOS strings", (".strings",), "strings"),
 )
 
@@ -81,10 +96,13 @@ def find_format(path: str | os.PathLike[str], data: bytes) -> Format:
     )
 
 
-def parse(data: bytes, format: Format | str, columns: Sequence[str] | None = None) -> Document:
+def parse(
+    data: bytes, format: Format | str, columns: Sequence[str] | None = None, max_line: int | None = None
+) -> Document:
     """The document in the bytes of a file.
 
-    columns: of a table, those to translate, by name or number from 1 on; all if None. Raises InvalidDocument
+    columns: of a table, those to translate, by name or number from 1 on; all if None. max_line: characters
+    that no line of subtitles may have more than; None for as many lines as there were. Raises InvalidDocument
     and InvalidOption.
     """
     if isinstance(format, str):
@@ -92,17 +110,21 @@ def parse(data: bytes, format: Format | str, columns: Sequence[str] | None = Non
     if len(data) > LARGEST:
         raise InvalidDocument(f"the file has {len(data):,} bytes; at most {LARGEST:,} are read")
     read: Callable[..., Document] = import_module(f"dragoman.documents.{format.module}").parse
-    if columns is None:
-        return read(data)
-    if not format.has_columns:
-        raise InvalidOption(f"columns are for tables, not for {format.title}")
-    return read(data, columns=columns)
+    given = {
+        name: value for name, value in (("columns", columns), ("max_line", max_line)) if value is not None
+    }
+    for name in given.keys() - format.options:
+        raise InvalidOption(f"{_MEANT[name]}, not for {format.title}")
+    return read(data, **given)
 
 
 def open(
-    path: str | os.PathLike[str], format: str | None = None, columns: Sequence[str] | None = None
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    columns: Sequence[str] | None = None,
+    max_line: int | None = None,
 ) -> Document:
     """The document in a file; its name tells the format if none is said. Raises as `parse`, and OSError."""
     with Path(path).open("rb") as file:
         data = file.read(LARGEST + 1)
-    return parse(data, find_format(path, data) if format is None else format, columns)
+    return parse(data, find_format(path, data) if format is None else format, columns, max_line)

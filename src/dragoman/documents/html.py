@@ -7,22 +7,11 @@ for byte. White space in a text counts as one space.
 import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from dragoman.documents.document import (
-    Collector,
-    Document,
-    Mark,
-    Part,
-    Parts,
-    Segment,
-    Slot,
-    TextDocument,
-    merged,
-    paired,
-)
+from dragoman.documents.document import Collector, Form, Mark, Part, Parts, TextDocument, merged, paired
 from dragoman.documents.encodings import Encoded, decode
-from dragoman.documents.inline import Pairs
+from dragoman.documents.inline import VOID, Pairs
 
 _PARTS_OF_PAGES = """
 address article aside audio base blockquote body button canvas caption center col colgroup dd details
@@ -48,32 +37,33 @@ _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _CHARSET = re.compile(
     rb"""<meta\s[^>]*?charset\s*=\s*["']?\s*([\w:.-]+)|<\?xml\s[^>]*?encoding\s*=\s*["']([\w.-]+)""", re.I
 )
+_XHTML = 'xmlns="http://www.w3.org/1999/xhtml"'
 _LATIN = frozenset(("iso-8859-1", "latin1", "latin-1", "ascii", "us-ascii"))
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A text, a tag, or something else between two places of a file."""
 
-    kind: str  # "text", "open", "close", "other"
+    kind: str  # "text", "open", "empty", "close", "kept", "other"
     start: int
     end: int
     name: str = ""
 
 
-def parse(data: bytes) -> Document:
+def parse(data: bytes) -> TextDocument:
     """An HTML file. Raises InvalidDocument if its bytes are no text."""
     found = Collector(decode(data, _charset(data), lambda character: f"&#{ord(character)};"))
-    return _Reader(found).document()
+    _Reader(found, _XHTML in found.text[:4096]).read()
+    return found.document()
 
 
-def texts(text: str) -> Iterator[tuple[Segment, Slot]]:
-    """The segments of a piece of HTML, those apart that are within the tags of others."""
+def texts(text: str) -> Iterator[tuple[Parts, int, int, Form]]:
+    """The segments of a piece of HTML and where they are, without those within the tags of others."""
     found = Collector(Encoded(text.encode("utf-8", "surrogatepass"), text, "utf-8"))
-    document = _Reader(found).document()
-    for number, (segment, slot) in enumerate(zip(found.segments, found.slots, strict=True)):
-        if number not in document.nested:
-            yield segment, slot
+    _Reader(found).read()
+    for number, segment in enumerate(found.segments):
+        if number not in found.within:
+            yield segment.parts, found.starts[number], found.ends[number], found.forms[number]
 
 
 def _charset(data: bytes) -> str | None:
@@ -87,8 +77,8 @@ def _charset(data: bytes) -> str | None:
 # ---- tokens ------------------------------------------------------------------------------------------------
 
 
-def tokens(text: str) -> Iterator[Token]:
-    """The tokens of HTML, one behind the other, all of it."""
+def tokens(text: str, is_xml: bool = False) -> Iterator[Token]:
+    """The tokens of HTML, one behind the other. is_xml: whether `<title/>` is all of an element."""
     at = 0
     while at < len(text):
         match = _START.search(text, at)
@@ -98,6 +88,8 @@ def tokens(text: str) -> Iterator[Token]:
         if match is None:
             return
         token = _token(text, start, match[0])
+        if is_xml and token.kind == "open" and text[token.end - 2] == "/":
+            token = token._replace(kind="empty")
         yield token
         at = token.end
         if token.kind == "open" and token.name in _RAW:
@@ -138,40 +130,54 @@ def attributes(text: str, token: Token) -> Iterator[tuple[str, int, int]]:
 
 
 class _Reader:
-    """Collects the segments of a file."""
+    """Collects the segments of a file, whose tokens are never all in memory."""
 
-    def __init__(self, found: Collector) -> None:
-        self._found, self._text = found, found.text
-        self._tokens = list(tokens(found.text))
-        self._ends = _ends(self._tokens)
-        self._nested: dict[int, tuple[int, Token]] = {}
+    def __init__(self, found: Collector, is_xml: bool = False) -> None:
+        self._found, self._text, self._is_xml = found, found.text, is_xml
+        self._ends = self._kept_elements()
 
-    def document(self) -> "HtmlDocument":
-        run: list[int] = []
-        place = 0
-        while place < len(self._tokens):
-            token = self._tokens[place]
-            end = self._ends.get(place, place)
-            stays = token.kind == "open" and self._stays(token)
-            if token.name in _BOUNDARIES or (stays and self._has_boundary(place, end)):
+    def read(self) -> None:
+        run: list[Token] = []
+        done = 0
+        for token in tokens(self._text, self._is_xml):
+            if token.start < done:
+                continue
+            end, has_boundary = self._ends.get(token.start, (token.end, False))
+            if token.name in _BOUNDARIES or has_boundary:
                 self._add(run)
                 run = []
                 self._attributes(token, None)
-                place = end if stays else place
-            elif stays and end > place:
-                run += range(place, end + 1)
-                place = end
             else:
-                run.append(place)
-            place += 1
+                run.append(token)
+                if end > token.end:
+                    run.append(Token("kept", token.end, end))
+            done = end
         self._add(run)
-        found = self._found
-        return HtmlDocument(found.encoded, found.segments, found.slots, found.languages, self._nested)
+
+    def _kept_elements(self) -> dict[int, tuple[int, bool]]:
+        """By where they begin, the elements in which nothing is translated.
+
+        Returns where each ends, and whether it is or has a part of the page that no sentence goes on over.
+        """
+        waiting: dict[str, list[tuple[int, int] | None]] = {}
+        ends = {}
+        boundaries = 0
+        for token in tokens(self._text, self._is_xml):
+            if token.kind == "open" and token.name not in VOID:
+                stays = self._stays(token)
+                waiting.setdefault(token.name, []).append((token.start, boundaries) if stays else None)
+            elif token.kind == "close" and (others := waiting.get(token.name)) and (opened := others.pop()):
+                is_boundary = token.name in _BOUNDARIES
+                ends[opened[0]] = token.end, is_boundary or boundaries > opened[1]
+            boundaries += token.name in _BOUNDARIES
+        return ends
 
     def _stays(self, token: Token) -> bool:
         """Whether nothing in this element is translated."""
         if token.name in _NEVER or token.name in _CODE:
             return True
+        if "translate" not in self._text[token.start : token.end].lower():
+            return False
         for name, start, end in attributes(self._text, token):
             value = self._text[start:end].lower()
             if (name == "translate" and value == "no") or (
@@ -180,53 +186,41 @@ class _Reader:
                 return True
         return False
 
-    def _has_boundary(self, first: int, last: int) -> bool:
-        return any(token.name in _BOUNDARIES for token in self._tokens[first : last + 1])
-
-    def _add(self, run: Sequence[int]) -> None:
+    def _add(self, run: Sequence[Token]) -> None:
         """The texts and tags of `run` as a segment, without the blanks around them."""
-        run = list(run)
-        while run and self._is_blank(run[0]):
-            run.pop(0)
-        while run and self._is_blank(run[-1]):
-            run.pop()
-        if not run:
+        first, last = 0, len(run)
+        while first < last and self._is_blank(run[first]):
+            first += 1
+        while first < last and self._is_blank(run[last - 1]):
+            last -= 1
+        if first == last:
             return
-        start, end = self._tokens[run[0]].start, self._tokens[run[-1]].end
+        start, end = run[first].start, run[last - 1].end
         words = self._text[start:end]
         start += len(words) - len(words.lstrip(" \t\r\n\f"))
         end -= len(words) - len(words.rstrip(" \t\r\n\f"))
-        count = len(self._found.segments)
-        self._found.add(inline(self._text[start:end]), Slot(start, end, write, inline))
-        outer = count if len(self._found.segments) > count else None
-        for place in run:
-            self._attributes(self._tokens[place], outer)
+        outer = self._found.add(inline(self._text[start:end]), start, end, _FORM)
+        for token in run[first:last]:
+            self._attributes(token, outer)
 
-    def _is_blank(self, place: int) -> bool:
-        token = self._tokens[place]
+    def _is_blank(self, token: Token) -> bool:
         return token.kind == "text" and not self._text[token.start : token.end].strip(" \t\r\n\f")
 
     def _attributes(self, token: Token, outer: int | None) -> None:
         """The attributes of a tag that people read. outer: the segment that the tag is in."""
-        if token.kind != "open":
+        if token.kind not in ("open", "empty"):
             return
         found = {name: (start, end) for name, start, end in attributes(self._text, token)}
         if token.name == "html":
-            for name in ("lang", "xml:lang"):
-                if name in found:
-                    self._found.language(*found[name])
-        if outer is not None and self._stays(token):
+            self._found.languages += [found[name] for name in ("lang", "xml:lang") if name in found]
+        if not found or (outer is not None and self._stays(token)):
             return
         for start, end in self._read(token, found):
             value = html.unescape(self._text[start:end])
-            quote = self._text[start - 1]
-            if quote not in "\"'" or not any(map(str.isalpha, value)):
-                continue
-            slot = Slot(start, end, _write_attribute)
-            count = len(self._found.segments)
-            self._found.add((value,), slot)
-            if outer is not None and len(self._found.segments) > count:
-                self._nested[count] = outer, token
+            if self._text[start - 1] in "\"'":
+                number = self._found.add((value,), start, end, _ATTRIBUTE_FORM)
+                if number is not None and outer is not None:
+                    self._found.within[number] = outer, token.start, token.end
 
     def _read(self, token: Token, found: Mapping[str, tuple[int, int]]) -> Iterator[tuple[int, int]]:
         yield from (found[name] for name in _READ if name in found)
@@ -250,60 +244,6 @@ def _ends(all_tokens: Sequence[Token]) -> dict[int, int]:
         elif token.kind == "close" and waiting.get(token.name):
             ends[waiting[token.name].pop()] = place
     return ends
-
-
-class HtmlDocument(TextDocument):
-    """A file of which some segments, attributes, are within the tags of others."""
-
-    def __init__(
-        self,
-        encoded: Encoded,
-        segments: Sequence[Segment],
-        slots: Sequence[Slot],
-        languages: Sequence[tuple[int, int]],
-        nested: Mapping[int, tuple[int, Token]],
-    ) -> None:
-        """nested: for the number of a segment that of the segment it is in, and its tag."""
-        super().__init__(encoded, segments, slots, languages)
-        self.nested = nested
-
-    def render(self, translations: Sequence[Parts | None], language: str | None = None) -> bytes:
-        changed = [
-            parts is not None and parts != segment.parts
-            for parts, segment in zip(translations, self.segments, strict=True)
-        ]
-        edits: dict[str, list[tuple[int, int, str]]] = {}
-        outside = list(translations)
-        for number, (outer, token) in self.nested.items():
-            parts = translations[number]
-            if parts is None or not changed[number] or not changed[outer]:
-                continue
-            slot, at = self._slots[number], token.start
-            tag = self.encoded.text[token.start : token.end]
-            edits.setdefault(tag, []).append((slot.start - at, slot.end - at, slot.write(parts)))
-            outside[number] = None
-        tags = {tag: _edited(tag, set(found)) for tag, found in edits.items()}
-        for number, parts in enumerate(outside):
-            if parts is not None and tags and changed[number]:
-                outside[number] = tuple(
-                    Mark(_retagged(part.source, tags), part.kind, part.number, part.reads)
-                    if isinstance(part, Mark)
-                    else part
-                    for part in parts
-                )
-        return super().render(outside, language)
-
-
-def _edited(tag: str, edits: set[tuple[int, int, str]]) -> str:
-    done = len(tag)
-    for start, end, written in sorted(edits, reverse=True):
-        if end <= done:
-            tag, done = tag[:start] + written + tag[end:], start
-    return tag
-
-
-def _retagged(source: str, tags: Mapping[str, str]) -> str:
-    return "".join(tags.get(raw := source[t.start : t.end], raw) for t in tokens(source))
 
 
 # ---- what is in a text -------------------------------------------------------------------------------------
@@ -352,8 +292,12 @@ def write(parts: Parts) -> str:
 
 
 def _escaped(words: str) -> str:
-    return html.escape(words, quote=False).replace("\xa0", "&nbsp;")
+    return html.escape(words, quote=False).replace("\xa0", "&#160;")
 
 
 def _write_attribute(parts: Parts) -> str:
     return html.escape("".join(str(part) for part in parts)).replace("&#x27;", "&#39;")
+
+
+_FORM = Form(write, inline)
+_ATTRIBUTE_FORM = Form(_write_attribute)

@@ -1,6 +1,7 @@
 """Tags between words, as pairs; and the tags in strings that hold words for a screen."""
 
 import re
+from collections import Counter
 
 from dragoman.documents.document import Mark, Part, Parts, paired
 
@@ -31,20 +32,23 @@ class Pairs:
     def __init__(self) -> None:
         self._count = 0
         self._open: list[tuple[str, int]] = []
+        self._names: Counter[str] = Counter()
 
     def opening(self, source: str, name: str) -> Mark:
         self._count += 1
         self._open.append((name, self._count))
+        self._names[name] += 1
         return Mark(source, "open", self._count)
 
     def closing(self, source: str, name: str) -> Mark:
         """The end of the innermost pair of that name; it stands alone if there is none."""
-        for place in range(len(self._open) - 1, -1, -1):
-            if self._open[place][0] == name:
-                number = self._open[place][1]
-                del self._open[place:]
+        if not self._names[name]:
+            return Mark(source)
+        while True:
+            other, number = self._open.pop()
+            self._names[other] -= 1
+            if other == name:
                 return Mark(source, "close", number)
-        return Mark(source)
 
     def tag(self, source: str) -> Mark:
         """A tag as HTML or XML write it."""

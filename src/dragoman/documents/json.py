@@ -6,11 +6,11 @@ and of an extension's messages.json the `message` of each.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from dragoman.documents import messages
-from dragoman.documents.document import Collector, Document, Parts, Slot
+from dragoman.documents.document import Collector, Document, Form, Parts
 from dragoman.documents.encodings import decode
 from dragoman.documents.inline import tagged, untagged
 from dragoman.errors import InvalidDocument
@@ -37,13 +37,14 @@ def parse(data: bytes) -> Document:
         raise InvalidDocument(f"the file is no JSON: {error}") from None
     is_extension = isinstance(content, dict) and bool(content) and all(map(_is_message, content.values()))
     write = partial(_write, ascii_only=text.isascii() and "\\u" in text)
+    forms = [Form(write, partial(_read, counts=counts)) for counts in (False, True)]
     for path, start, end in strings(text):
         if path == ("@@locale",):
-            found.language(start, end)
+            found.languages.append((start, end))
         elif any(key.startswith("@") for key in path) or (is_extension and path[1:] != ("message",)):
             continue
         else:
-            _add(found, ".".join(path), start, end, write)
+            _add(found, ".".join(path), start, end, forms)
     return found.document()
 
 
@@ -51,7 +52,8 @@ def _is_message(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("message"), str)
 
 
-def _add(found: Collector, name: str, start: int, end: int, write: "partial[str]") -> None:
+def _add(found: Collector, name: str, start: int, end: int, forms: Sequence[Form]) -> None:
+    """The texts of a message. forms: of texts in which # is a sign like others, and stands for a number."""
     raw = found.text[start:end]
     message = json.loads(f'"{raw}"')
     texts = messages.texts(message)
@@ -61,8 +63,8 @@ def _add(found: Collector, name: str, start: int, end: int, write: "partial[str]
     places = _places(raw) if len(texts) > 1 or texts[0].end - texts[0].start < len(message) else [0, len(raw)]
     for one in texts:
         first, last = (places[one.start], places[one.end]) if len(places) > 2 else places
-        read = partial(_read, counts=one.parts != tagged(message[one.start : one.end]))
-        found.add(one.parts, Slot(start + first, start + last, write, read), name)
+        counts = one.parts != tagged(message[one.start : one.end])
+        found.add(one.parts, start + first, start + last, forms[counts], name)
 
 
 def _read(written: str, counts: bool) -> Parts:

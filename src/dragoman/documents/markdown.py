@@ -15,7 +15,7 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
 from dragoman.documents import html
-from dragoman.documents.document import Collector, Document, Mark, Part, Parts, Slot, paired, renumbered
+from dragoman.documents.document import Collector, Document, Form, Mark, Part, Parts, paired, renumbered
 from dragoman.documents.encodings import decode
 from dragoman.documents.inline import Pairs
 from dragoman.errors import InvalidDocument
@@ -76,7 +76,7 @@ def parse(data: bytes) -> Document:
             except Unreadable:
                 found.skip(spans[0][0])
             else:
-                found.add(parts, Slot(spans[0][0], cell, writer.write, writer.read))
+                found.add(parts, spans[0][0], cell, Form(writer.write, writer.read))
         elif spans is None:
             found.skip(lines[first][0])
         is_cell = False
@@ -85,9 +85,8 @@ def parse(data: bytes) -> Document:
 
 def _add_html(found: Collector, start: int, end: int) -> None:
     """The texts of a block of HTML."""
-    for segment, slot in html.texts(found.text[start:end]):
-        moved = Slot(start + slot.start, start + slot.end, slot.write, slot.read)
-        found.add(segment.parts, moved)
+    for parts, first, last, form in html.texts(found.text[start:end]):
+        found.add(parts, start + first, start + last, form)
 
 
 @cache

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dragoman.documents.document import Collector, Document, Parts, Slot
+from dragoman.documents.document import Collector, Document, Form, Parts
 from dragoman.documents.encodings import decode
 from dragoman.documents.inline import tagged, untagged
 from dragoman.errors import InvalidDocument
@@ -42,7 +42,7 @@ def parse(data: bytes) -> Document:
     charset = _CHARSET.search(data[:10_000])
     declared = charset[1].decode("ascii") if charset and charset[1] != b"CHARSET" else None
     found = Collector(decode(data, declared))
-    write = _Writer("\r\n" if "\r\n" in found.text else "\n")
+    form = Form(_Writer("\r\n" if "\r\n" in found.text else "\n"), _read, is_target=True)
     for entry in _entries(found.text):
         if entry.singular is None:
             continue
@@ -52,8 +52,8 @@ def parse(data: bytes) -> Document:
         for number, string in sorted(entry.translations.items()):
             source = entry.plural if number and entry.plural else entry.singular
             if not string.text:
-                slot = Slot(string.start, string.end, write, _read, is_target=True)
-                found.add(tagged(source.text), slot, entry.name or source.text[:60])
+                name = entry.name or source.text[:60]
+                found.add(tagged(source.text), string.start, string.end, form, name)
     return found.document()
 
 
@@ -61,7 +61,7 @@ def _header(found: Collector, entry: _Entry) -> None:
     for string in entry.translations.values():
         language = _LANGUAGE.search(found.text, string.start, string.end)
         if language:
-            found.language(*language.span(1))
+            found.languages.append(language.span(1))
 
 
 def _entries(text: str) -> Iterator[_Entry]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from dragoman.documents import messages
-from dragoman.documents.document import Collector, Document, Parts, Slot
+from dragoman.documents.document import Collector, Document, Form, Parts
 from dragoman.documents.encodings import decode
 from dragoman.documents.inline import tagged, untagged
 
@@ -36,8 +36,8 @@ def parse(data: bytes) -> Document:
         if texts is None or len(texts) > 1 or texts[0].end - texts[0].start < len(message):
             found.skip(start)
             continue
-        read = partial(_read, doubled=doubled)
-        found.add(read(found.text[start:end]), Slot(start, end, partial(_write, doubled=doubled), read), key)
+        parts = _read(found.text[start:end], doubled)
+        found.add(parts, start, end, _DOUBLED if doubled else _FORM, key)
     return found.document()
 
 
@@ -92,3 +92,7 @@ def _write(parts: Parts, doubled: bool) -> str:
 def _unicode(character: str) -> str:
     data = character.encode("utf-16-be")
     return "".join(f"\\u{data[i]:02X}{data[i + 1]:02X}" for i in range(0, len(data), 2))
+
+
+_FORM = Form(partial(_write, doubled=False), partial(_read, doubled=False))
+_DOUBLED = Form(partial(_write, doubled=True), partial(_read, doubled=True))

@@ -2,7 +2,7 @@
 
 import re
 
-from dragoman.documents.document import Collector, Document, Parts, Slot
+from dragoman.documents.document import Collector, Document, Form, Parts
 from dragoman.documents.encodings import decode
 from dragoman.documents.inline import tagged, untagged
 from dragoman.errors import InvalidDocument
@@ -18,6 +18,7 @@ _NAMED = {"n": "\n", "t": "\t", "r": "\r"}
 def parse(data: bytes) -> Document:
     """A .strings file. Raises InvalidDocument if it isn't one."""
     found = Collector(decode(data))
+    form = Form(_write, _read)
     at = 0
     while at < len(found.text):
         entry = _ENTRY.match(found.text, at)
@@ -26,7 +27,7 @@ def parse(data: bytes) -> Document:
             raise InvalidDocument(f'line {line} is no entry of a .strings file: "key" = "value";')
         if entry[3] is not None:
             name = entry[2] or _unescaped(entry[1])
-            found.add(_read(entry[3]), Slot(*entry.span(3), _write, _read), name)
+            found.add(_read(entry[3]), *entry.span(3), form, name)
         at = entry.end()
     return found.document()
 

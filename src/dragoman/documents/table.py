@@ -5,10 +5,10 @@ would compute stays as well, and no translation becomes one.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from dragoman.documents.document import Collector, Document, Parts, Slot
+from dragoman.documents.document import Collector, Document, Form, Parts
 from dragoman.documents.encodings import decode
 from dragoman.documents.inline import tagged, untagged
 from dragoman.errors import InvalidDocument, InvalidOption
@@ -29,6 +29,13 @@ def parse(data: bytes, columns: Sequence[str] | None = None) -> Document:
     text = found.text
     separator = _separator(text)
     rows = _rows(text, separator)
+    forms = {
+        (quoted, computed): Form(
+            partial(_write, separator=separator, is_quoted=quoted), partial(_read, is_computed=computed)
+        )
+        for quoted in (False, True)
+        for computed in (False, True)
+    }
     chosen: set[int] | None = None
     names: list[str] = []
     if columns is not None:
@@ -38,19 +45,17 @@ def parse(data: bytes, columns: Sequence[str] | None = None) -> Document:
         for number, (start, end) in enumerate(row):
             if chosen is None or number in chosen:
                 name = names[number] if number < len(names) else str(number + 1)
-                _add(found, start, end, separator, name)
+                _add(found, start, end, name, forms)
     return found.document()
 
 
-def _add(found: Collector, start: int, end: int, separator: str, name: str) -> None:
+def _add(found: Collector, start: int, end: int, name: str, forms: Mapping[tuple[bool, bool], Form]) -> None:
     raw = found.text[start:end]
     words = _said(raw)
     if words.startswith(_COMPUTED) and words[1:2] != " ":
         return
-    write = partial(_write, separator=separator, is_quoted=raw.startswith('"'))
-    found.add(
-        tagged(words), Slot(start, end, write, partial(_read, is_computed=words.startswith(_COMPUTED))), name
-    )
+    form = forms[raw.startswith('"'), words.startswith(_COMPUTED)]
+    found.add(tagged(words), start, end, form, name)
 
 
 def _column(column: str, names: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Callable
 
-from dragoman.documents.document import Collector, Document, Parts, Slot, plain
+from dragoman.documents.document import Collector, Document, Form, Parts, plain
 from dragoman.documents.encodings import decode
 
 _LINE = re.compile(r"[^\r\n\v\f\x85\u2028\u2029]+")
@@ -17,6 +17,7 @@ _NARROWEST, _WIDEST = 40, 120
 """Widths that people wrap text at."""
 
 Line = tuple[int, int]
+_LINE_FORM = Form(plain)
 
 
 def parse(data: bytes) -> Document:
@@ -55,13 +56,14 @@ def _add(found: Collector, paragraph: list[Line]) -> None:
         assert indent is not None
         break_ = text[paragraph[0][1] : paragraph[1][0]] + indent[0]
         width = max(b - a for a, b in paragraph)
-        found.add((" ".join(words.split()),), Slot(start, end, _wrap(width, start - paragraph[0][0], break_)))
+        form = Form(_wrap(width, start - paragraph[0][0], break_))
+        found.add((" ".join(words.split()),), start, end, form)
         return
     for start, end in paragraph:
         words = text[start:end]
         start += len(words) - len(words.lstrip())
         end -= len(words) - len(words.rstrip())
-        found.add((text[start:end],), Slot(start, end, plain))
+        found.add((text[start:end],), start, end, _LINE_FORM)
 
 
 def _is_wrapped(lines: list[str]) -> bool:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from dragoman.documents import xml
-from dragoman.documents.document import Collector, Document, Mark, Part, Parts, Slot, paired
+from dragoman.documents import marked, xml
+from dragoman.documents.document import Collector, Document, Form, Mark, Parts
 from dragoman.documents.inline import Pairs
 from dragoman.errors import InvalidDocument
 
@@ -36,7 +36,7 @@ def parse(data: bytes) -> Document:
             if token.name in ("xliff", "file"):
                 for name in ("trgLang", "target-language"):
                     if span := xml.attribute_span(text, token, name):
-                        found.language(*span)
+                        found.languages.append(span)
             if token.name in _UNITS and not stays[-1]:
                 _add(found, tokens, ends, place, about.get("id") or about.get("resname"))
     return found.document()
@@ -62,47 +62,35 @@ def _add(
     if target is None:
         indent = re.search(r"\s*\Z", text[max(0, tokens[source].start - 200) : tokens[source].start])
         write = partial(_write, before=f"{indent[0] if indent else ''}<target>", behind="</target>")
-        slot = Slot(source_end.end, source_end.end, write, is_target=True)
+        start = end = source_end.end
     elif tokens[target].kind == "empty":
         tag = text[tokens[target].start : tokens[target].end].removesuffix("/>").rstrip()
         write = partial(_write, before=f"{tag}>", behind="</target>")
-        slot = Slot(tokens[target].start, tokens[target].end, write, is_target=True)
+        start, end = tokens[target].start, tokens[target].end
     else:
         start, end = tokens[target].end, tokens[ends[target]].start
         if text[start:end].strip():
             return
-        slot = Slot(start, end, partial(_write, before="", behind=""), is_target=True)
-    found.add(parts, slot, name)
+        write = partial(_write, before="", behind="")
+    found.add(parts, start, end, Form(write, is_target=True), name)
 
 
 def _read(written: str) -> Parts:
-    tokens = list(xml.tokens(written))
-    ends = xml.ends(tokens)
-    pairs = Pairs()
-    parts: list[Part] = []
-    at = 0
-    while at < len(tokens):
-        token = tokens[at]
-        end = ends.get(at, at)
-        whole = written[token.start : tokens[end].end]
-        about = xml.attributes(written[token.start : token.end])
-        inner = "".join(xml.words(written, one) for one in tokens[at + 1 : end])
-        if token.kind in ("text", "cdata"):
-            parts.append(xml.words(written, token))
-        elif token.name == "bpt":
-            parts.append(pairs.opening(whole, about.get("rid") or about.get("id", "")))
-        elif token.name == "ept":
-            parts.append(pairs.closing(whole, about.get("rid") or about.get("id", "")))
-        elif token.name in _CODES or about.get("translate") == "no" or about.get("mtype") == "protected":
-            reads = about.get("equiv-text") or about.get("equiv") or about.get("disp") or inner
-            parts.append(Mark(whole, reads="" if "<" in reads else reads))
-        else:
-            parts.append(pairs.tag(written[token.start : token.end]))
-            end = at
-        at = end + 1
-    return paired(parts)
+    return marked.read(written, marked.plain, _code)
+
+
+def _code(tag: str, inner: str, pairs: Pairs) -> Mark | None:
+    """What an element stands for that is no pair of tags."""
+    name, about = xml.name(tag), xml.attributes(tag)
+    if name == "bpt":
+        return pairs.opening(tag, about.get("rid") or about.get("id", ""))
+    if name == "ept":
+        return pairs.closing(tag, about.get("rid") or about.get("id", ""))
+    if name in _CODES or about.get("translate") == "no" or about.get("mtype") == "protected":
+        reads = about.get("equiv-text") or about.get("equiv") or about.get("disp") or marked.said(inner)
+        return Mark(tag, reads="" if "<" in reads else reads)
+    return None
 
 
 def _write(parts: Parts, before: str, behind: str) -> str:
-    words = "".join(part.source if isinstance(part, Mark) else xml.escaped(part) for part in parts)
-    return f"{before}{words}{behind}"
+    return f"{before}{marked.write(parts)}{behind}"

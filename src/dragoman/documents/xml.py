@@ -5,8 +5,8 @@ Nothing is expanded or fetched: a file with a DTD of its own is refused.
 
 import html
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
+from typing import NamedTuple
 
 from dragoman.documents.encodings import Encoded, decode
 from dragoman.errors import InvalidDocument
@@ -20,10 +20,11 @@ _ATTRIBUTE = re.compile(r"""([^\s"'<>/=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 _ENCODING = re.compile(rb"""\A<\?xml\s[^>]*?encoding\s*=\s*["']([\w.-]+)["']""")
 _BAD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _DEEPEST = 500
+_MOST_TOKENS = 1_000_000
+"""Of an element that is looked at as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A tag, a text, or something else (comments, instructions) between two places of a file."""
 
     kind: str  # "open", "close", "empty", "text", "cdata", "other"
@@ -63,6 +64,36 @@ def tokens(text: str) -> Iterator[Token]:
         raise InvalidDocument(f"the XML ends within <{waiting[-1]}>")
 
 
+def elements(text: str, names: Container[str]) -> Iterator[list[Token]]:
+    """The tokens of each element of one of these names that is in no other one. All of the text is looked at.
+
+    Raises InvalidDocument as `tokens`, and for an element that is too large to be one text.
+    """
+    inside: list[Token] = []
+    depth = 0
+    for token in tokens(text):
+        if not inside and (token.name not in names or token.kind == "close"):
+            continue
+        inside.append(token)
+        depth += (token.kind == "open") - (token.kind == "close")
+        if depth == 0:
+            yield inside
+            inside = []
+        elif len(inside) > _MOST_TOKENS:
+            raise InvalidDocument(f"line {_line(text, token.start)} is in a paragraph of too many tags")
+
+
+def root(text: str) -> str:
+    """The name of the outermost element; empty if there is none."""
+    return next((token.name for token in tokens(text) if token.kind in ("open", "empty")), "")
+
+
+def prefix(text: str) -> str:
+    """What stands before the names of elements like the outermost one, such as "w:"."""
+    name = root(text)
+    return name[: name.find(":") + 1]
+
+
 def _token(match: re.Match[str]) -> Token:
     source = match[0]
     if match[1] is not None:
@@ -70,6 +101,12 @@ def _token(match: re.Match[str]) -> Token:
         return Token(kind, *match.span(), match[1])
     kind = "cdata" if source.startswith("<![CDATA[") else "text" if source[0] != "<" else "other"
     return Token(kind, *match.span())
+
+
+def name(tag: str) -> str:
+    """The name of a tag."""
+    match = _TOKEN.match(tag)
+    return match[1] if match and match[1] else ""
 
 
 def attributes(tag: str) -> dict[str, str]:

@@ -42,6 +42,7 @@ class Reader:
             self.eos,
             [job.options.max_new_tokens for job in jobs],
             [ticket.number for ticket in tickets],
+            [job.terms for job in jobs],
         )
         return Batch(self, {ticket.number: ticket for ticket in tickets}, search, state, tokens)
 

@@ -15,6 +15,7 @@ from dragoman.generation.scores import (
     row_parts,
     topk,
 )
+from dragoman.generation.terms import Terms, Wanted
 
 SPARE = 8
 """How many more candidates than needed are looked at where some may be banned for repeating."""
@@ -38,10 +39,12 @@ class BeamSearch:
         eos: int,
         limits: Sequence[int] | None = None,
         keys: Sequence[int] | None = None,
+        terms: Sequence[Terms | None] = (),
     ) -> None:
         """prompts: of each sentence, of which the last `forced` tokens count as generated.
 
-        limits: the most tokens of each, if they differ; keys: what each is called in `done`.
+        limits: the most tokens of each, if they differ; keys: what each is called in `done`; terms: what the
+        translation of each is to have, if there is any.
         """
         sentences, beams = len(prompts), options.beams
         self.options, self.eos = options, eos
@@ -55,6 +58,7 @@ class BeamSearch:
         self._best: Array = np.zeros((sentences, beams, 0), np.int64)
         self._best_ends: Array = np.zeros((sentences, beams), np.int64)
         self._best_scores: Array = np.full((sentences, beams), WORST)
+        self._wanted = {key: Wanted(each) for key, each in zip(self.keys, terms, strict=False) if each}
 
     def advance(self, scores: Scores) -> tuple[Array | None, Array] | None:
         """Extend every beam; returns (rows of the old beams, tokens [rows, 1]), None at the end.
@@ -74,6 +78,9 @@ class BeamSearch:
             top = np.pad(top, more, constant_values=WORST)
             token, origin = np.pad(token, more), np.pad(origin, more, mode="edge")
         generated = self._history.generated[:: self.width] + 1.0
+        if self._wanted:
+            chosen = self._with_terms(scores, values, tokens, generated)
+            top, token, origin = self._replaced(top, token, origin, chosen)
         ends = (token == self.eos) | (generated >= self._limits)[:, None]
         self._finish(top, origin, token, ends, generated)
 
@@ -84,6 +91,8 @@ class BeamSearch:
             origin, token = origin.take(picks), token.take(picks)
         else:
             running, origin, token = top[:, :beams], origin[:, :beams], token[:, :beams]
+        if self._wanted:
+            self._go_on(origin, token)
         present = len(self._history.lengths)
         self._scores, self.width = running, beams
         self._history.extend(origin.ravel(), token.ravel())
@@ -132,6 +141,54 @@ class BeamSearch:
         log_p = log_softmax(scores.logits(rows))
         return topk(adjust(log_p, history[rows], self.options), count)
 
+    # Terms
+
+    def _with_terms(
+        self, scores: Scores, values: Array, tokens: Array, generated: Array
+    ) -> dict[int, list[tuple[float, int, int]]]:
+        """The candidates (total, token, beam) of sentences with terms, by their places."""
+        width, found = self.width, {}
+        for place, key in enumerate(self.keys):
+            if key not in self._wanted:
+                continue
+            rows = np.arange(place * width, (place + 1) * width)
+            found[place] = self._wanted[key].candidates(
+                (values[rows], tokens[rows]),
+                log_softmax(scores.logits(rows)),
+                self._scores[place],
+                self.eos,
+                2 * self.options.beams,
+                is_last=bool(generated[place] >= self._limits[place]),
+                has_one=bool(self._best_scores[place, 0] > WORST),
+            )
+        return found
+
+    def _replaced(
+        self, top: Array, token: Array, origin: Array, chosen: dict[int, list[tuple[float, int, int]]]
+    ) -> tuple[Array, Array, Array]:
+        """Candidates [sentences, most] with those of some sentences replaced."""
+        most = max(top.shape[1], *(len(each) for each in chosen.values()))
+        more = ((0, 0), (0, most - top.shape[1]))
+        top = np.pad(top, more, constant_values=WORST)
+        token, origin = np.pad(token, more), np.pad(origin, more, mode="edge")
+        for place, candidates in chosen.items():
+            first, count = place * self.width, len(candidates)
+            top[place], token[place], origin[place] = WORST, 0, first
+            if count:
+                totals, tokens, beams = zip(*candidates, strict=True)
+                top[place, :count], token[place, :count] = totals, tokens
+                origin[place, :count] = first + np.array(beams)
+        return top, token, origin
+
+    def _go_on(self, origin: Array, token: Array) -> None:
+        """Let the terms know which beams go on, and with what."""
+        for place, key in enumerate(self.keys):
+            if key in self._wanted:
+                beams = (origin[place] - place * self.width).tolist()
+                self._wanted[key].keep(beams, token[place].tolist())
+
+    # Ends
+
     def _finish(self, top: Array, origin: Array, token: Array, ends: Array, generated: Array) -> None:
         """Merge hypotheses that ended now into the finished ones, the best `beams` stay."""
         beams = self.options.beams
@@ -159,8 +216,12 @@ class BeamSearch:
 
     def _settled(self, generated: Array) -> Array:
         """Boolean [sentences]: no running hypothesis can still enter the finished ones."""
-        options, best = self.options, self._scores[:, 0]
+        options, best = self.options, self._scores.max(1)
         worst = self._best_scores[:, -1]
+        if self._wanted:  # for whom one that has all terms is enough, unless a better one can come
+            places = [place for place, key in enumerate(self.keys) if key in self._wanted]
+            worst = worst.copy()
+            worst[places] = self._best_scores[places, 0]
         over = (best == WORST) | (generated >= self._limits)
         if options.early_stopping is True:
             return over | (worst > WORST)
@@ -174,6 +235,7 @@ class BeamSearch:
         """Move settled sentences to `done`; returns the places of the others."""
         for place in np.flatnonzero(settled).tolist():
             self.done[self.keys[place]] = self._ranked(place)
+            self._wanted.pop(self.keys[place], None)
         kept = np.flatnonzero(~settled)
         self._keep(kept)
         return kept
@@ -204,6 +266,7 @@ class BeamSearch:
     def drop(self, keys: set[int]) -> Array:
         """Give up the sentences of these keys; returns the rows of the others."""
         places = [place for place, key in enumerate(self.keys) if key not in keys]
+        self._wanted = {key: wanted for key, wanted in self._wanted.items() if key not in keys}
         return self._keep(np.array(places, np.int64))
 
     def join(self, other: "BeamSearch") -> None:
@@ -213,6 +276,7 @@ class BeamSearch:
         self.keys += other.keys
         self._limits = np.concatenate([self._limits, other._limits])
         self._scores = np.concatenate([self._scores, other._scores])
+        self._wanted |= other._wanted
         self._best = stacked(self._best, other._best)
         self._best_ends = np.concatenate([self._best_ends, other._best_ends])
         self._best_scores = np.concatenate([self._best_scores, other._best_scores])

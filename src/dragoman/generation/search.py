@@ -8,6 +8,7 @@ from dragoman.generation.hypotheses import Array, Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.sampling import SampleSearch
 from dragoman.generation.scores import Scores
+from dragoman.generation.terms import Terms
 from dragoman.models.prompt import Prompt
 
 __all__ = ["Hypothesis", "complete", "generate", "new_search"]
@@ -155,16 +156,18 @@ def new_search(
     eos: int,
     limits: Sequence[int] | None = None,
     keys: Sequence[int] | None = None,
+    terms: Sequence[Terms | None] = (),
 ) -> Search:
     """The search that `options` ask for.
 
     sources: what each sentence is known by, so that its samples are the same in any batch;
     prompts: what is fed first, of which the last `forced` tokens count as generated; limits, keys:
-    the most new tokens of each sentence, if they differ, and its name.
+    the most new tokens of each sentence, if they differ, and its name; terms: what its translation is
+    to have, which takes beams.
     """
     if options.sample or options.beams == 1:
         return SampleSearch(sources, prompts, options, forced, eos, limits, keys)
-    return BeamSearch(prompts, options, forced, eos, limits, keys)
+    return BeamSearch(prompts, options, forced, eos, limits, keys, terms)
 
 
 def given(prompt: Sequence[int], forced: int, most: int) -> Hypothesis:

@@ -12,6 +12,7 @@ from typing import Any
 from dragoman.errors import Overloaded
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
+from dragoman.generation.terms import Terms
 from dragoman.generation.worker import is_worker, refuse_waiting
 
 OnTokens = Callable[[list[int]], None]
@@ -30,6 +31,8 @@ class Job:
     """How many of the prompt's last tokens count as generated."""
     group: int | None = None
     """The language group, for a model with language modules."""
+    terms: Terms | None = None
+    """What beam search is to put into the result, if it can; without any effect on other searches."""
 
     @property
     def reads(self) -> Sequence[int]:

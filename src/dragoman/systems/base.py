@@ -10,8 +10,10 @@ from dragoman.errors import DragomanError
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
+from dragoman.generation.terms import Terms
 from dragoman.languages import Language
 from dragoman.store.shelf import Tally
+from dragoman.text.glossary import Term, spellings
 from dragoman.text.markup import is_language
 
 
@@ -22,6 +24,8 @@ class Request:
     text: str
     source: Language
     target: Language
+    terms: tuple[Term, ...] = ()
+    """What a glossary says of terms that the text has, or that what it is translated from had."""
 
     @property
     def stays(self) -> bool:
@@ -37,6 +41,13 @@ class System(Protocol):
     engine: Engine
     precision: str
     """Of the weights: fp32, fp16, int8 or int4."""
+
+    @property
+    def path(self) -> str:
+        """Which code runs it: "native", or PyTorch's device."""
+        runner: Any = getattr(self, "runner", None)
+        parameters = getattr(runner, "parameters", None)
+        return "native" if parameters is None else str(next(parameters()).device)
 
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
         """Choose from the tokens that a target language needs, `size` of them (None: all of its script's).
@@ -66,10 +77,27 @@ class System(Protocol):
         """The model's input for each request, token ids."""
 
     def job(self, row: list[int], request: Request, options: GenerationOptions) -> Job:
-        """What the engine is to do for an encoded request.
+        """What the engine is to do for an encoded request, its terms included.
 
         The model gets what it lacks for it. DragomanError if that isn't there.
         """
+
+    def spelled(self, request: Request) -> Terms | None:
+        """The request's target terms as tokens, without those that the tokenizer can't write."""
+        if not request.terms:
+            return None
+        tokenizer, found = self.tokenizer, []
+        for term in request.terms:
+            rows = tokenizer.encode_pieces(spellings(term.target))
+            if not request.target.writes_spaces:
+                # Behind a bracket, as a tokenizer puts a space before what begins a text.
+                mark, *framed = tokenizer.encode_pieces(["(", *(f"({one}" for one in spellings(term.target))])
+                rows += [row[len(mark) :] for row in framed if row[: len(mark)] == mark]
+            usable = {tuple(row) for row in rows if row and tokenizer.unk_id not in row}
+            if usable:
+                found.append(tuple(sorted(usable)))
+        within = tokenizer.within_words if request.target.writes_spaces else frozenset()
+        return Terms(tuple(found), within) if found else None
 
     def run(
         self,

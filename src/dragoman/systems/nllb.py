@@ -133,7 +133,7 @@ class NllbSystem(System):
         banned = self.tokenizer.layout.never_generated(self.config.vocab_size)
         options = replace(options, suppress=(*options.suppress, *banned))
         prompt = self.prompt(request)
-        return Job(row, options, prompt, forced=len(prompt) - 1)
+        return Job(row, options, prompt, forced=len(prompt) - 1, terms=self.spelled(request))
 
     def prompt(self, request: Request) -> tuple[int, ...]:
         """What the decoder begins with; all but the first token counts as generated."""

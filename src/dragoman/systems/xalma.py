@@ -16,6 +16,7 @@ from dragoman.errors import InvalidOption
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
+from dragoman.generation.terms import Terms
 from dragoman.languages import Language
 from dragoman.models.language_modules import ANY
 from dragoman.models.language_modules import LanguageModules as Attached
@@ -145,7 +146,7 @@ class XalmaSystem(ChatSystem):
         return [encode(prompt, self.tokenizer) for prompt in prompts]
 
     def job(self, row: list[int], request: Request, options: GenerationOptions) -> Job:
-        return self._job(row, self._group(request), options)
+        return self._job(row, self._group(request), options, self.spelled(request))
 
     def question(self, question: str, language: str, options: GenerationOptions) -> Job:
         if self.style != "chat":
@@ -156,12 +157,12 @@ class XalmaSystem(ChatSystem):
         text = self.tokenizer.decode(tokens)
         return (text.rstrip(CUT_SIGN) if partial else text).strip()
 
-    def _job(self, row: list[int], group: int, options: GenerationOptions) -> Job:
+    def _job(self, row: list[int], group: int, options: GenerationOptions, terms: Terms | None = None) -> Job:
         merged = self.modules.merged
         # The embedding may have been filled up to a round number of rows, which are no tokens.
         banned = range(len(self.tokenizer), self.config.vocab_size)
         options = replace(options, suppress=(*options.suppress, *banned))
-        job = Job((), options, prompt=row, group=None if merged == ANY else group)
+        job = Job((), options, prompt=row, group=None if merged == ANY else group, terms=terms)
         return self.modules.lend(job) if merged is None else job
 
     def _group(self, request: Request) -> int:

@@ -73,6 +73,13 @@ class SplitText:
     segments: tuple[Segment, ...]
     after: str
 
+    @classmethod
+    def whole(cls, text: str) -> "SplitText":
+        """A text as one piece, without the white space around it."""
+        core = text.strip()
+        before, _, after = text.partition(core) if core else (text, "", "")
+        return cls((Segment(before, core),), after)
+
 
 def split(
     text: str, language: str, limit: int | None = None, measure: Callable[[str], int] = len
@@ -94,6 +101,15 @@ def split(
         segments.append(Segment(text[done:start], text[start:end]))
         done = end
     return SplitText(tuple(segments), text[done:])
+
+
+def whole(text: str) -> SplitText:
+    """A text as one sentence, without the white space around it; as none if it is nothing else."""
+    start = len(text) - len(text.lstrip(BLANKS))
+    sentence = text.strip(BLANKS)
+    if not sentence:
+        return SplitText((), text)
+    return SplitText((Segment(text[:start], sentence),), text[start + len(sentence) :])
 
 
 def join(parts: SplitText, translations: Sequence[str], source: str, target: str) -> str:

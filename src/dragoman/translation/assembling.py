@@ -1,20 +1,34 @@
 """A text's translation, put together from its sentences' and looked over."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from dragoman.errors import DragomanError, TranslationWarning
 from dragoman.systems import Request
 from dragoman.text.checks import Alphabet, check
+from dragoman.text.glossary import Term, missing
 from dragoman.text.sentences import Segment, SplitText, join
 from dragoman.translation.legs import Journey
 from dragoman.translation.preparing import TextJob
-from dragoman.translation.results import Sentence, Translation
+from dragoman.translation.results import MEMORY, Candidate, Match, Sentence, Translation
+
+if TYPE_CHECKING:
+    from dragoman.translation.memory import TranslationMemory
+
+GLOSSARY = "glossary"
+"""The kind of warnings about terms that a translation lacks."""
 
 
-def assemble(job: TextJob, journeys: Sequence[Journey], alphabet: Alphabet | None = None) -> Translation:
+def assemble(
+    job: TextJob,
+    journeys: Sequence[Journey],
+    alphabet: Alphabet | None = None,
+    memory: "TranslationMemory | None" = None,
+) -> Translation:
     """What became of a text whose sentences have all arrived.
 
-    alphabet: the characters that the model knows, to warn of those that it doesn't.
+    alphabet: the characters that the model knows, to warn of those that it doesn't; memory: what to look for
+    similar texts in.
     """
     codes = job.source.nllb, job.target.nllb
     sentences = []
@@ -30,7 +44,8 @@ def assemble(job: TextJob, journeys: Sequence[Journey], alphabet: Alphabet | Non
                 source_text=job.text,
             )
         assert outcome is not None
-        sentences.append(Sentence(segment.text, outcome))
+        similar = _similar(segment.text, outcome[0], job, memory)
+        sentences.append(Sentence(segment.text, outcome, journey.terms, similar))
     text = join(job.parts, [sentence.candidates[0].text for sentence in sentences], *codes)
     warnings = [*job.warnings]
     for number, sentence in enumerate(sentences, 1):
@@ -39,6 +54,13 @@ def assemble(job: TextJob, journeys: Sequence[Journey], alphabet: Alphabet | Non
     return Translation(
         text, *codes, tuple(sentences), job.detected, pivot, tuple(warnings), source_text=job.text
     )
+
+
+def _similar(
+    text: str, best: Candidate, job: TextJob, memory: "TranslationMemory | None"
+) -> tuple[Match, ...]:
+    is_new = best.origin != MEMORY and not Request(text, job.source, job.target).stays
+    return tuple(memory.similar(text, job.source, job.target)) if memory is not None and is_new else ()
 
 
 def before(job: TextJob, place: int) -> str:
@@ -64,3 +86,11 @@ def _look_over(
     findings = check(sentence.source, best.text, job.source, job.target)
     for finding in (*([lacking] if lacking else []), *findings):
         yield TranslationWarning(f"sentence {number}: {finding.message}", finding.kind, number)
+    lost = missing(sentence.terms, best.text, job.target)
+    if lost:
+        yield TranslationWarning(f"sentence {number}: {terms_lacking(lost)}", GLOSSARY, number)
+
+
+def terms_lacking(terms: Sequence[Term]) -> str:
+    """What is to be said of terms that aren't there."""
+    return "the glossary has " + ", ".join(f"“{term.target}” for “{term.source}”" for term in terms)

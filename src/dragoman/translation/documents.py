@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from dragoman.documents.document import Document, Mark, Part, Parts, Segment, is_well_formed, merged, plain
 from dragoman.errors import DragomanError, TranslationFailed, TranslationWarning
+from dragoman.languages import of_code
+from dragoman.text.checks import MARKUP, UNKNOWN, check
 from dragoman.text.markup import kept
 from dragoman.translation.apart import collapsed, peeled, pieces
 from dragoman.translation.marks import (
@@ -31,8 +33,8 @@ _MANY = 24
 """So many pairs in a segment are looked for; one with more is translated in pieces."""
 _ENDS = tuple(".!?。！？…:;,")
 
-_OF_SOURCE = frozenset({"language", "unknown-characters"})
-"""Kinds of warnings that are about a source, whichever candidate is taken."""
+_OF_WAY = frozenset({"language", UNKNOWN, "limit", "glossary"})
+"""Kinds of warnings of sentences that are a segment's, too."""
 
 Translate = Callable[[Iterable[str]], Iterator[Translation]]
 """Translates texts in their order, with several candidates for a sentence."""
@@ -130,6 +132,7 @@ class DocumentTranslator:
         if not self._document.accepts(task.number, parts):
             return
         warnings = _warnings(task.results if way in (NUMBERS, PIECES) else task.results[:1])
+        warnings += _findings(task, plain(parts))
         if way == AROUND:
             said = "its tags stand around all of the translation, as their own words weren't found in it"
             warnings += (TranslationWarning(said, "markup"),)
@@ -290,11 +293,19 @@ def _ended_alike(source: str, translation: str) -> str:
 
 
 def _warnings(results: Sequence[Translation]) -> tuple[TranslationWarning, ...]:
-    """What is to be said of a segment; its marks and what numbers stand for have been looked after."""
+    """What is to be said of how a segment was translated; what came of it is looked at as a whole."""
     found: dict[str, TranslationWarning] = {}
     for result in results:
-        is_best = _chosen(result, ()) == result.text
         for warning in result.warnings:
-            if warning.kind != "markup" and (is_best or warning.kind in _OF_SOURCE):
+            if warning.kind in _OF_WAY:
                 found.setdefault(str(warning), warning)
     return tuple(found.values())
+
+
+def _findings(task: _Task, translation: str) -> tuple[TranslationWarning, ...]:
+    """What is the matter with a translation; that its marks are there has been seen to."""
+    result = next((one for one in task.results if one.source and one.target), None)
+    if result is None:
+        return ()
+    found = check(task.segment.text, translation, of_code(result.source), of_code(result.target))
+    return tuple(TranslationWarning(one.message, one.kind) for one in found if one.kind != MARKUP)

@@ -1,19 +1,21 @@
 """Files in, files out: a document's language, its translation, and what the new file is called."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dragoman import documents
 from dragoman.documents.document import Document
-from dragoman.errors import InvalidOption
+from dragoman.errors import InvalidOption, TranslationWarning
 from dragoman.files import OutputFile
 from dragoman.languages import Language, find, find_source
 from dragoman.text.detect import Detection, detect
+from dragoman.text.glossary import Glossary, missing
+from dragoman.translation.assembling import GLOSSARY, terms_lacking
 from dragoman.translation.documents import DocumentTranslator, SegmentTranslation
 from dragoman.translation.pipeline import Progress
+from dragoman.translation.recall import Recall
 
 if TYPE_CHECKING:
     from dragoman.translation.translator import Translator
@@ -44,6 +46,9 @@ class DocumentTranslation:
     path: Path | None = None
     """Where it was written."""
 
+    terms: tuple[int, int] = (0, 0)
+    """Of how many terms of the glossary that the document has the translation has how many: (kept, all)."""
+
     @property
     def flagged(self) -> list[SegmentTranslation]:
         """The segments that a reader should look at."""
@@ -56,19 +61,27 @@ def translate_document(
     source: str | None,
     target: str | None,
     progress: Progress | None,
+    recall: Recall | None,
     options: dict[str, Any],
 ) -> DocumentTranslation:
     """Translate a document's segments as one call's; see `Translator.translate_document`."""
     goal = find("eng_Latn" if target is None else target, translator.languages)
     spoken, detected = _source(document, source, translator.languages)
     beams = options.get("beams", translator.defaults.get("beams", CANDIDATES))
-    options = {"n_best": 1 if options.get("sample") else min(CANDIDATES, beams)} | options
+    usual = {"n_best": 1 if options.get("sample") else min(CANDIDATES, beams), "retry": True}
+    options = usual | options
 
     def translate(texts: Iterable[str]) -> Any:
         named = spoken.nllb if spoken else None
-        return translator.stream(texts, source=named, target=goal.nllb, progress=progress, **options)
+        return translator.stream(
+            texts, source=named, target=goal.nllb, progress=progress, recall=recall, **options
+        )
 
     segments = DocumentTranslator(document, translate, translator.lacks).run()
+    terms = 0, 0
+    glossary = options.get("glossary")
+    if glossary is not None and spoken is not None and spoken != goal:
+        segments, terms = _looked_over(segments, glossary, spoken, goal)
     data = document.render([segment.parts for segment in segments], goal.short_code)
     return DocumentTranslation(
         data,
@@ -78,7 +91,26 @@ def translate_document(
         document.unit,
         tuple(document.skipped),
         detected,
+        terms=terms,
     )
+
+
+def _looked_over(
+    segments: Sequence[SegmentTranslation], glossary: Glossary, source: Language, target: Language
+) -> tuple[list[SegmentTranslation], tuple[int, int]]:
+    """Segments with a warning for terms that they lack; how many terms are there, and how many should be."""
+    result = []
+    kept = total = 0
+    for one in segments:
+        terms = glossary.terms_in(one.segment.text, source, target)
+        lost = [] if one.parts is None else missing(terms, one.text, target)
+        warnings = tuple(warning for warning in one.warnings if warning.kind != GLOSSARY)
+        if lost:
+            warnings += (TranslationWarning(terms_lacking(lost), GLOSSARY),)
+        result.append(replace(one, warnings=warnings))
+        total += len(terms)
+        kept += len(terms) - (len(lost) if one.parts is not None else len(terms))
+    return result, (kept, total)
 
 
 def translate_file(
@@ -87,20 +119,20 @@ def translate_file(
     source: str | None,
     target: str | None,
     output: str | os.PathLike[str] | None,
-    format: str | None,
-    columns: Sequence[str] | None,
+    read: Callable[[], Document],
     progress: Progress | None,
+    recall: Recall | None,
     options: dict[str, Any],
 ) -> DocumentTranslation:
-    """Translate a file to a file; see `Translator.translate_file`."""
+    """Translate a file to a file, once `read` has read it; see `Translator.translate_file`."""
     goal = find("eng_Latn" if target is None else target, translator.languages)
     spoken = None if source is None else find_source(source, translator.languages)
     if output is None:
         output = beside(path, goal, spoken)
         if output.exists():
             raise InvalidOption(f"{output} exists already; say output={str(output)!r} to replace it")
-    document = documents.open(path, format, columns)
-    result = translate_document(translator, document, source, target, progress, options)
+    document = read()
+    result = translate_document(translator, document, source, target, progress, recall, options)
     with OutputFile(Path(output)) as file:
         file.write(result.data)
     return replace(result, path=Path(output))

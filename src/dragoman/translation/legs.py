@@ -8,6 +8,8 @@ from dragoman.errors import DragomanError
 from dragoman.generation.engine import Ticket
 from dragoman.languages import Language
 from dragoman.systems import Request
+from dragoman.text.glossary import Term
+from dragoman.translation.attempts import Attempt
 from dragoman.translation.results import Candidate
 
 Outcome = tuple[Candidate, ...] | DragomanError
@@ -17,7 +19,7 @@ Outcome = tuple[Candidate, ...] | DragomanError
 class Leg:
     """A sentence on its way from one language to another."""
 
-    __slots__ = ("journeys", "outcome", "request", "ticket", "tokens", "work")
+    __slots__ = ("attempt", "journeys", "outcome", "request", "ticket", "tokens", "tries", "work")
 
     def __init__(self, request: Request, hops: int) -> None:
         """hops: how many legs the sentence has before it, this one included."""
@@ -26,6 +28,10 @@ class Leg:
         """How long the sentence will take to its end, more or less."""
         self.journeys: list[Journey] = []
         """Those that wait for it."""
+        self.attempt: Attempt | None = None
+        """How it is translated; None until it has begun."""
+        self.tries: list[tuple[Candidate, ...]] = []
+        """What came of the attempts so far, if they weren't good enough."""
         self.ticket: Ticket | None = None
         self.tokens: list[int] = []
         """Those that are certain, if anyone listens."""
@@ -35,11 +41,11 @@ class Leg:
 class Journey:
     """A sentence on its way through all its languages."""
 
-    __slots__ = ("leg", "outcome", "stops")
+    __slots__ = ("leg", "outcome", "stops", "terms")
 
-    def __init__(self, stops: Sequence[Language]) -> None:
-        """stops: the language it is in, and those it goes to one after the other."""
-        self.stops = deque(stops)
+    def __init__(self, stops: Sequence[Language], terms: tuple[Term, ...] = ()) -> None:
+        """stops: the language it is in, and those it goes to one after the other; terms: to be at the end."""
+        self.stops, self.terms = deque(stops), terms
         self.leg: Leg | None = None
         self.outcome: Outcome | None = None
 

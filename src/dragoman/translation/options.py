@@ -4,17 +4,24 @@ The dataclasses are the one description of the options: their fields, defaults a
 command line. The TypedDicts beside them say the same to type checkers and editors.
 """
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from dragoman.errors import ConfigError, InvalidOption
 from dragoman.generation.options import GenerationOptions
+from dragoman.text.glossary import Glossary
 
 if TYPE_CHECKING:
     from dragoman.checkpoints.catalog import ModelCard
+    from dragoman.translation.memory import TranslationMemory
+    from dragoman.translation.translator import Translator
 
 
 @dataclass(frozen=True)
@@ -66,19 +73,44 @@ class TextOptions:
     """The language to translate to; English if left out."""
     direct: bool = False
     """Don't go by way of English between two other languages, even if the model learned no other way."""
+    one_sentence: bool = False
+    """Take each text as one sentence, whatever is in it, as long as the model can read it at once."""
     likely_source: str | None = None
     """The language of texts that don't show theirs; without it, that of most texts before them."""
     batch_size: int = 64
     """Most sentences that are translated side by side."""
     timeout: float | None = None
     """Seconds that the whole call may take; None is no limit."""
+    retry: bool = False
+    """Translate a sentence again, with other options, in which something is lost, said twice, left as it was
+    or cut short, and take the best attempt."""
+    glossary: Glossary | None = None
+    """What terms of the texts are to be in the translations."""
+    fallback: "Translator | None" = None
+    """Another model for sentences in which something is still the matter."""
+
+    translation_memory: "TranslationMemory | None" = None
+    """What has been translated before; it is told of what the model says now."""
 
     def __post_init__(self) -> None:
+        memory = self.translation_memory
+        if memory is not None and not hasattr(memory, "recall"):
+            raise InvalidOption(
+                f"translation_memory is a {type(memory).__name__}; it must be a TranslationMemory"
+            )
+        if self.glossary is not None and not isinstance(self.glossary, Glossary):
+            raise InvalidOption(
+                f"glossary is a {type(self.glossary).__name__}; it must be a Glossary, such as "
+                "Glossary.read('terms.tsv') or Glossary({'station': 'Bahnhof'})"
+            )
+        if not isinstance(self.retry, bool):
+            raise InvalidOption(f"retry is {self.retry!r}; it must be True or False")
         size, timeout = self.batch_size, self.timeout
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096:
             raise InvalidOption(f"batch_size is {size!r}; it must be a whole number from 1 to 4096")
-        if not isinstance(self.direct, bool):
-            raise InvalidOption(f"direct is {self.direct!r}; it must be True or False")
+        for name in ("direct", "one_sentence"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidOption(f"{name} is {getattr(self, name)!r}; it must be True or False")
         number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
         if timeout is not None and not (number and timeout > 0):
             raise InvalidOption(f"timeout is {timeout!r}; it must be seconds, above 0, or None")
@@ -106,9 +138,14 @@ class TranslateKeywords(GenerationKeywords, total=False):
     """All options of a translation but its languages."""
 
     direct: bool
+    one_sentence: bool
     likely_source: str | None
     batch_size: int
     timeout: float | None
+    retry: bool
+    glossary: Glossary | None
+    fallback: "Translator | None"
+    translation_memory: "TranslationMemory | None"
 
 
 class AnswerKeywords(GenerationKeywords, total=False):
@@ -160,3 +197,20 @@ def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
             near = get_close_matches(name, known, n=1)
             hint = f"do you mean {near[0]!r}?" if near else f"the options are {', '.join(known)}"
             raise InvalidOption(f"{name!r} is no option here; {hint}")
+
+
+@cache
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for before, node in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
+            text = (
+                node.value.value
+                if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                else ""
+            )
+            docs[before.target.id] = " ".join(str(text).split())
+    return docs

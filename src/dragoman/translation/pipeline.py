@@ -15,14 +15,17 @@ from functools import partial
 from queue import Empty, SimpleQueue
 
 from dragoman.errors import DragomanError, TranslationFailed
-from dragoman.generation.engine import Job, Ticket
+from dragoman.generation.engine import Engine, Job, Ticket
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language
 from dragoman.systems import Request, System
 from dragoman.systems.base import length_cap
+from dragoman.text.glossary import Term
+from dragoman.translation.attempts import Attempts
 from dragoman.translation.deadline import Deadline
 from dragoman.translation.legs import Journey, Leg, Outcome, Ready, Remembered
+from dragoman.translation.recall import Recall
 from dragoman.translation.results import Candidate
 
 Progress = Callable[[int, int], None]
@@ -54,17 +57,21 @@ class Pipeline:
         timeout: float | None = None,
         progress: Progress | None = None,
         listens: bool = False,
+        recall: Recall | None = None,
+        attempts: Attempts | None = None,
     ) -> None:
-        """at_once: legs under way at most; timeout: seconds from now on; listens: to tokens as they come."""
+        """at_once: legs under way at most; timeout: seconds from now on; listens: to tokens as they come;
+        recall: what is known already; attempts: what is tried for a sentence, if not just one thing.
+        """
         self._system, self._options, self._at_once = system, options, at_once
+        self._attempts = Attempts(options) if attempts is None else attempts
         self._deadline = Deadline(timeout)
-        self._progress, self._listens = progress, listens
-        self._most = min(options.max_new_tokens, system.max_new_tokens)
+        self._progress, self._listens, self._recall = progress, listens, recall
         self._events: SimpleQueue[Leg | None] = SimpleQueue()
         self._stopped = False
         self._legs: dict[Request, Leg] = {}  # not done
         self._remembered = Remembered()
-        self._limited: dict[int, GenerationOptions] = {}
+        self._limited: dict[tuple[GenerationOptions, int], GenerationOptions] = {}
         self._ready = Ready()
         self._flying: set[Leg] = set()
         self._counts = [0, 0]
@@ -96,9 +103,12 @@ class Pipeline:
         """All sentences are here."""
         self._ready.take_longest_first()
 
-    def add(self, text: str, stops: Sequence[Language]) -> Journey:
-        """Send a sentence through the languages in `stops`, the first of which it is in."""
-        journey = Journey(stops)
+    def add(self, text: str, stops: Sequence[Language], terms: tuple[Term, ...] = ()) -> Journey:
+        """Send a sentence through the languages in `stops`, the first of which it is in.
+
+        terms: what a glossary wants to be in the last.
+        """
+        journey = Journey(stops, terms)
         self._count(known=len(stops) - 1)
         self._depart(journey, text)
         return journey
@@ -147,9 +157,10 @@ class Pipeline:
 
     def _depart(self, journey: Journey, text: str, half_way: bool = False) -> None:
         """Start the next leg of a journey, of which `text` has come so far."""
-        request = Request(text, journey.stops[0], journey.stops[1])
+        terms = journey.terms if len(journey.stops) == 2 else ()
+        request = Request(text, journey.stops[0], journey.stops[1], terms)
         journey.stops.popleft()
-        known = (Candidate(text, 0.0, (), True),) if request.stays else self._remembered.get(request)
+        known = self._known(request)
         if known is not None:
             self._arrive(journey, known)
             return
@@ -159,6 +170,15 @@ class Pipeline:
             self._ready.push(leg, half_way)
         leg.journeys.append(journey)
         journey.leg = leg
+
+    def _known(self, request: Request) -> tuple[Candidate, ...] | None:
+        """What the model need not be asked for."""
+        if request.stays:
+            return (Candidate(request.text, 0.0, (), True),)
+        known = self._remembered.get(request)
+        if known is None and self._recall is not None:
+            known = self._recall.get(request)
+        return known
 
     def _arrive(self, journey: Journey, outcome: Outcome) -> None:
         journey.leg = None
@@ -180,7 +200,7 @@ class Pipeline:
         while self._ready and len(self._flying) + len(legs) < self._at_once:
             leg = self._ready.pop()
             try:
-                jobs.append(self._job(leg.request))
+                jobs.append(self._job(leg))
             except DragomanError as error:
                 self._finish(leg, error)
                 self.wake()  # for there will be no event of the engine's
@@ -191,20 +211,32 @@ class Pipeline:
             leg.ticket = ticket
             ticket.add_done_callback(partial(self._put, leg))
 
-    def _job(self, request: Request) -> Job:
-        system = self._system
+    def _job(self, leg: Leg) -> Job:
+        request = leg.request
+        if leg.attempt is None:
+            # Tokens that somebody hears can't be taken back: then there is one attempt.
+            leg.attempt = self._attempts.only(request) if self._listens else self._attempts.first(request)
+        system, options = leg.attempt.by or self._system, leg.attempt.options
         (row,) = system.encode([request])
-        cap = length_cap(len(row), self._most, system.growth(request.source, request.target))
-        return system.job(row, request, self._limit(cap))
+        most = min(options.max_new_tokens, system.max_new_tokens)
+        cap = length_cap(len(row), most, system.growth(request.source, request.target))
+        if not leg.attempt.with_terms:
+            request = replace(request, terms=())
+        return system.job(row, request, self._limit(options, cap))
 
     def _submit(self, legs: list[Leg], jobs: list[Job]) -> list[Ticket]:
-        engine, left = self._system.engine, self._deadline.left
+        left = self._deadline.left
         if self._listens:
+            engine = self._system.engine
             return [
                 engine.submit(job, partial(self._hear, leg), left)
                 for leg, job in zip(legs, jobs, strict=True)
             ]
-        return engine.submit_all(jobs, left)
+        tickets: dict[Leg, Ticket] = {}
+        for engine, pairs in _by_engine(legs, jobs, self._system.engine).items():
+            found = engine.submit_all([job for _, job in pairs], left)
+            tickets.update(zip((leg for leg, _ in pairs), found, strict=True))
+        return [tickets[leg] for leg in legs]
 
     def _put(self, leg: Leg, ticket: object) -> None:
         self._events.put(leg)
@@ -213,10 +245,10 @@ class Pipeline:
         leg.tokens += tokens
         self._events.put(leg)
 
-    def _limit(self, cap: int) -> GenerationOptions:
-        found = self._limited.get(cap)
+    def _limit(self, options: GenerationOptions, cap: int) -> GenerationOptions:
+        found = self._limited.get((options, cap))
         if found is None:
-            found = self._limited[cap] = replace(self._options, max_new_tokens=cap)
+            found = self._limited[options, cap] = replace(options, max_new_tokens=cap)
         return found
 
     def _land(self, leg: Leg, ticket: Ticket) -> None:
@@ -228,7 +260,7 @@ class Pipeline:
         outcome: Outcome
         if failure is None:
             try:
-                outcome = self._candidates(ticket.result(), leg.request)
+                outcome = self._candidates(ticket.result(), leg)
             except DragomanError as error:
                 outcome = error
         elif isinstance(failure, DragomanError):
@@ -238,10 +270,25 @@ class Pipeline:
                 f"the model failed on a sentence: {failure or type(failure).__name__}"
             )
             outcome.__cause__ = failure
-        self._finish(leg, outcome)
+        self._consider(leg, outcome)
 
-    def _candidates(self, ranked: Sequence[Hypothesis], request: Request) -> tuple[Candidate, ...]:
-        system = self._system
+    def _consider(self, leg: Leg, outcome: Outcome) -> None:
+        """Take what came of an attempt, or try again."""
+        assert leg.attempt is not None
+        if not isinstance(outcome, DragomanError):
+            leg.tries.append(outcome)
+        elif not leg.tries:
+            self._finish(leg, outcome)
+            return
+        again = None if self._listens else self._attempts.next(leg.request, leg.tries, leg.attempt)
+        if again is None:
+            self._finish(leg, self._attempts.best(leg.request, leg.tries))
+        else:
+            leg.attempt, leg.ticket = again, None
+            self._ready.push(leg, half_way=True)
+
+    def _candidates(self, ranked: Sequence[Hypothesis], leg: Leg) -> tuple[Candidate, ...]:
+        request, system = leg.request, (leg.attempt and leg.attempt.by) or self._system
         found = tuple(
             Candidate(
                 system.decode(hypothesis, request),
@@ -258,6 +305,8 @@ class Pipeline:
         del self._legs[leg.request]
         if not isinstance(outcome, DragomanError):
             self._remembered.add(leg.request, outcome)
+            if self._recall is not None:
+                self._recall.put(leg.request, outcome)
         for journey in leg.journeys:
             self._arrive(journey, outcome)
 
@@ -266,3 +315,14 @@ class Pipeline:
         self._counts[1] += known
         if self._progress is not None and done:
             self._progress(*self._counts)
+
+
+def _by_engine(
+    legs: Sequence[Leg], jobs: Sequence[Job], usual: Engine
+) -> dict[Engine, list[tuple[Leg, Job]]]:
+    """Legs and jobs by the engine that they go to."""
+    found: dict[Engine, list[tuple[Leg, Job]]] = {}
+    for leg, job in zip(legs, jobs, strict=True):
+        by = leg.attempt.by if leg.attempt else None
+        found.setdefault(by.engine if by else usual, []).append((leg, job))
+    return found

@@ -10,7 +10,7 @@ from dragoman.languages import Language, find, find_source, of_code
 from dragoman.systems import System
 from dragoman.text.detect import Detection, detect, explain
 from dragoman.text.markup import is_language
-from dragoman.text.sentences import SplitText, split
+from dragoman.text.sentences import SplitText, split, whole
 from dragoman.text.tokenizers.characters import valid_text
 from dragoman.translation.options import TextOptions
 from dragoman.translation.results import Text, Translation
@@ -79,7 +79,7 @@ class Preparing:
         assert target is not None
         self._target: Language = target
         self._likely = self._given(options.likely_source)
-        self._direct = options.direct
+        self._direct, self._one_sentence = options.direct, options.one_sentence
         self._recent = Recent()
 
     def prepare(self, item: object) -> TextJob | Translation:
@@ -121,7 +121,9 @@ class Preparing:
             self._recent.add(source)
         pivot = self._pivot(source, target)
         room = self._system.room(source, pivot or target)
-        parts = split(text, source.nllb, limit=room, measure=self._system.measure)
+        parts = whole(text) if self._one_sentence else None
+        if parts is None or any(self._system.measure(each.text) > room for each in parts.segments):
+            parts = split(text, source.nllb, limit=room, measure=self._system.measure)
         return TextJob(text, source, target, detected, parts, pivot, warnings)
 
     def _pivot(self, source: Language, target: Language) -> Language | None:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from dragoman.errors import DragomanError, TranslationWarning
+from dragoman.languages import of_code
 from dragoman.text.detect import Detection
+from dragoman.text.glossary import Term, missing
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,10 @@ class Text:
     """The language to translate it to."""
 
 
+MEMORY = "memory"
+"""The origin of candidates that a translation memory knew."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One translation of one sentence; `tokens` as the tokenizer spells them, `score` as in `Hypothesis`."""
@@ -26,6 +32,18 @@ class Candidate:
     tokens: tuple[str, ...]
     complete: bool
     """False if the length limit came before the sentence's end."""
+    origin: str = "model"
+    """MEMORY if it comes from there."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A text of a translation memory that is like one that came, and its translation."""
+
+    source: str
+    target: str
+    score: float
+    """How much alike the texts are, up to 1."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,10 @@ class Sentence:
 
     source: str
     candidates: tuple[Candidate, ...]
+    terms: tuple[Term, ...] = ()
+    """What the glossary says of terms that are in it."""
+    similar: tuple[Match, ...] = ()
+    """What a translation memory has that is like it, best first, if it hasn't the sentence itself."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +79,17 @@ class Translation:
     """Why there is no translation."""
     source_text: str = ""
     """The text that came."""
+
+    @property
+    def terms(self) -> tuple[tuple[Term, bool], ...]:
+        """The glossary's terms in the text, sentence by sentence, and whether the translation has them."""
+        language = of_code(self.target) if self.target else None
+        return tuple(
+            (term, not missing([term], sentence.candidates[0].text, language))
+            for sentence in self.sentences
+            for term in sentence.terms
+            if language is not None
+        )
 
     @property
     def alternatives(self) -> tuple[str, ...]:

@@ -2,14 +2,16 @@
 
 from collections import deque
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dragoman.errors import DragomanError
 from dragoman.generation.engine import Job
 from dragoman.systems.base import ChatSystem, best_tokens
 from dragoman.text.checks import Alphabet
+from dragoman.text.glossary import Glossary, Term
+from dragoman.text.sentences import SplitText
 from dragoman.translation.assembling import assemble, before
 from dragoman.translation.deadline import Deadline
 from dragoman.translation.feed import NOTHING, Feed
@@ -18,14 +20,24 @@ from dragoman.translation.pipeline import Pipeline
 from dragoman.translation.preparing import Preparing, TextJob
 from dragoman.translation.results import Translation
 
+if TYPE_CHECKING:
+    from dragoman.translation.memory import TranslationMemory
+
 
 class Passage:
     """A text and its sentences on their way."""
 
-    def __init__(self, job: TextJob, pipeline: Pipeline) -> None:
+    def __init__(self, job: TextJob, pipeline: Pipeline, glossary: Glossary | None) -> None:
         self.job = job
-        self.journeys = [pipeline.add(segment.text, job.stops) for segment in job.parts.segments]
+        self.journeys = [
+            pipeline.add(segment.text, job.stops, self._terms(segment.text, glossary))
+            for segment in job.parts.segments
+        ]
         self._arrived = 0
+
+    def _terms(self, sentence: str, glossary: Glossary | None) -> tuple[Term, ...]:
+        source, target = self.job.source, self.job.target
+        return glossary.terms_in(sentence, source, target) if glossary and source != target else ()
 
     @property
     def is_done(self) -> bool:
@@ -42,6 +54,8 @@ class Run:
     pipeline: Pipeline
     alphabet: Alphabet | None = None
     """The characters that the model knows."""
+    glossary: Glossary | None = None
+    memory: "TranslationMemory | None" = None
 
     def translations(self, texts: Iterable[Any]) -> Generator[Translation, None, None]:
         """What becomes of each text, in their order, as soon as it and those before are done.
@@ -55,7 +69,7 @@ class Run:
             while True:
                 while pipeline.is_hungry and (text := feed.take()) is not NOTHING:
                     prepared = self.preparing.prepare(text)
-                    waiting.append(Passage(prepared, pipeline) if isinstance(prepared, TextJob) else prepared)
+                    waiting.append(self._begin(prepared) if isinstance(prepared, TextJob) else prepared)
                 if feed.is_exhausted:
                     pipeline.no_more_texts()
                 if waiting and (isinstance(first := waiting[0], Translation) or first.is_done):
@@ -72,10 +86,14 @@ class Run:
         if feed.error is not None:
             raise feed.error
 
+    def stop(self) -> None:
+        """Cancel what is under way, from any thread: who reads the results gets `pipeline.Cancelled`."""
+        self.pipeline.stop()
+
     def pieces(self, job: TextJob) -> Generator[str, None, Translation]:
         """The translation of a text in pieces, each as soon as it is certain; returns all of it."""
         try:
-            passage = Passage(job, self.pipeline)
+            passage = self._begin(job)
             for place, journey in enumerate(passage.journeys):
                 yield from _sentence(before(job, place), journey, self.pipeline)
             if job.parts.after:
@@ -84,8 +102,15 @@ class Run:
         finally:
             self.pipeline.close()
 
+    def _begin(self, job: TextJob) -> Passage:
+        if self.memory is not None and len(job.parts.segments) > 1:
+            whole = SplitText.whole(job.text)
+            if self.memory.find(whole.segments[0].text, job.source, job.target) is not None:
+                job = replace(job, parts=whole, pivot=None)
+        return Passage(job, self.pipeline, self.glossary)
+
     def _assemble(self, passage: Passage) -> Translation:
-        return assemble(passage.job, passage.journeys, self.alphabet)
+        return assemble(passage.job, passage.journeys, self.alphabet, self.memory)
 
 
 def _sentence(piece: str, journey: Journey, pipeline: Pipeline) -> Generator[str, None, None]:

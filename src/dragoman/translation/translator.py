@@ -1,21 +1,28 @@
 """Text in, text out: what users of the library hold."""
 
 import contextlib
+import json
 import os
 import sys
 import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
-from dragoman.checkpoints.catalog import EMBEDDED, locate
+import dragoman
+from dragoman import documents
+from dragoman.checkpoints.catalog import EMBEDDED, identity, locate
 from dragoman.documents.document import Document
 from dragoman.errors import InvalidOption, TranslationWarning
+from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language, find, of_code
 from dragoman.systems import System, load_system
 from dragoman.text.checks import Alphabet
+from dragoman.translation.attempts import Attempts, Fallback
 from dragoman.translation.feed import several
 from dragoman.translation.files import DocumentTranslation, translate_document, translate_file
 from dragoman.translation.options import (
@@ -30,6 +37,7 @@ from dragoman.translation.options import (
 )
 from dragoman.translation.pipeline import Pipeline, Progress
 from dragoman.translation.preparing import Preparing, TextJob
+from dragoman.translation.recall import Recall, Recalls
 from dragoman.translation.results import Candidate, Sentence, Text, Translation
 from dragoman.translation.running import Run, answer
 
@@ -157,6 +165,7 @@ class Translator:
         source: str | None = None,
         target: str | None = None,
         progress: Progress | None = None,
+        recall: Recall | None = None,
         **options: Unpack[TranslateKeywords],
     ) -> Generator[Translation, None, None]:
         """Translate texts in their order, each as soon as it and those before are done.
@@ -167,11 +176,12 @@ class Translator:
 
         A text that can't be translated gives a Translation with an `error`; its neighbours
         don't notice. progress: called with (sentences done, sentences known so far), where one
-        that goes by way of English counts twice. options: as for `translate`. Closing the generator
-        cancels what is under way.
+        that goes by way of English counts twice. recall: what is known of single sentences already; it is
+        told what the model made of others. options: as for `translate`. Closing the generator cancels what
+        is under way.
         """
         texts = several(texts)
-        return self._run(source, target, options, progress).translations(texts)
+        return self._run(source, target, options, progress, recall=recall).translations(texts)
 
     def translate_document(
         self,
@@ -179,15 +189,17 @@ class Translator:
         source: str | None = None,
         target: str | None = None,
         progress: Progress | None = None,
+        recall: Recall | None = None,
         **options: Unpack[TranslateKeywords],
     ) -> DocumentTranslation:
         """Translate what `documents.open` gives; nothing is written.
 
         Tags, code and placeholders are checked segment by segment: one whose translation can't keep them
         stays as it is, and is among the result's `flagged`. Without `source` the document's language is
-        detected from all of its text. progress, options: as for `stream`; a segment may take several rounds.
+        detected from all of its text. progress, recall, options: as for `stream`; a segment may take several
+        rounds.
         """
-        return translate_document(self, document, source, target, progress, {**options})
+        return translate_document(self, document, source, target, progress, recall, {**options})
 
     def translate_file(
         self,
@@ -197,16 +209,20 @@ class Translator:
         output: str | os.PathLike[str] | None = None,
         format: str | None = None,
         columns: Sequence[str] | None = None,
+        max_line: int | None = None,
         progress: Progress | None = None,
+        recall: Recall | None = None,
         **options: Unpack[TranslateKeywords],
     ) -> DocumentTranslation:
         """Translate a file to `output`, or beside it: report.md to report.de.md, which must not exist yet.
 
         format: a name in `documents.FORMATS`, if the file's own name doesn't tell; columns: of a table, those
-        to translate. The rest is as for `translate_document`. Raises InvalidDocument for a file that is
-        broken, InvalidOption and OSError; then nothing is written.
+        to translate; max_line: characters that no line of subtitles may have more than. The rest is as for
+        `translate_document`. Raises InvalidDocument for a file that is broken, InvalidOption and OSError;
+        then nothing is written.
         """
-        return translate_file(self, path, source, target, output, format, columns, progress, {**options})
+        document = partial(documents.open, path, format, columns, max_line)
+        return translate_file(self, path, source, target, output, document, progress, recall, {**options})
 
     def lacks(self, text: str) -> str:
         """The characters of a text that the model doesn't know, each once."""
@@ -249,6 +265,21 @@ class Translator:
         job = system.question(question, find(language, self.languages).nllb, generation)
         return answer(system, job, text.timeout)
 
+    def run(
+        self,
+        source: str | None = None,
+        target: str | None = None,
+        progress: Progress | None = None,
+        listens: bool = False,
+        recall: Recall | None = None,
+        **options: Unpack[TranslateKeywords],
+    ) -> Run:
+        """A call that hasn't begun, for those who have to end it from another thread (`Run.stop`).
+
+        listens: its texts are read in pieces (`Run.pieces`). The rest is as for `stream`.
+        """
+        return self._run(source, target, options, progress, listens, recall)
+
     def _run(
         self,
         source: str | None,
@@ -256,12 +287,31 @@ class Translator:
         given: Mapping[str, Any],
         progress: Progress | None = None,
         listens: bool = False,
+        recall: Recall | None = None,
     ) -> Run:
         """What translates the texts of one call; raises what is wrong with its options."""
         text, generation = translation_options(source, target, given, self.defaults)
         preparing = Preparing(self.system, self.languages, text)
-        pipeline = Pipeline(self.system, generation, text.batch_size, text.timeout, progress, listens)
-        return Run(preparing, pipeline, self._alphabet)
+        recalls: list[Recall] = []
+        if text.translation_memory is not None:
+            glossary = text.glossary.fingerprint if text.glossary else ""
+            others = text.fallback.fingerprint if text.fallback else ""
+            decisive = f"{text.retry}\0{glossary}\0{others}"
+            recalls.append(text.translation_memory.recall(self.fingerprint, generation, decisive))
+        if recall is not None:
+            recalls.append(recall)
+        attempts = Attempts(generation, text.retry, _fallback(text.fallback, generation))
+        pipeline = Pipeline(
+            self.system,
+            generation,
+            text.batch_size,
+            text.timeout,
+            progress,
+            listens,
+            Recalls(recalls),
+            attempts,
+        )
+        return Run(preparing, pipeline, self._alphabet, text.glossary, text.translation_memory)
 
     # Life
 
@@ -280,6 +330,26 @@ class Translator:
     ) -> None:
         self.close()
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that change with whatever decides what the model says of a sentence.
+
+        Two translators with the same one give the same results for the same options. Of the model's files it
+        looks at names, sizes and times, not at all of their bytes.
+        """
+        if self._loaded is None:
+            raise TypeError("only a Translator that Translator.load has made knows the files of its model")
+        loaded = self._loaded
+        decisive = {
+            "version": dragoman.__version__,
+            "files": identity(locate(loaded.model, download=False)),
+            "precision": self.system.precision,
+            "path": self.system.path,
+            "vocabulary": loaded.vocabulary,
+            "texts": loaded.vocabulary_text and {k: list(v) for k, v in loaded.vocabulary_text.items()},
+        }
+        return sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
+
     def __repr__(self) -> str:
         count = len(self.languages)
         return f"<Translator: {self.card.name}, {count} languages, {self.system.precision}>"
@@ -291,6 +361,17 @@ class Translator:
                 "what is pickled is how it was loaded"
             )
         return type(self)._from, (self._loaded,)
+
+
+def _fallback(other: object, options: GenerationOptions) -> Fallback | None:
+    """Another translator as what helps one out; InvalidOption if it is none."""
+    if other is None:
+        return None
+    if not isinstance(other, Translator):
+        raise InvalidOption(f"fallback is a {type(other).__name__}; it must be another Translator")
+    beams = other.defaults.get("beams", 4 if options.sample else options.beams)
+    chosen = GenerationOptions(**{**other.defaults, "beams": beams})
+    return Fallback(other.system, chosen, frozenset(language.nllb for language in other.languages))
 
 
 def _all(text: object, run: Run) -> list[Translation]:

@@ -133,6 +133,11 @@ class LlamaTokenizer:
     def id_to_token(self, token_id: int) -> str:
         return self.tokens([token_id])[0]
 
+    @cached_property
+    def within_words(self) -> frozenset[int]:
+        """The ids of pieces that go on with the word before them."""
+        return frozenset(i for i, token in enumerate(self._tokens) if token[:1].isalpha())
+
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The name of each id; InvalidText if one is unknown."""
         return [self._tokens[i] for i in valid_ids(ids, len(self))]

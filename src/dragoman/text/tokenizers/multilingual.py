@@ -157,6 +157,12 @@ class MultilingualTokenizer(ABC):
         """The names of all rows."""
 
     @cached_property
+    def within_words(self) -> frozenset[int]:
+        """The ids of pieces that go on with the word before them."""
+        pieces = self.layout.piece_ids
+        return frozenset(i for i in pieces if self._tokens[i][:1].isalpha())
+
+    @cached_property
     def _ids(self) -> dict[str, int]:
         # Backwards: should a piece be spelled like a special token, the name is the special token's,
         # and the first of two equal pieces wins.

@@ -1,0 +1,89 @@
+"""The application: dialects beside each other over one state, and one answer to each fault."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, cast
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+import dragoman
+from dragoman.errors import DragomanError
+from dragoman.server import deepl, google, health, libretranslate, openai, own
+from dragoman.server.faults import Fault, fault_of
+from dragoman.server.guard import Guard
+from dragoman.server.keys import KeyFile
+from dragoman.server.registry import Registry
+from dragoman.server.settings import Settings
+from dragoman.server.state import State
+
+if TYPE_CHECKING:
+    from dragoman.translation.translator import Translator
+
+Answer = Callable[[Fault], Response]
+
+_DIALECTS: tuple[tuple[str, Answer], ...] = (
+    ("/v1/", own.answer),
+    (google.PATH, google.answer),
+    ("/v2/", deepl.answer),
+    *((path, libretranslate.answer) for path in libretranslate.PATHS),
+)
+"""How the faults of paths that begin like this are written; the first that fits."""
+
+
+def answer(path: str, fault: Fault) -> Response:
+    """A fault as the dialect of a path writes it."""
+    written = next((each for prefix, each in _DIALECTS if path.startswith(prefix)), own.answer)
+    return written(fault)
+
+
+def create_app(
+    settings: Settings, translators: "Mapping[str, Translator]", keys: KeyFile | None = None
+) -> FastAPI:
+    """The application of a server.
+
+    translators: models by name; keys: who may use it, None for everybody.
+    """
+    state = State(settings, Registry(translators, settings.route), keys)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        state.meter.save()
+        state.workshop.close()
+        state.results.close()
+
+    app = FastAPI(
+        title="Dragoman",
+        version=dragoman.__version__,
+        summary="Self-hosted translation.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.dragoman = state
+    for dialect in (own, openai, libretranslate, deepl, google, health):
+        app.include_router(dialect.router(state))
+    app.add_middleware(Guard, state=state, answer=answer)
+    app.add_exception_handler(Fault, _of_fault)
+    app.add_exception_handler(DragomanError, _of_error)
+    app.add_exception_handler(HTTPException, _of_router)
+    return app
+
+
+async def _of_fault(request: Request, error: Exception) -> Response:
+    return answer(request.url.path, cast(Fault, error))
+
+
+async def _of_error(request: Request, error: Exception) -> Response:
+    return answer(request.url.path, fault_of(cast(DragomanError, error)))
+
+
+async def _of_router(request: Request, error: Exception) -> Response:
+    found = cast(HTTPException, error)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    fault = Fault(found.status_code, codes.get(found.status_code, "invalid_request"), str(found.detail))
+    response = answer(request.url.path, fault)
+    response.headers.update(found.headers or {})
+    return response

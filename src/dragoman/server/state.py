@@ -1,0 +1,114 @@
+"""What the handlers of a server's requests share."""
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dragoman.server.faults import Fault
+from dragoman.server.keys import Key, KeyFile
+from dragoman.server.metering import Meter
+from dragoman.server.metrics import Metrics
+from dragoman.server.orders import Order, Result, fulfil
+from dragoman.server.registry import Registry
+from dragoman.server.results import Results
+from dragoman.server.settings import Settings
+from dragoman.server.work import Calls, Workshop, attended
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_ATTEMPTS = 20
+"""Wrong keys of an address in a minute, after which its next are not looked at."""
+_ADDRESSES = 10_000
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whoever makes a request."""
+
+    owner: str
+    """Whose turn it is in queues: the name of the key, or the address."""
+    key: Key | None = None
+
+
+class State:
+    """A server's settings, models, keys and queues."""
+
+    def __init__(self, settings: Settings, registry: Registry, keys: KeyFile | None) -> None:
+        """keys: None serves everybody."""
+        self.settings, self.registry, self.keys = settings, registry, keys
+        self.meter = Meter(keys.path.with_suffix(".usage.json") if keys else None)
+        self.workshop = Workshop(settings)
+        self.results = Results(settings.file_minutes)
+        self.metrics = Metrics(self.workshop)
+        self.is_draining = False
+        self.started = int(time.time())
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def caller(self, request: "Request", given: object = None) -> Caller:
+        """Who makes a request. given: a key that it brings elsewhere than in its headers. Raises a Fault."""
+        address = request.client.host if request.client else ""
+        if self.keys is None:
+            return Caller(f"address {address}")
+        key = key_in_headers(request) or given
+        if not isinstance(key, str) or not key:
+            raise Fault(401, "key_missing", "this server asks for an API key, and the request brings none")
+        self._refuse_guessing(address)
+        found = self.keys.find(key)
+        if found is None:
+            self._failures.setdefault(address, deque(maxlen=_ATTEMPTS)).append(time.monotonic())
+            raise Fault(401, "key_invalid", "the API key is none that this server knows")
+        request.scope["dragoman.key"] = found.name
+        return Caller(f"key {found.name}", found)
+
+    def _refuse_guessing(self, address: str) -> None:
+        failures = list(self._failures.get(address, ()))
+        if len(failures) == _ATTEMPTS and failures[0] > time.monotonic() - 60:
+            raise Fault(429, "rate_limited", "too many wrong keys came from this address", None, 60)
+        while len(self._failures) > _ADDRESSES:
+            self._failures.popitem(last=False)
+
+    async def translate(self, request: "Request", caller: Caller, order: Order) -> list[Result]:
+        """Do what is asked for, unless the client goes away."""
+        self._take(request, caller, order)
+
+        def work(calls: Calls) -> list[Result]:
+            return fulfil(order, self.registry, calls)
+
+        try:
+            results = await attended(request, self.workshop.do(caller.owner, order.characters, work))
+        except Fault:
+            self.meter.give_back(caller.key, order.characters)
+            raise
+        for result in results:
+            self.metrics.translated(result, len(order.texts[result.index]))
+        return results
+
+    async def stream(
+        self,
+        request: "Request",
+        caller: Caller,
+        order: Order,
+        work: Callable[[Calls, Callable[[Any], None]], None],
+    ) -> AsyncIterator[Any]:
+        """What `work` hands out on its way."""
+        self._take(request, caller, order)
+        async for thing in self.workshop.stream(caller.owner, order.characters, work):
+            if isinstance(thing, Result):
+                self.metrics.translated(thing, len(order.texts[thing.index]))
+            yield thing
+
+    def _take(self, request: "Request", caller: Caller, order: Order) -> None:
+        order.check(self.settings)
+        self.meter.take(caller.key, order.characters)
+        request.scope["dragoman.characters"] = order.characters
+
+
+def key_in_headers(request: "Request") -> str | None:
+    """A key as the clients of all dialects send it."""
+    kind, _, key = request.headers.get("authorization", "").partition(" ")
+    if key and kind.lower() in ("bearer", "deepl-auth-key"):
+        return key.strip()
+    return request.headers.get("x-api-key") or request.headers.get("x-goog-api-key")

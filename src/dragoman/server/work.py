@@ -1,0 +1,207 @@
+"""Requests of the event loop worked on in threads, where the models' engines batch what all of them ask for.
+
+A client that goes away stops its work, and so does the server's end.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dragoman.errors import TranslationTimeout
+from dragoman.server.admission import Admission, Bounds, Place
+from dragoman.server.faults import Fault
+from dragoman.server.settings import Settings
+from dragoman.translation.pipeline import Cancelled
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from dragoman.translation.results import Text, Translation
+    from dragoman.translation.running import Run
+    from dragoman.translation.translator import Translator
+
+T = TypeVar("T")
+
+FILES_AT_A_TIME = 2
+"""Files that are worked on at a time, beside the requests with texts."""
+
+
+class Calls:
+    """The translator's calls that one request makes; any thread may stop them all."""
+
+    def __init__(self, seconds: float, batch: int) -> None:
+        """seconds: for all of them together, from now on; batch: sentences that are worked on at a time."""
+        self._end = time.monotonic() + seconds
+        self._seconds, self._batch = seconds, batch
+        self._lock = threading.Lock()
+        self._runs: set[Run] = set()
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """End the present call, and every further one as it begins, with Cancelled."""
+        with self._lock:
+            self._is_stopped = True
+            runs = list(self._runs)
+        for run in runs:
+            run.stop()
+
+    @property
+    def left(self) -> float:
+        """Seconds until their time is over."""
+        return max(0.001, self._end - time.monotonic())
+
+    def check(self) -> None:
+        """Raise Cancelled if they are stopped, TranslationTimeout if the time is over."""
+        if self._is_stopped:
+            raise Cancelled
+        if time.monotonic() >= self._end:
+            raise TranslationTimeout(f"the request takes longer than {self._seconds:g} seconds")
+
+    def stream(
+        self, translator: "Translator", texts: "Iterable[str | Text]", **options: Any
+    ) -> "Generator[Translation, None, None]":
+        """As `Translator.stream`."""
+        with self._run(translator, options) as run:
+            yield from run.translations(texts)
+
+    def pieces(
+        self, translator: "Translator", text: "Text", **options: Any
+    ) -> "Generator[str, None, Translation]":
+        """A text's translation in pieces; returns all of it, or what stood against it."""
+        from dragoman.translation.preparing import TextJob
+
+        with self._run(translator, {**options, "listens": True}) as run:
+            job = run.preparing.prepare(text)
+            if not isinstance(job, TextJob):
+                return job
+            return (yield from run.pieces(job))
+
+    @contextlib.contextmanager
+    def _run(self, translator: "Translator", options: dict[str, Any]) -> "Generator[Run, None, None]":
+        self.check()
+        wanted = options.get("timeout")
+        options = {"batch_size": self._batch, **options}
+        options["timeout"] = self.left if wanted is None else min(self.left, wanted)
+        run = translator.run(**options)
+        with self._lock:
+            self._runs.add(run)
+        try:
+            self.check()
+            yield run
+        finally:
+            with self._lock:
+                self._runs.discard(run)
+
+
+class Workshop:
+    """Where requests are worked on: a queue for texts, one for files, and the threads for both."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        rest = (settings.queue, settings.queue_per_key, settings.queue_characters)
+        self.texts = Admission(Bounds(settings.active, *rest, settings.queue_seconds))
+        self.files = Admission(Bounds(FILES_AT_A_TIME, *rest, settings.file_timeout))
+        threads = settings.active + FILES_AT_A_TIME
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dragoman-request")
+        self._calls: set[Calls] = set()
+
+    async def do(self, owner: str, characters: int, work: Callable[[Calls], T]) -> T:
+        """Have `work` done on texts once it is its turn, in a thread. Cancelled, it stops the work."""
+        place = await self.texts.enter(owner, characters)
+        return await self._do(place, self._settings.timeout, work)
+
+    async def do_file(self, owner: str, characters: int, work: Callable[[Calls], T]) -> T:
+        """As `do`, on a file."""
+        place = await self.files.enter(owner, characters)
+        return await self._do(place, self._settings.file_timeout, work)
+
+    async def stream(
+        self, owner: str, characters: int, work: Callable[[Calls, Callable[[T], None]], None]
+    ) -> AsyncIterator[T]:
+        """As `do`, for work that hands out things as it goes, by calling its second argument.
+
+        What stands against it is raised before the first thing comes, if it was known by then.
+        """
+        place = await self.texts.enter(owner, characters)
+        loop = asyncio.get_running_loop()
+        things: asyncio.Queue[T | None] = asyncio.Queue()
+
+        def put(thing: T | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop's end has come before the thread's
+                loop.call_soon_threadsafe(things.put_nowait, thing)
+
+        def all_of_it(calls: Calls) -> None:
+            try:
+                work(calls, put)
+            finally:
+                put(None)
+
+        doing = asyncio.ensure_future(self._do(place, self._settings.timeout, all_of_it))
+        try:
+            while (thing := await things.get()) is not None:
+                yield thing
+            await doing
+        finally:
+            if not doing.done():
+                doing.cancel()
+                await asyncio.wait({doing})
+
+    async def _do(self, place: Place, seconds: float, work: Callable[[Calls], T]) -> T:
+        calls = Calls(seconds, self._settings.batch)
+        self._calls.add(calls)
+        loop = asyncio.get_running_loop()
+
+        def leave(future: "Future[T]") -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(place.leave)
+
+        try:
+            future = self._pool.submit(work, calls)
+        except RuntimeError:  # the server ends
+            place.leave()
+            raise Fault(503, "shutting_down", "the server is about to end", None, 10) from None
+        future.add_done_callback(leave)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            calls.stop()
+            raise
+        except Cancelled:
+            raise Fault(503, "shutting_down", "the server is about to end", None, 10) from None
+        finally:
+            self._calls.discard(calls)
+
+    def close(self) -> None:
+        """Stop whatever is still worked on, and let the threads go."""
+        for calls in list(self._calls):
+            calls.stop()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class ClientGone(Exception):
+    """The client has gone away: there is nobody to answer."""
+
+
+async def attended(request: "Request", work: Coroutine[Any, Any, T]) -> T:
+    """Await this work, unless the client goes away: then it is cancelled, and ClientGone raised."""
+    doing = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_leave(request))
+    try:
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientGone
+        return doing.result()
+    finally:
+        leaving.cancel()
+        if not doing.done():
+            doing.cancel()
+            await asyncio.wait({doing})
+
+
+async def _leave(request: "Request") -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

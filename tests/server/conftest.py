@@ -1,0 +1,86 @@
+"""Servers with the embedded model, reached over real sockets."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import uvicorn
+
+from dragoman.server.app import create_app
+from dragoman.server.keys import KeyFile
+from dragoman.server.settings import Settings
+from dragoman.translation.translator import Translator
+from tests.cli.conftest import dragoman, process  # noqa: F401
+
+
+class Served:
+    """A server in a thread of this process."""
+
+    def __init__(self, app: Any, port: int) -> None:
+        self.app, self.port = app, port
+        self.url = f"http://127.0.0.1:{port}"
+        self.state = app.state.dragoman
+
+    def post(self, path: str, json: Any = None, **options: Any) -> requests.Response:
+        return requests.post(self.url + path, json=json, timeout=60, **options)
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(self.url + path, timeout=60, **options)
+
+    def idle(self, seconds: float = 20.0) -> bool:
+        """Whether nothing is under way, or isn't any more after a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            busy = any(each.system.engine.busy for each in self.state.registry.translators.values())
+            workshop = self.state.workshop
+            if not busy and not workshop.texts.working and not workshop.files.working:
+                return True
+            time.sleep(0.01)
+        return False
+
+
+@contextmanager
+def serving(settings: Settings, models: dict[str, Any], keys: Path | None = None) -> Iterator[Served]:
+    """A server for as long as the block takes."""
+    app = create_app(settings, models, None if keys is None else KeyFile(keys))
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, http="h11", ws="none", log_config=None, timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.005)
+        yield Served(app, listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture(scope="session")
+def server(translator: Translator) -> Iterator[Served]:
+    """A server with the embedded model, and no keys."""
+    with serving(Settings(), {"mini": translator}) as served:
+        yield served
+
+
+@pytest.fixture
+def serve(translator: Translator) -> Iterator[Callable[..., Served]]:
+    """Start a server of one's own with other settings."""
+    running = []
+
+    def start(keys: Path | None = None, models: dict[str, Any] | None = None, **settings: Any) -> Served:
+        context = serving(Settings(**settings), models or {"mini": translator}, keys)
+        running.append(context)
+        return context.__enter__()
+
+    yield start
+    for context in running:
+        context.__exit__(None, None, None)
