@@ -74,9 +74,19 @@ def test_schedule_that_is_told_to_finish_falls_from_there_and_is_told_once() -> 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_muon_gets_the_matrices_of_the_layers_alone(tied: bool) -> None:
-    shape = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
-             "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
-             "encoder_sparse_step": 2, "decoder_sparse_step": 2, "num_experts": 4, "tie_word_embeddings": tied}  # fmt: skip
+    shape = {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "encoder_sparse_step": 2,
+        "decoder_sparse_step": 2,
+        "num_experts": 4,
+        "tie_word_embeddings": tied,
+    }
     config = TrainingConfig(model=shape, optimizer="muon")
     model = Nllb(config.model_config(16))
     names = {id(p): name for name, p in model.named_parameters()}

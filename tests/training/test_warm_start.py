@@ -12,10 +12,18 @@ from dragoman.training.tokenizer import train_tokenizer
 from dragoman.training.warm_start import warm_start_
 
 SHAPE = {
-    "model_type": "nllb-moe", "d_model": 16, "encoder_layers": 2, "decoder_layers": 1,
-    "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "encoder_sparse_step": 2,
-    "decoder_sparse_step": 1, "num_experts": 2,
-}  # fmt: skip
+    "model_type": "nllb-moe",
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24,
+    "encoder_sparse_step": 2,
+    "decoder_sparse_step": 1,
+    "num_experts": 2,
+}
 
 
 def model_for(tokenizer: NllbTokenizer, seed: int, **changes: int) -> Nllb:
