@@ -14,6 +14,7 @@ import dragoman
 from dragoman.cli import (
     ask,
     convert,
+    evaluate,
     experts,
     jobs,
     keys,
@@ -56,6 +57,7 @@ app.command("languages", cls=Command)(languages.list_languages)
 app.command("models", cls=Command)(models.list_models)
 app.command("convert", cls=Command)(convert.convert)
 app.command("pack", cls=Command)(pack.pack)
+app.command(cls=Command)(evaluate.evaluate)
 app.command("serve", cls=Command)(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.add_typer(modules.app, name="modules")

@@ -217,6 +217,10 @@ def _glossary(paths: Sequence[Path]) -> "Glossary":
 
 def _loaded(loading: dict[str, Any], fallback: str | None, options: dict[str, Any]) -> "Translator":
     """The model, and the other one among the options if there is to be one."""
+    if "source" not in options:
+        from dragoman.text.langid import prepare
+
+        prepare()
     if fallback is not None:
         options["fallback"] = load({**loading, "model": fallback})
     return load(loading)

@@ -110,7 +110,7 @@ class Run:
         return Passage(job, self.pipeline, self.glossary)
 
     def _assemble(self, passage: Passage) -> Translation:
-        return assemble(passage.job, passage.journeys, self.alphabet, self.memory)
+        return assemble(passage.job, passage.journeys, self.alphabet, self.memory, self.pipeline.attempts)
 
 
 def _sentence(piece: str, journey: Journey, pipeline: Pipeline) -> Generator[str, None, None]:

@@ -300,7 +300,8 @@ class Translator:
             recalls.append(text.translation_memory.recall(self.fingerprint, generation, decisive))
         if recall is not None:
             recalls.append(recall)
-        attempts = Attempts(generation, text.retry, _fallback(text.fallback, generation))
+        codes = frozenset(language.nllb for language in self.languages)
+        attempts = Attempts(generation, text.retry, _fallback(text.fallback, generation), codes)
         pipeline = Pipeline(
             self.system,
             generation,
