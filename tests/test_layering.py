@@ -17,7 +17,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
         "errors",
-        "limits files lines",
+        "limits files lines database",
         "languages data",
         "kernels",
         "layers store",
@@ -42,6 +42,7 @@ WITHOUT_TORCH = {
     "limits",
     "languages",
     "data",
+    "database",
     "documents",
     "kernels",
     "text",

@@ -14,75 +14,168 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dragoman.checkpoints.nllb import save_nllb
+from dragoman.checkpoints.catalog import locate
+from dragoman.checkpoints.nllb import load_nllb, save_nllb
+from dragoman.evaluation.testsets import read_lines
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import generate
 from dragoman.models.nllb import Nllb, initialize_
 from dragoman.text.tokenizers.nllb import NllbTokenizer
+from dragoman.training.augmentation.examples import Augmentation
 from dragoman.training.config import TrainingConfig
-from dragoman.training.data import ENGLISH, Batches, Corpus, encode_corpus, read_pairs
+from dragoman.training.data import ENGLISH, EOS, Batches, Example, assemble, can_make_up, cut
+from dragoman.training.filters import text_key
 from dragoman.training.loop import Trainer
+from dragoman.training.names import names_in
+from dragoman.training.parts import Part, read_part, read_rows
 from dragoman.training.tokenizer import train_tokenizer
+from dragoman.training.warm_start import warm_start_
 
+HELD_OUT = Path(__file__).parent / "held-out"
 TOKENIZER_LINES = 60_000  # per language: enough for a vocabulary of thousands
+CAPITALS = 6_000  # lines that are in the vocabulary's text in capitals, too
+NAME_PAIRS = 60_000  # per language: names are taken from so many
 NO_REPEAT_NGRAM = 4  # so small a model goes round in circles on what it hasn't learned
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=("train", "export", "plot"))
+    parser.add_argument("step", choices=("train", "export", "plot", "show"))
     parser.add_argument("settings", type=Path, help="a TOML file, e.g. recipes/mini/cpu.toml")
-    parser.add_argument("--data", type=Path, required=True, help="folder with train/ and held-out/")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with train/, train2/, held-out/ and so on"
+    )
     parser.add_argument("--out", type=Path, required=True, help="working folder of the run")
+    parser.add_argument(
+        "--finish", type=int, metavar="UPDATES", help="let the rate fall now, and end after so many"
+    )
     args = parser.parse_args()
     config = TrainingConfig.from_toml(args.settings)
     if args.step == "train":
-        train(config, args.data, args.out)
+        train(config, args.data, args.out, args.finish)
+    elif args.step == "show":
+        show(config, args.data, args.out)
     elif args.step == "export":
         export(config, args.out)
     else:
         plot(args.out)
 
 
-def train(config: TrainingConfig, data: Path, out: Path) -> None:
+def train(config: TrainingConfig, data: Path, out: Path, finish: int | None) -> None:
     """Train tokenizer and model; `out` gets tokenizer/, log.jsonl and checkpoint.pt."""
-    if not (out / "tokenizer" / "sentencepiece.bpe.model").exists():
-        train_tokenizer(tokenizer_text(config, data), out / "tokenizer", config.vocabulary)
-    tokenizer = NllbTokenizer.from_folder(out / "tokenizer")
-    corpora = [
-        encode_corpus(code, training_pairs(config, data, short), tokenizer, config.max_tokens)
-        for short, code in config.languages.items()
-    ]
-    for corpus in corpora:
-        print(f"{corpus.code}: {len(corpus):,} pairs", flush=True)
-    ids = {code: tokenizer.language_id(code) for code in (ENGLISH, *config.languages.values())}
-    batches = Batches(corpora, ids, config.batch_tokens, config.balance, config.seed)
-    model = Nllb(config.model_config(tokenizer.vocabulary + 206))
-    initialize_(model, config.seed)
-    evaluation = Evaluation(config, data, tokenizer, ids)
+    parts = read_parts(config, data)
+    tokenizer = open_tokenizer(config, parts, out)
+    batches = batches_of(config, parts, tokenizer)
+    model = first_model(config, tokenizer, out)
+    evaluation = Evaluation(config, data, tokenizer, batches.language_ids)
     trainer = Trainer(model, batches, config, out, evaluation)
     evaluation.trainer = trainer
-    trainer.run()
+    trainer.run(finish)
 
 
-def training_pairs(config: TrainingConfig, data: Path, short: str) -> Iterator[tuple[str, str]]:
-    """Openly licensed pairs of one language."""
-    return read_pairs(data / "train" / f"{short}-en.tsv.gz", config.excluded_origins)
+def read_parts(config: TrainingConfig, data: Path) -> list[Part]:
+    """The parts of the mixture, without what models are tested on; says what was left out."""
+    forbidden = held_out_keys(config, data)
+    print(f"{len(forbidden):,} sentences are held out", flush=True)
+    parts = []
+    for short, code in config.languages.items():
+        for options in config.parts:
+            if not options.files:
+                if can_make_up(options.name, code):
+                    parts.append(Part(code, options.name, options.share, ()))
+                continue
+            found = read_part(options, code, short, data, forbidden, config.seed)
+            if found is not None:
+                part, chosen = found
+                parts.append(part)
+                print(
+                    f"{code} {options.name}: {len(part):,} pairs; left out: {dict(chosen.dropped)}",
+                    flush=True,
+                )
+    return parts
 
 
-def tokenizer_text(config: TrainingConfig, data: Path) -> list[str]:
-    """As many sentences of each language, and of English as of two of them."""
+def held_out_keys(config: TrainingConfig, data: Path) -> frozenset[str]:
+    """Of every sentence that models are tested on, in English and the run's languages."""
     texts: list[str] = []
-    for short in config.languages:
-        pairs = list(itertools.islice(training_pairs(config, data, short), TOKENIZER_LINES))
-        texts += [text for text, _ in pairs]
+    for short, code in config.languages.items():
+        for folder in (data / "held-out", HELD_OUT):
+            texts += [
+                side
+                for text, english, _ in read_rows(folder / f"{short}-en.tsv.gz")
+                for side in (text, english)
+            ]
+        for folder, names in (("ntrex", (short, "en")), ("flores200-devtest", (code, ENGLISH))):
+            for name in names:
+                texts += read_lines(data / folder / f"{name}.txt.gz")
+    return frozenset(map(text_key, texts))
+
+
+def open_tokenizer(config: TrainingConfig, parts: list[Part], out: Path) -> NllbTokenizer:
+    """That of the run, trained if there is none yet."""
+    if not (out / "tokenizer" / "sentencepiece.bpe.model").exists():
+        texts = tokenizer_text(config, parts)
+        train_tokenizer(texts, out / "tokenizer", config.vocabulary, config.byte_fallback)
+    return NllbTokenizer.from_folder(out / "tokenizer")
+
+
+def tokenizer_text(config: TrainingConfig, parts: list[Part]) -> list[str]:
+    """As many sentences of each language, and of English as of two of them; some of all in capitals."""
+    rng = random.Random(config.seed)
+    texts: list[str] = []
+    for code in config.languages.values():
+        pairs = [pair for part in parts if part.code == code for pair in part.pairs]
+        rng.shuffle(pairs)
+        texts += [text for text, _ in pairs[:TOKENIZER_LINES]]
         texts += [english for _, english in pairs[: 2 * TOKENIZER_LINES // len(config.languages)]]
-    random.Random(config.seed).shuffle(texts)
-    return texts
+    rng.shuffle(texts)
+    return texts + [text.upper() for text in texts[:CAPITALS]]
+
+
+def batches_of(config: TrainingConfig, parts: list[Part], tokenizer: NllbTokenizer) -> Batches:
+    ids = {code: tokenizer.language_id(code) for code in (ENGLISH, *config.languages.values())}
+    pairs = itertools.chain.from_iterable(part.pairs[:NAME_PAIRS] for part in parts)
+    names = names_in(pairs)
+    print(f"{len(names):,} names", flush=True)
+    return Batches(
+        parts,
+        tokenizer,
+        ids,
+        config.batch_tokens,
+        config.max_tokens,
+        config.balance,
+        config.seed,
+        Augmentation(config.augmentation, names),
+        config.round_examples,
+    )
+
+
+def first_model(config: TrainingConfig, tokenizer: NllbTokenizer, out: Path) -> Nllb:
+    """Random numbers, or with a warm start another model's layers."""
+    model = Nllb(config.model_config(tokenizer.vocabulary + 206))
+    initialize_(model, config.seed)
+    if config.warm_start and not (out / "checkpoint.pt").exists():
+        folder = locate(config.warm_start)
+        kept = warm_start_(model, tokenizer, load_nllb(folder), NllbTokenizer.from_folder(folder))
+        print(f"begun from {config.warm_start}; {kept} tokens are new", flush=True)
+    return model
+
+
+def show(config: TrainingConfig, data: Path, out: Path) -> None:
+    """Print examples of the first round as the model gets them."""
+    parts = read_parts(config, data)
+    tokenizer = open_tokenizer(config, parts, out)
+    batches = batches_of(config, parts, tokenizer)
+    examples = batches.examples(0)
+    tokens = sum(len(example.source) + len(example.target) for example in examples)
+    print(f"{len(examples):,} examples, {tokens / len(examples):.1f} tokens each")
+    for example in random.Random(0).sample(examples, 60):
+        print(tokenizer.decode(example.source, skip_special=False).replace("\n", "\\n"))
+        print("    " + tokenizer.decode(example.target, skip_special=False).replace("\n", "\\n"))
 
 
 class Evaluation:
-    """Loss and greedy chrF++ on the development lines (never the test lines)."""
+    """Loss and greedy chrF++ on development lines (never the test lines)."""
 
     trainer: Trainer
 
@@ -91,15 +184,24 @@ class Evaluation:
     ) -> None:
         self.tokenizer, self.ids = tokenizer, ids
         self.pairs: dict[str, list[tuple[str, str]]] = {}
+        examples: list[Example] = []
         for short, code in config.languages.items():
-            lines = list(read_pairs(data / "held-out" / f"{short}-en.tsv.gz"))[: config.evaluate_pairs]
-            self.pairs[code] = lines
-        corpora: list[Corpus] = [
-            encode_corpus(code, iter(pairs), tokenizer, config.max_tokens)
-            for code, pairs in self.pairs.items()
+            rows = itertools.islice(
+                read_rows(data / "held-out" / f"{short}-en.tsv.gz"), config.evaluate_pairs
+            )
+            self.pairs[code] = [(text, english) for text, english, _ in rows]
+            examples += self.examples(code, self.pairs[code])
+        self.batches = [
+            assemble(part) for part in cut(examples, config.batch_tokens, np.random.default_rng(0))
         ]
-        batches = Batches(corpora, ids, config.batch_tokens, 1.0, 0)
-        self.batches = [batches.assemble(rows) for rows in batches.epoch(0)]
+
+    def examples(self, code: str, pairs: list[tuple[str, str]]) -> Iterator[Example]:
+        """Both directions of every pair."""
+        texts, english = (self.tokenizer.encode_pieces([pair[side] for pair in pairs]) for side in (0, 1))
+        here, there = self.ids[code], self.ids[ENGLISH]
+        for a, b in zip(texts, english, strict=True):
+            yield Example([here, *a, EOS], [EOS, there, *b, EOS])
+            yield Example([there, *b, EOS], [EOS, here, *a, EOS])
 
     @torch.inference_mode()
     def __call__(self, model: Nllb) -> dict[str, float]:
@@ -138,11 +240,13 @@ class Evaluation:
 
 
 def export(config: TrainingConfig, out: Path) -> None:
-    """Write `out`/model: the weights in half precision, tokenizer, dragoman.json, and transformers' files."""
+    """Write `out`/model: the averaged weights in half precision, the tokenizer, and all the small files."""
     tokenizer = NllbTokenizer.from_folder(out / "tokenizer")
     model = Nllb(config.model_config(tokenizer.vocabulary + 206))
     state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
+    if state["average"] is not None:
+        model.load_state_dict(state["average"]["weights"], strict=False)
     save_nllb(model, out / "model", dtype=torch.float16)
     write_for_transformers(out / "model")
     tokenizer.save(out / "model")

@@ -10,7 +10,7 @@ references' tokens inside and the share of sentences wholly inside.
 import argparse
 from pathlib import Path
 
-from dragoman.evaluation.testsets import read_aligned
+from dragoman.evaluation.testsets import read_lines
 from dragoman.languages import find
 from dragoman.text.tokenizers import LlamaTokenizer, NllbTokenizer
 from dragoman.text.vocabulary import source_tokens, target_vocabulary
@@ -27,9 +27,12 @@ def main() -> None:
     args = parser.parse_args()
     is_llama = (args.folder / "tokenizer.model").exists()
     tokenizer = (LlamaTokenizer if is_llama else NllbTokenizer).from_folder(args.folder)
-    texts = read_aligned("", args.references, args.sources)
-    rows = tokenizer.encode_pieces(texts.foreign)
-    copied = [set(source_tokens(tokenizer, row)) for row in tokenizer.encode_pieces(texts.english)]
+    references, sources = read_lines(args.references), read_lines(args.sources)
+    rows = tokenizer.encode_pieces(references)
+    copied = [
+        set(source_tokens(tokenizer, row))
+        for row, _ in zip(tokenizer.encode_pieces(sources), references, strict=True)
+    ]
     text = args.text.read_text(encoding="utf-8").splitlines() if args.text else None
     print("| size | chosen | tokens | sentences | tokens, with source | sentences, with source |")
     print("|---|---|---|---|---|---|")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dragoman.languages import Language, find
     from dragoman.text.glossary import Glossary
     from dragoman.text.tokenizers import NllbTokenizer
+    from dragoman.translation.memory import TranslationMemory
     from dragoman.translation.results import Candidate, Sentence, Text, Translation
     from dragoman.translation.translator import Translator
 
@@ -59,6 +60,7 @@ __all__ = [
     "Text",
     "Translation",
     "TranslationFailed",
+    "TranslationMemory",
     "TranslationTimeout",
     "TranslationWarning",
     "Translator",
@@ -76,6 +78,7 @@ _HOMES = {
     "Sentence": "dragoman.translation.results",
     "Text": "dragoman.translation.results",
     "Translation": "dragoman.translation.results",
+    "TranslationMemory": "dragoman.translation.memory",
     "Translator": "dragoman.translation.translator",
     "find": "dragoman.languages",
 }

@@ -198,6 +198,11 @@ def find(spelling: str, among: Collection[Language] | None = None) -> Language:
     return language
 
 
+def look_up(spelling: str) -> Language | None:
+    """As `find` among the whole table, but None for what is no language, without the cost of a message."""
+    return _spellings().get(_fold(spelling)) or _find_tag(spelling.strip(), None)
+
+
 def suggest(spelling: str, among: Collection[Language] | None = None, count: int = 3) -> list[Language]:
     """Up to `count` languages with a spelling near this one, best first; [] if none is near."""
     key = _fold(spelling) if isinstance(spelling, str) else ""

@@ -76,3 +76,53 @@ def test_mistakes_are_said_before_a_model_is_loaded(run, tmp_path, monkeypatch, 
     result = run("translate", "-f", "en", "-t", "de", *arguments)
     assert result.code == 2
     assert message in result.err
+
+
+# ---- translation memories ----------------------------------------------------------------------------------
+
+TMX = (
+    '<tmx version="1.4"><header/><body><tu><tuv xml:lang="en"><seg>Good night.</seg></tuv>'
+    '<tuv xml:lang="de"><seg>Schlaf gut.</seg></tuv></tu></body></tmx>'
+)
+
+
+@pytest.fixture
+def tmx(tmp_path):
+    path = tmp_path / "old.tmx"
+    path.write_text(TMX, encoding="utf-8")
+    return path
+
+
+def test_a_memory_of_tmx_is_used_as_it_is(run, tmx):
+    result = run("translate", "-f", "en", "-t", "de", "--tm", tmx, "Good night.", "Thank you.")
+    assert result.lines[0] == "Schlaf gut."
+    assert tmx.read_text(encoding="utf-8") == TMX
+
+
+def test_a_memory_is_made_filled_searched_and_written(run, tmx, tmp_path):
+    memory = tmp_path / "memory.sqlite"
+    result = run("memory", "import", memory, tmx)
+    assert result.err == f"{tmx}: 2 units\n{memory} holds 2 units now\n"
+    assert run("memory", "search", memory, "Good night!", "-f", "en", "-t", "de").out == (
+        "91%\tGood night.\tSchlaf gut.\n"
+    )
+    record = json.loads(run("translate", "-f", "en", "-t", "de", "--tm", memory, "--json", "Good night.").out)
+    assert record["sentences"][0]["candidates"][0]["origin"] == "memory"
+    assert run("memory", "export", memory, tmp_path / "new.tmx").err == f"{tmp_path / 'new.tmx'}: 2 units\n"
+    assert "Schlaf gut." in (tmp_path / "new.tmx").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["translate", "-t", "de", "--tm", "x.txt", "Hi."], "no translation memory by its name"),
+        (["translate", "-t", "de", "--tm", "gone.tmx", "Hi."], "gone.tmx can't be read: No such file"),
+        (["memory", "import", "a.tmx", "b.tmx"], "a.tmx is only read"),
+        (["memory", "import", "a.sqlite", "gone.tmx"], "gone.tmx can't be read"),
+    ],
+)
+def test_mistakes_with_memories_are_said(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.code == 2
+    assert message in result.err

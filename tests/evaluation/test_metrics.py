@@ -5,8 +5,15 @@ import sys
 import pytest
 
 from dragoman.errors import InvalidOption
-from dragoman.evaluation.metrics import bleu_tokenizer, length_ratio, need_sacrebleu, score
-from dragoman.evaluation.testsets import read_aligned, read_tatoeba
+from dragoman.evaluation.metrics import (
+    available,
+    bleu_tokenizer,
+    length_ratio,
+    need_sacrebleu,
+    score,
+    scores,
+    sentence_scores,
+)
 
 pytest.importorskip("sacrebleu")
 
@@ -62,14 +69,14 @@ def test_unequal_or_empty_lists_are_errors(hypotheses, references):
         score(hypotheses, references, "eng_Latn")
 
 
-def test_testsets_are_read(tmp_path):
-    rows = ["Hallo.\tHello.\tx\ttest\tnear", "Ja.\tYes.\tx\tdev\tfar", "Nein.\tNo.\tx\ttest\tfar"]
-    path = tmp_path / "de-en.tsv"
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    found = read_tatoeba(path)
-    assert found.foreign == ("Hallo.", "Nein.")
-    assert found.far().english == ("No.",)
-    (tmp_path / "a.txt").write_text("x\ny\n")
-    (tmp_path / "b.txt").write_text("x\n")
-    with pytest.raises(ValueError, match="has 2 lines"):
-        read_aligned("x", tmp_path / "a.txt", tmp_path / "b.txt")
+def test_spbleu_is_there_once_its_tokenizer_is_and_nothing_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("sacrebleu.utils.SACREBLEU_DIR", str(tmp_path))
+    assert available() == ("chrF++", "BLEU")
+    assert [found.metric for found in scores(["a"], ["a"], "fra_Latn")] == ["chrF++", "BLEU"]
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "flores200sacrebleuspm").write_bytes(b"")
+    assert available() == ("chrF++", "BLEU", "spBLEU")
+
+
+def test_sentences_are_scored_one_by_one():
+    assert sentence_scores(["a cat", "x"], ["a cat", "dog"]) == pytest.approx([100.0, 0.0])

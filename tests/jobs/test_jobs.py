@@ -13,6 +13,7 @@ from dragoman.jobs.database import NAME
 from dragoman.jobs.jobs import KEPT_DAYS
 from dragoman.languages import find
 from dragoman.systems import Request
+from dragoman.translation.recall import packed
 from dragoman.translation.results import Candidate
 
 PLAN = Plan(
@@ -170,7 +171,7 @@ def test_the_list_of_a_later_release_is_left_alone(tmp_path):
     Jobs(tmp_path).close()
     with sqlite3.connect(tmp_path / NAME) as database:
         database.execute("PRAGMA user_version = 99")
-    with pytest.raises(JobError, match="another release"):
+    with pytest.raises(JobError, match=r"is of another release or program .*DRAGOMAN_STATE"):
         Jobs(tmp_path)
 
 
@@ -180,10 +181,10 @@ def test_what_people_translate_is_their_own(jobs):
     for path in jobs.folder.glob(f"{NAME}*"):
         assert path.stat().st_mode & 0o077 == 0, path
     jobs._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert running._packed(DONE) in (jobs.folder / NAME).read_bytes()
+    assert packed(DONE) in (jobs.folder / NAME).read_bytes()
     jobs.cancel(run.id)
     jobs._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert running._packed(DONE) not in (jobs.folder / NAME).read_bytes()
+    assert packed(DONE) not in (jobs.folder / NAME).read_bytes()
 
 
 def _results(jobs):

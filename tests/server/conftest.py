@@ -13,8 +13,10 @@ import requests
 import uvicorn
 
 from dragoman.server.app import create_app
+from dragoman.server.connections import protocol
 from dragoman.server.keys import KeyFile
 from dragoman.server.settings import Settings
+from dragoman.server.state import Caller
 from dragoman.translation.translator import Translator
 from tests.cli.conftest import dragoman, process  # noqa: F401
 
@@ -22,16 +24,21 @@ from tests.cli.conftest import dragoman, process  # noqa: F401
 class Served:
     """A server in a thread of this process."""
 
-    def __init__(self, app: Any, port: int) -> None:
-        self.app, self.port = app, port
+    caller = Caller("address 127.0.0.1")
+
+    def __init__(self, app: Any, port: int, stop: Callable[[], None]) -> None:
+        self.app, self.port, self.stop = app, port, stop
         self.url = f"http://127.0.0.1:{port}"
-        self.state = app.state.dragoman
+        self.state, self.uploads = app.state.dragoman, app.state.uploads
 
     def post(self, path: str, json: Any = None, **options: Any) -> requests.Response:
         return requests.post(self.url + path, json=json, timeout=60, **options)
 
     def get(self, path: str, **options: Any) -> requests.Response:
         return requests.get(self.url + path, timeout=60, **options)
+
+    def delete(self, path: str, **options: Any) -> requests.Response:
+        return requests.delete(self.url + path, timeout=60, **options)
 
     def idle(self, seconds: float = 20.0) -> bool:
         """Whether nothing is under way, or isn't any more after a while."""
@@ -50,18 +57,23 @@ def serving(settings: Settings, models: dict[str, Any], keys: Path | None = None
     """A server for as long as the block takes."""
     app = create_app(settings, models, None if keys is None else KeyFile(keys))
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http="h11", ws="none", log_config=None, timeout_graceful_shutdown=5)
+    http = protocol(settings.body_seconds)
+    config = uvicorn.Config(app, http=http, ws="none", log_config=None, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.005)
-        yield Served(app, listener.getsockname()[1])
-    finally:
+
+    def stop() -> None:
         server.should_exit = True
         thread.join()
         listener.close()
+
+    try:
+        while not server.started:
+            time.sleep(0.005)
+        yield Served(app, listener.getsockname()[1], stop)
+    finally:
+        stop()
 
 
 @pytest.fixture(scope="session")

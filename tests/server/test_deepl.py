@@ -123,7 +123,6 @@ def test_the_official_client_sees_too_many_requests(serve, tmp_path, impatient):
         ({"target_lang": "XX"}, "Value for 'target_lang' not supported"),
         ({"target_lang": "FR", "source_lang": "XX"}, "Value for 'source_lang' not supported"),
         ({"target_lang": "FR", "formality": "more"}, "'formality' is not supported"),
-        ({"target_lang": "FR", "glossary": "1", "source_lang": "EN"}, "glossary_id"),
         ({"target_lang": "FR", "custom_instructions": ["Be brief."]}, "custom_instructions"),
         ({"target_lang": "FR", "tag_handling": "tex"}, "tag_handling"),
         ({"target_lang": "FR", "tag_handling": "html", "ignore_tags": ["x"]}, "tag_handling=xml"),

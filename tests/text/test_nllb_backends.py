@@ -248,7 +248,6 @@ def test_the_file_is_read_as_the_library_reads_it(spm_folder: Path) -> None:
     [
         ({"pad_id": 3}, r"the ids \(0, 1, 2, 3\)"),
         ({"unk_id": 3, "bos_id": 0, "eos_id": 2, "pad_id": 1}, r"the ids \(3, 0, 2, 1\)"),
-        ({"byte_fallback": True, "vocab_size": 2000}, "falls back to bytes"),
     ],
 )
 def test_a_model_with_another_layout_is_an_error(

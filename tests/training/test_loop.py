@@ -13,9 +13,10 @@ from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import generate
 from dragoman.models.nllb import Nllb, initialize_
 from dragoman.training.config import TrainingConfig
-from dragoman.training.data import ENGLISH, Batches, Corpus
+from dragoman.training.data import ENGLISH, Batches, assemble
 from dragoman.training.loop import Trainer, resolve_precision
-from dragoman.training.optimizers import Optimizers, rate_factor
+from dragoman.training.optimizers import Optimizers, Schedule
+from dragoman.training.parts import Part
 
 FRENCH = "fra_Latn"
 IDS = {ENGLISH: 14, FRENCH: 15}
@@ -33,11 +34,23 @@ def digits(count: int, longest: int, seed: int) -> list[list[int]]:
     return [(FIRST_DIGIT + rng.integers(0, 10, rng.integers(1, longest + 1))).tolist() for _ in range(count)]
 
 
-def copies(count: int, longest: int, seed: int = 0) -> Corpus:
+class DigitPieces:
+    """A tokenizer of digits."""
+
+    def encode_pieces(self, texts: list[str]) -> list[list[int]]:
+        return [[FIRST_DIGIT + int(digit) for digit in text] for text in texts]
+
+
+def copies(count: int, longest: int, seed: int = 0) -> Part:
     """Numbers whose translation is the same number."""
-    rows = digits(count, longest, seed)
-    ids, starts = np.concatenate([np.array(row) for row in rows]), np.cumsum([0] + [len(row) for row in rows])
-    return Corpus(FRENCH, (ids, ids), (starts, starts))
+    texts = ["".join(str(i - FIRST_DIGIT) for i in row) for row in digits(count, longest, seed)]
+    return Part(FRENCH, "numbers", 1.0, tuple((text, text) for text in texts))
+
+
+def batches_of(part: Part, config: TrainingConfig) -> Batches:
+    return Batches(
+        [part], DigitPieces(), IDS, config.batch_tokens, 60, seed=config.seed, round_examples=2 * len(part)
+    )
 
 
 def config_of(model: dict[str, Any] | None = None, **settings: Any) -> TrainingConfig:
@@ -63,9 +76,7 @@ def trainer_in(
 ) -> Trainer:
     model = Nllb(config.model_config(VOCABULARY))
     initialize_(model, config.seed)
-    corpus = copies(300, longest)
-    batches = Batches([corpus], IDS, config.batch_tokens, config.balance, config.seed)
-    return Trainer(model, batches, config, folder, evaluate)
+    return Trainer(model, batches_of(copies(300, longest), config), config, folder, evaluate)
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
@@ -113,7 +124,7 @@ def test_model_learns_to_copy_digits(optimizer: str, tmp_path: Path) -> None:
         evaluate_every=2000,
     )
     trainer = trainer_in(tmp_path, config)
-    trainer.batches = Batches([copies(20_000, 6)], IDS, config.batch_tokens, 1.0, 0)
+    trainer.batches = batches_of(copies(20_000, 6), config)
     trainer.run()
     assert accuracy(trainer.model, 6) >= 0.95
 
@@ -123,18 +134,20 @@ class Interruption(Exception):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("model", [QUIET, {"dropout": 0.1, "moe_token_dropout": 0.3}], ids=["quiet", "noisy"])
 def test_resumed_run_equals_an_uninterrupted_one(
-    optimizer: str, model: dict[str, float], tmp_path: Path
+    optimizer: str, model: dict[str, float], average: float, tmp_path: Path
 ) -> None:
     config = config_of(
         model,
+        average=average,
         updates=12,
         optimizer=optimizer,
         save_every=4,
         evaluate_every=7,
         accumulate=2,
-        batch_tokens=200,
+        batch_tokens=900,  # a few updates a round, so that the run is in the third one when it stops
     )
     whole = trainer_in(tmp_path / "whole", config)
     whole.run()
@@ -153,6 +166,13 @@ def test_resumed_run_equals_an_uninterrupted_one(
     assert (second.update, second.pairs) == (whole.update, whole.pairs)
     for (name, a), b in zip(parameters_of(whole).items(), parameters_of(second).values(), strict=True):
         assert torch.equal(a, b), name
+    if average:
+        assert whole.average is not None
+        assert second.average is not None
+        for (name, a), b in zip(whole.average.weights.items(), second.average.weights.values(), strict=True):
+            assert torch.equal(a, b), name
+    assert whole.position == second.position
+    assert whole.position.round >= 2
     logs = [[{**row, "seconds": 0} for row in log_of(tmp_path / part)] for part in ("whole", "parts")]
     # The window of figures that was interrupted holds only what came after.
     known = ("update", "pairs", "rate")
@@ -213,7 +233,7 @@ def test_accumulated_batches_count_by_their_tokens(tmp_path: Path) -> None:
     config = config_of(balance_loss=0.0, clip=1e9)
     trainer = trainer_in(tmp_path, config)
     trainer.optimizers.step = lambda: None  # type: ignore[method-assign]
-    batches = [trainer.batches.assemble(rows) for rows in trainer.batches.epoch(0)[:3]]
+    batches = trainer.batches.round(0)[:3]
     sizes = [int((batch.target[:, 1:] != 1).sum()) for batch in batches]
     figures = trainer._train(batches)
     together = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
@@ -233,9 +253,9 @@ def test_accumulated_batches_count_by_their_tokens(tmp_path: Path) -> None:
 def test_padding_has_no_part_in_the_loss(tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path, config_of(balance_loss=0.0))
     trainer.model.eval()
-    rows = max(trainer.batches.epoch(0), key=len)
-    together = trainer.losses(trainer.batches.assemble(rows), 0.1)
-    alone = [trainer.losses(trainer.batches.assemble(row[None]), 0.1) for row in rows]
+    examples = trainer.batches.examples(0)[:20]
+    together = trainer.losses(assemble(examples), 0.1)
+    alone = [trainer.losses(assemble([example]), 0.1) for example in examples]
     assert float(together[0].detach()) == pytest.approx(sum(float(a[0].detach()) for a in alone), rel=1e-4)
     assert together[1] == pytest.approx(sum(a[1] for a in alone), rel=1e-4)
 
@@ -313,13 +333,71 @@ def test_stored_checkpoint_loads_without_running_code(tmp_path: Path) -> None:
     [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (70, 1.0), (85, 0.5), (99, 1 / 30), (100, 0)],
 )
 def test_rate_rises_stays_and_falls(update: int, factor: float) -> None:
-    config = TrainingConfig(updates=100, warmup=10, decay=0.3)
-    assert rate_factor(update, config) == pytest.approx(factor)
+    schedule = Schedule(TrainingConfig(updates=100, warmup=10, decay=0.3))
+    assert schedule.factor(update) == pytest.approx(factor)
 
 
 def test_rate_without_warmup_and_decay_is_constant() -> None:
-    config = TrainingConfig(updates=10, warmup=0, decay=0.0)
-    assert [rate_factor(update, config) for update in range(10)] == [1.0] * 10
+    schedule = Schedule(TrainingConfig(updates=10, warmup=0, decay=0.0))
+    assert [schedule.factor(update) for update in range(10)] == [1.0] * 10
+
+
+def test_schedule_that_is_told_to_finish_falls_from_there_and_is_told_once() -> None:
+    schedule = Schedule(TrainingConfig(updates=1000, warmup=0, decay=0.0))
+    schedule.finish(50, 10)
+    assert [schedule.factor(update) for update in (49, 50, 55, 60)] == pytest.approx([1, 1, 0.5, 0])
+    schedule.finish(55, 100)
+    assert (schedule.falls, schedule.ends) == (50, 60)
+    with pytest.raises(InvalidOption, match="can't finish in 0 updates"):
+        schedule.finish(55, 0)
+
+
+def test_run_told_to_finish_ends_there_though_it_is_interrupted(tmp_path: Path) -> None:
+    config = config_of(updates=1000, decay=0.0, save_every=4)
+    first = trainer_in(tmp_path, config)
+    first.optimizers.schedule.ends = 8
+    first.run()
+    assert first.update == 8
+
+    def interrupt(_: Nllb) -> dict[str, float]:
+        raise Interruption
+
+    second = trainer_in(
+        tmp_path, config_of(updates=1000, decay=0.0, save_every=4, evaluate_every=13), interrupt
+    )
+    second.resume()
+    second.optimizers.schedule.ends = 1000
+    second.save()
+    with pytest.raises(Interruption):
+        second.run(finish=10)
+    third = trainer_in(tmp_path, config)
+    third.run()
+    assert third.update == 18
+    assert third.optimizers.rate == 0
+
+
+def test_run_whose_texts_have_changed_goes_on_with_the_next_round(tmp_path: Path) -> None:
+    trainer_in(tmp_path, config_of(updates=4)).run()
+    again = trainer_in(tmp_path, config_of(updates=9))
+    again.batches = batches_of(copies(200, 6), again.config)
+    stopped = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["position"]
+    again.resume()
+    assert (again.position.round, again.position.batch) == (stopped["round"] + 1, 0)
+    assert again.update == 4
+
+
+def test_averaged_weights_are_evaluated_and_training_goes_on_with_its_own(tmp_path: Path) -> None:
+    seen: list[Tensor] = []
+
+    def evaluate(model: Nllb) -> dict[str, float]:
+        seen.append(model.shared.weight.detach().clone())
+        return {}
+
+    trainer = trainer_in(tmp_path, config_of(updates=6, average=0.9, evaluate_every=100), evaluate)
+    trainer.run()
+    assert trainer.average is not None
+    assert torch.equal(seen[0], trainer.average.weights["shared.weight"])
+    assert not torch.equal(seen[0], trainer.model.shared.weight)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -343,10 +421,13 @@ def test_muon_gets_the_matrices_of_the_layers_alone(tied: bool) -> None:
 def test_settings_are_read_from_toml(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(
-        'updates = 7\nexcluded_origins = ["x"]\n[languages]\nfr = "fra_Latn"\n[model]\nd_model = 64\n'
+        'updates = 7\n[languages]\nfr = "fra_Latn"\n[model]\nd_model = 64\n[augmentation]\nnoise = 0.25\n'
+        '[[parts]]\nname = "talk"\nshare = 3\nexcluded = ["x"]\nwords = [2, 9]\n'
     )
     config = TrainingConfig.from_toml(path)
-    assert (config.updates, config.excluded_origins, config.languages) == (7, ("x",), {"fr": FRENCH})
+    assert (config.updates, config.languages, config.augmentation.noise) == (7, {"fr": FRENCH}, 0.25)
+    (part,) = config.parts
+    assert (part.name, part.share, part.excluded, part.words) == ("talk", 3, ("x",), (2, 9))
     assert config.model_config(100).d_model == 64
     assert config.model_config(100).vocab_size == 100
 
@@ -354,7 +435,10 @@ def test_settings_are_read_from_toml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("update = 7", "unknown setting 'update'; the settings are .*updates"),
+        ("update = 7", "unknown setting update; it may have .*updates"),
+        ('[[parts]]\nname = "a"\nshares = 1', "unknown setting parts.shares; it may have .*share"),
+        ('[[parts]]\nname = "a"', "parts is not complete: .*share"),
+        ("[augmentation]\nnoises = 1", "unknown setting augmentation.noises; it may have .*noise"),
         ("[model]\nd_modle = 64", "unknown setting model.d_modle; it may have .*d_model"),
         ("[model]\nvocab_size = 64", "unknown setting model.vocab_size"),
         ('optimizer = "sgd"', "optimizer 'sgd' is neither 'adamw' nor 'muon'"),
@@ -383,7 +467,7 @@ def test_bfloat16_gradients_are_near_those_of_full_precision(tmp_path: Path) -> 
     for precision in ("fp32", "bf16"):
         trainer = trainer_in(tmp_path / precision, config_of(precision=precision))
         trainer.model.train()
-        loss, _, aux = trainer.losses(trainer.batches.assemble(trainer.batches.epoch(0)[0]), 0.1)
+        loss, _, aux = trainer.losses(trainer.batches.round(0)[0], 0.1)
         (loss + aux).backward()
         gradients.append(trainer.model.shared.weight.grad)
     assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 0.1

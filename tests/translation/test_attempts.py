@@ -70,6 +70,20 @@ def test_what_is_lost_said_twice_or_left_as_it_was_is_tried_again(source, bad):
     assert Attempts(GenerationOptions()).next(request, [said(bad)], attempts.first(request)) is None
 
 
+def test_another_language_than_the_target_is_tried_again_and_said(translator):
+    request = replace(PLAIN, text="The meeting will take place tomorrow morning in the town hall.")
+    dutch = said("De vergadering vindt morgenochtend plaats in het gemeentehuis.")
+    german = said("Die Sitzung findet morgen früh im Rathaus statt.")
+    codes = frozenset(language.nllb for language in translator.languages)
+    attempts = Attempts(GenerationOptions(), retry=True, languages=codes)
+    assert attempts.next(request, [dutch], attempts.first(request)) is not None
+    assert attempts.next(request, [german], attempts.first(request)) is None
+    assert attempts.best(request, [dutch, german])[0].text == german[0].text
+    (found,) = attempts.look_over(request, dutch[0].text)
+    assert (found.kind, found.message) == ("wrong-language", "the translation is Dutch")
+    assert not Attempts(GenerationOptions(), languages=codes).look_over(request, dutch[0].text)
+
+
 def test_what_was_cut_short_is_tried_again():
     attempts = Attempts(GenerationOptions(), retry=True)
     whole = said("Wo ist der Bahnhof?")

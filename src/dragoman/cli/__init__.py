@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 import dragoman
-from dragoman.cli import ask, convert, experts, jobs, keys, languages, models, modules, pack, serve, translate
+from dragoman.cli import (
+    ask,
+    convert,
+    evaluate,
+    experts,
+    jobs,
+    keys,
+    languages,
+    memories,
+    models,
+    modules,
+    pack,
+    serve,
+    translate,
+)
 from dragoman.cli.commands import HELP, Command
 
 EPILOG = """
@@ -43,11 +57,13 @@ app.command("languages", cls=Command)(languages.list_languages)
 app.command("models", cls=Command)(models.list_models)
 app.command("convert", cls=Command)(convert.convert)
 app.command("pack", cls=Command)(pack.pack)
+app.command(cls=Command)(evaluate.evaluate)
 app.command("serve", cls=Command)(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.add_typer(modules.app, name="modules")
 app.add_typer(experts.app, name="experts")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(memories.app, name="memory")
 
 
 @app.callback(invoke_without_command=True)

@@ -60,6 +60,7 @@ class Durable:
             return
         from dragoman.jobs import Jobs, Plan
 
+        memory = options.get("translation_memory")
         plan = Plan(
             decisive={
                 "how": dict(how),
@@ -68,6 +69,7 @@ class Durable:
                 "aids": {
                     name: options[name].fingerprint for name in ("glossary", "fallback") if name in options
                 },
+                "translation_memory": str(memory.path.absolute()) if memory else None,
                 "generation": asdict(generation_of(translator, options)),
             },
             files=[(os.path.abspath(source), os.path.abspath(output)) for source, output in files],

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dragoman.cli.inputs import Item
@@ -35,9 +36,16 @@ def translation_record(item: Item, result: "Translation") -> dict[str, Any]:
             {
                 "source": sentence.source,
                 "candidates": [
-                    {"text": c.text, "score": c.score, "tokens": c.tokens, "complete": c.complete}
+                    {
+                        "text": c.text,
+                        "score": c.score,
+                        "tokens": c.tokens,
+                        "complete": c.complete,
+                        "origin": c.origin,
+                    }
                     for c in sentence.candidates
                 ],
+                "similar": [asdict(match) for match in sentence.similar],
             }
             for sentence in result.sentences
         ],

@@ -16,6 +16,7 @@ from dragoman.cli.documents import FORMAT_NAMES, Destination, DocumentSession, a
 from dragoman.cli.durable import Durable, Watched
 from dragoman.cli.inputs import STREAM, Input, Item, open_input
 from dragoman.cli.locales import preferred_language
+from dragoman.cli.memories import open_memory
 from dragoman.cli.messages import SOME_FAILED, say, worded
 from dragoman.cli.model import load, vocabulary_text
 from dragoman.cli.progress import progress
@@ -40,7 +41,15 @@ Sink = OutputFile | StandardOutput
     TextOptions,
     LoadOptions,
     GenerationOptions,
-    but=("likely_source", "vocabulary_text", "early_stopping", "suppress", "glossary", "fallback"),
+    but=(
+        "likely_source",
+        "vocabulary_text",
+        "early_stopping",
+        "suppress",
+        "glossary",
+        "fallback",
+        "translation_memory",
+    ),
 )
 def translate(
     chosen: dict[str, Any],
@@ -115,6 +124,15 @@ def translate(
             rich_help_panel="Texts",
         ),
     ] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            "--tm",
+            metavar="FILE",
+            help="A translation memory: .tmx, or a .sqlite file that is also told what is translated now.",
+            rich_help_panel="Texts",
+        ),
+    ] = None,
     fallback: Annotated[
         str | None,
         typer.Option(
@@ -152,6 +170,8 @@ def translate(
     loading = pick(chosen, LoadOptions)
     if words is not None:
         loading["vocabulary_text"] = vocabulary_text(words, chosen.get("vocabulary"), chosen.get("target"))
+    if known is not None:
+        options["translation_memory"] = open_memory(known)
     if glossaries:
         options["glossary"] = _glossary(glossaries)
     files = as_documents(texts, input_file, format, is_folder_likely=folder is not None)
@@ -197,6 +217,10 @@ def _glossary(paths: Sequence[Path]) -> "Glossary":
 
 def _loaded(loading: dict[str, Any], fallback: str | None, options: dict[str, Any]) -> "Translator":
     """The model, and the other one among the options if there is to be one."""
+    if "source" not in options:
+        from dragoman.text.langid import prepare
+
+        prepare()
     if fallback is not None:
         options["fallback"] = load({**loading, "model": fallback})
     return load(loading)

@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from dragoman.errors import InvalidOption
+
+SPBLEU = "flores200"
+"""spBLEU's tokenizer by sacrebleu's name."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +35,46 @@ def score(hypotheses: Sequence[str], references: Sequence[str], target: str) -> 
     own for Chinese, or characters where words aren't parted by spaces (and for Korean).
     ValueError if the two differ in number or are empty.
     """
-    import sacrebleu
+    found = scores(hypotheses, references, target, ("chrF++", "BLEU"))
+    return found[0], found[1]
 
+
+def scores(
+    hypotheses: Sequence[str], references: Sequence[str], target: str, names: Sequence[str] | None = None
+) -> list[Score]:
+    """As `score`, in these metrics, or all that there are: spBLEU needs a file (`available`)."""
     if not hypotheses or len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} hypotheses came for {len(references)} references")
-    chrf = sacrebleu.CHRF(word_order=2)
-    bleu = sacrebleu.BLEU(tokenize=bleu_tokenizer(target))
     results = []
-    for metric in (chrf, bleu):
+    for name in available() if names is None else names:
+        metric = make(name, target)
         value = metric.corpus_score(list(hypotheses), [list(references)]).score
-        name = "chrF++" if metric is chrf else "BLEU"
         results.append(Score(name, value, str(metric.get_signature())))
-    return results[0], results[1]
+    return results
+
+
+def sentence_scores(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
+    """chrF++ of each sentence."""
+    metric = make("chrF++", "")
+    return [metric.sentence_score(h, [r]).score for h, r in zip(hypotheses, references, strict=True)]
+
+
+def make(name: str, target: str) -> Any:
+    """sacrebleu's metric of that name, for references in a language."""
+    import sacrebleu
+
+    if name == "chrF++":
+        return sacrebleu.CHRF(word_order=2)
+    return sacrebleu.BLEU(tokenize=SPBLEU if name == "spBLEU" else bleu_tokenizer(target))
+
+
+def available() -> tuple[str, ...]:
+    """The metrics that can be computed here. sacrebleu downloads spBLEU's tokenizer when it is first used
+    (`sacrebleu --tokenize flores200`); this never does."""
+    from sacrebleu.utils import SACREBLEU_DIR
+
+    there = (Path(SACREBLEU_DIR) / "models" / "flores200sacrebleuspm").exists()
+    return ("chrF++", "BLEU", "spBLEU") if there else ("chrF++", "BLEU")
 
 
 def length_ratio(hypotheses: Sequence[str], references: Sequence[str], target: str) -> float:

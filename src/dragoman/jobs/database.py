@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from dragoman import database
 from dragoman.errors import JobError
 
 NAME = "jobs.sqlite"
@@ -45,44 +46,16 @@ def state_folder() -> Path:
 
 
 def connect(folder: Path) -> sqlite3.Connection:
-    """The database in a folder; both are made if they aren't there, for their owner alone.
-
-    A statement is a transaction unless one is begun. Raises JobError.
-    """
-    path = folder / NAME
+    """The database in a folder; both are made if they aren't there. Raises JobError."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # What people translate is nobody else's affair; SQLite gives its other files the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    except (OSError, sqlite3.Error) as error:
-        raise _unusable(path, error) from None
-    try:
-        # A commit then survives the end of the process; the end of the machine may take the last ones.
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")
-        _prepare(connection, path)
-    except sqlite3.Error as error:
-        connection.close()
-        raise _unusable(path, error) from None
-    except JobError:
-        connection.close()
-        raise
-    return connection
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All that the block does, or nothing of it; no other process writes meanwhile."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+        return database.connect(folder / NAME, _SCHEMA, VERSION, JobError, "the list of jobs")
+    except OSError as error:
+        raise JobError(
+            f"the list of jobs can't be in {folder}: {error.strerror}; set DRAGOMAN_STATE to another folder"
+        ) from None
+    except JobError as error:
+        raise JobError(f"{error}; set DRAGOMAN_STATE to another folder, or move the file away") from None
 
 
 @contextlib.contextmanager
@@ -92,31 +65,3 @@ def told() -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise JobError(f"the list of jobs can't be used: {error}") from None
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    if _version(connection) == VERSION:
-        return
-    with transaction(connection):
-        version = _version(connection)  # another process may have been faster
-        if version == 0:
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        elif version != VERSION:
-            raise JobError(
-                f"{path} is of another release of Dragoman (layout {version}, not {VERSION}); finish its "
-                "jobs with that one, or set DRAGOMAN_STATE to another folder"
-            )
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _unusable(path: Path, error: Exception) -> JobError:
-    reason = error.strerror if isinstance(error, OSError) else error
-    return JobError(
-        f"the list of jobs in {path} can't be used: {reason}; set DRAGOMAN_STATE to another folder, or move "
-        "the file away"
-    )

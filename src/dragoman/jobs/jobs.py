@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from dragoman import files
+from dragoman.database import transaction
 from dragoman.errors import JobError, JobRunning
-from dragoman.jobs.database import connect, state_folder, told, transaction
+from dragoman.jobs.database import connect, state_folder, told
 from dragoman.jobs.records import CANCELLED, DONE, INTERRUPTED, RUNNING, UNFINISHED, Job, Plan
 from dragoman.jobs.run import Run, end, job_files
 

@@ -1,20 +1,19 @@
 """The job that a process works on."""
 
-import json
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from dragoman.database import transaction
 from dragoman.errors import JobError
-from dragoman.jobs.database import told, transaction
+from dragoman.jobs.database import told
 from dragoman.jobs.records import CANCELLED, DONE, FAILED, INTERRUPTED, RUNNING, UNFINISHED, JobFile
 from dragoman.systems import Request
+from dragoman.translation.recall import packed, request_key, unpacked
 from dragoman.translation.results import Candidate
 
 _LOOKS = 0.5
@@ -51,15 +50,15 @@ class Run:
 
     def get(self, request: Request) -> tuple[Candidate, ...] | None:
         row = self._connection.execute(
-            "SELECT value FROM results WHERE job = ? AND key = ?", (self.id, _key(request))
+            "SELECT value FROM results WHERE job = ? AND key = ?", (self.id, request_key(request))
         ).fetchone()
         if row is None:
             return None
         self.reused += 1
-        return _unpacked(row[0])
+        return unpacked(row[0])
 
     def put(self, request: Request, candidates: tuple[Candidate, ...]) -> None:
-        values = (self.id, _key(request), _packed(candidates))
+        values = (self.id, request_key(request), packed(candidates))
         self._write("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", values)
         self._done += 1
         self.look()
@@ -182,24 +181,6 @@ def job_files(connection: sqlite3.Connection, id: int) -> Iterator[JobFile]:
     )
     for number, source, output, state, digest, part, *rest in rows:
         yield JobFile(number, Path(source), Path(output), state, digest, part and Path(part), *rest)
-
-
-def _key(request: Request) -> bytes:
-    terms = "\0".join(f"{term.source}\0{term.target}" for term in request.terms)
-    told = f"{request.source.nllb}\0{request.target.nllb}\0{request.text}\0{terms}"
-    return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _packed(candidates: tuple[Candidate, ...]) -> bytes:
-    told = [[one.text, one.score, one.tokens, one.complete] for one in candidates]
-    return zlib.compress(json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode(), 1)
-
-
-def _unpacked(value: bytes) -> tuple[Candidate, ...]:
-    return tuple(
-        Candidate(text, score, tuple(tokens), complete)
-        for text, score, tokens, complete in json.loads(zlib.decompress(value))
-    )
 
 
 def digest(path: str | os.PathLike[str]) -> str:

@@ -1,5 +1,6 @@
 """The application: dialects beside each other over one state, and one answer to each fault."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, cast
@@ -10,13 +11,24 @@ from starlette.responses import Response
 
 import dragoman
 from dragoman.errors import DragomanError
-from dragoman.server import deepl, google, health, libretranslate, openai, own
+from dragoman.server import (
+    deepl,
+    documents,
+    google,
+    health,
+    libretranslate,
+    openai,
+    own,
+    own_glossaries,
+    pages,
+)
 from dragoman.server.faults import Fault, fault_of
 from dragoman.server.guard import Guard
 from dragoman.server.keys import KeyFile
 from dragoman.server.registry import Registry
 from dragoman.server.settings import Settings
 from dragoman.server.state import State
+from dragoman.server.uploads import Uploads
 
 if TYPE_CHECKING:
     from dragoman.translation.translator import Translator
@@ -46,13 +58,16 @@ def create_app(
     translators: models by name; keys: who may use it, None for everybody.
     """
     state = State(settings, Registry(translators, settings.route), keys)
+    uploads = Uploads.open(state)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        uploads.resume()
         yield
         state.meter.save()
-        state.workshop.close()
-        state.results.close()
+        await asyncio.to_thread(state.workshop.close)
+        uploads.close()
+        state.glossaries.close()
 
     app = FastAPI(
         title="Dragoman",
@@ -62,9 +77,13 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.dragoman = state
-    for dialect in (own, openai, libretranslate, deepl, google, health):
+    app.state.dragoman, app.state.uploads = state, uploads
+    for dialect in (own, own_glossaries, openai, google, health):
         app.include_router(dialect.router(state))
+    if settings.web:
+        app.include_router(pages.router(state))
+    for with_files in (documents, libretranslate, deepl):
+        app.include_router(with_files.router(state, uploads))
     app.add_middleware(Guard, state=state, answer=answer)
     app.add_exception_handler(Fault, _of_fault)
     app.add_exception_handler(DragomanError, _of_error)

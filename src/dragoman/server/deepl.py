@@ -5,17 +5,19 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from dragoman.languages import Language
 from dragoman.server.bodies import flag, read_fields, read_form, texts_of, uploaded
 from dragoman.server.codes import deepl_source, deepl_targets
+from dragoman.server.deepl_glossaries import add_routes
+from dragoman.server.documents import file_response
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.filework import FileOrder
 from dragoman.server.fragments import XmlRules
 from dragoman.server.openapi import fields_of
 from dragoman.server.orders import Format, Order, Result
-from dragoman.server.state import State
+from dragoman.server.state import Caller, State
 from dragoman.server.uploads import Uploads
 
 _UNLIMITED = 10**12
@@ -36,8 +38,13 @@ _OPTIONAL: Mapping[str, Any] = {
     **dict.fromkeys(_TAGS, list[str]),
     "show_billed_characters": bool,
     "enable_beta_languages": bool,
+    "glossary_id": str,
+    "glossary_ids": list[str],
 }
 """Fields that may come; any other is refused, as it would ask for what isn't done."""
+
+
+_OF_DOCUMENTS = ("source_lang", "filename", "formality", "output_format", "glossary_id", "glossary_ids")
 
 
 class Problem(BaseModel):
@@ -48,7 +55,8 @@ class Problem(BaseModel):
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 403, 404, 405, 408, 413, 415, 421, 429, 456, 500, 503, 504)
+    status: {"model": Problem}
+    for status in (400, 403, 404, 405, 408, 413, 415, 421, 429, 431, 456, 500, 503, 504)
 }
 
 
@@ -58,10 +66,9 @@ def answer(fault: Fault) -> Response:
     return JSONResponse({"message": fault.message, "code": fault.code}, status, headers=fault.headers)
 
 
-def router(state: State) -> APIRouter:
+def router(state: State, uploads: Uploads) -> APIRouter:
     """The routes of DeepL."""
     api = APIRouter(prefix="/v2", tags=["deepl"], responses=ERRORS)
-    uploads = Uploads(state)
 
     @api.post(
         "/translate", openapi_extra=fields_of({"text": list[str], "target_lang": str}, optional=_OPTIONAL)
@@ -70,7 +77,7 @@ def router(state: State) -> APIRouter:
         """Translate texts; JSON or form."""
         fields = await read_fields(request)
         caller = state.caller(request, fields.pop("auth_key", None))
-        order = _order(state, fields)
+        order = _order(state, caller, fields)
         bills = flag(fields, "show_billed_characters", False)
         results = await state.translate(request, caller, order)
         return JSONResponse({"translations": [_translation(order, result, bills) for result in results]})
@@ -99,31 +106,23 @@ def router(state: State) -> APIRouter:
         "/document",
         openapi_extra=fields_of(
             {"file": bytes, "target_lang": str},
-            {"source_lang": str, "filename": str, "formality": str, "output_format": str},
+            dict.fromkeys(_OF_DOCUMENTS, str),
         ),
     )
     async def upload(request: Request) -> Response:
         """Hand in a file; the answer names it, and has the key with which it is asked for."""
         async with read_form(request) as form:
             caller = state.caller(request, form.get("auth_key"))
-            known = (
-                "file",
-                "target_lang",
-                "source_lang",
-                "filename",
-                "formality",
-                "output_format",
-                "auth_key",
-            )
-            _refuse_others(form, known)
+            _refuse_others(form, ("file", "target_lang", "auth_key", *_OF_DOCUMENTS))
             file = uploaded(form)
             source, target = _languages(state, form)
             _check_formality(form)
             name = str(form.get("filename") or file.filename)
             _check_output(name, form.get("output_format"))
-            order = FileOrder(name, await file.read(), source, target)
-        begun = uploads.begin(caller, order)
-        return JSONResponse({"document_id": begun.id, "document_key": begun.key})
+            glossaries = _glossary_ids(state, caller, form, source, target)
+            order = FileOrder(name, source, target, glossaries=glossaries)
+            begun, key = await uploads.begin(caller, order, file.file, file.size or 0)
+        return JSONResponse({"document_id": begun.id, "document_key": key})
 
     @api.post("/document/{id}", openapi_extra=fields_of({"document_key": str}, {}))
     async def status(request: Request, id: str) -> Response:
@@ -132,8 +131,9 @@ def router(state: State) -> APIRouter:
         state.caller(request, fields.get("auth_key"))
         found = uploads.find(id, fields.get("document_key"))
         answer: dict[str, Any] = {"document_id": found.id, "status": found.status}
-        if found.seconds_left is not None:
-            answer["seconds_remaining"] = found.seconds_left
+        left = uploads.progress(found).seconds_left
+        if found.status == "translating" and left is not None:
+            answer["seconds_remaining"] = left
         if found.status in ("done", "downloaded"):
             answer["billed_characters"] = found.characters
         if found.status == "error":
@@ -151,29 +151,19 @@ def router(state: State) -> APIRouter:
         if found.status == "downloaded":
             raise Fault(503, "already_downloaded", "Document already downloaded")
         if found.status != "done":
-            raise Fault(503, "not_ready", "Document translation is not done", None, found.seconds_left or 5)
-        file = state.results.find(found.token)
-        found.status = "downloaded"
+            left = uploads.progress(found).seconds_left
+            raise Fault(503, "not_ready", "Document translation is not done", None, left or 5)
+        uploads.fetched(found)
+        return file_response(uploads, found)
 
-        async def forget() -> None:
-            state.results.remove(found.token)
-
-        from starlette.background import BackgroundTask
-
-        return FileResponse(
-            file.path,
-            media_type="application/octet-stream",
-            filename=file.name,
-            background=BackgroundTask(forget),
-        )
-
+    add_routes(api, state)
     return api
 
 
 # ---- what is asked for -------------------------------------------------------------------------------------
 
 
-def _order(state: State, fields: Mapping[str, Any]) -> Order:
+def _order(state: State, caller: Caller, fields: Mapping[str, Any]) -> Order:
     _refuse_others(fields, ("text", "target_lang", *_OPTIONAL))
     if fields.get("text") in (None, []):
         raise invalid("Parameter 'text' not specified.", "text")
@@ -189,6 +179,9 @@ def _order(state: State, fields: Mapping[str, Any]) -> Order:
     splits = str(fields.get("split_sentences") or ("1" if format == "text" else "nonewlines"))
     if splits not in ("0", "1", "nonewlines"):
         raise invalid("Value for 'split_sentences' not supported.", "split_sentences")
+    options: dict[str, Any] = {"retry": True, "one_sentence": splits == "0"}
+    if ids := _glossary_ids(state, caller, fields, source, target):
+        options["glossary"] = state.glossaries.together(caller.keeper, ids)
     return Order(
         texts_of(fields["text"], "text", state.settings.max_texts),
         source,
@@ -196,7 +189,7 @@ def _order(state: State, fields: Mapping[str, Any]) -> Order:
         format=format,
         rules=_rules(fields, format, splits == "1"),
         line_breaks=splits == "1",
-        options={"one_sentence": True} if splits == "0" else {},
+        options=options,
     )
 
 
@@ -230,6 +223,23 @@ def _languages(state: State, fields: Mapping[str, Any]) -> tuple[Language | None
         raise Fault(
             400, "unknown_language", f"Value for '{fault.param}' not supported.", fault.param
         ) from None
+
+
+def _glossary_ids(
+    state: State, caller: Caller, fields: Mapping[str, Any], source: Language | None, target: Language
+) -> tuple[str, ...]:
+    """The glossaries that a request names; a document has theirs in one field, with commas between them."""
+    given = fields.get("glossary_ids") or fields.get("glossary_id") or []
+    ids = given.split(",") if isinstance(given, str) else given
+    if not isinstance(ids, list) or len(ids) > 5 or not all(isinstance(id, str) for id in ids):
+        raise invalid("Value for 'glossary_ids' not supported.", "glossary_ids")
+    if ids and source is None:
+        raise invalid("Use of a glossary requires the source_lang parameter to be specified", "source_lang")
+    for id in ids:
+        kept = state.glossaries.find(caller.keeper, id.strip())
+        if source is not None and (kept.source, kept.target) != (source.nllb, target.nllb):
+            raise invalid("source_lang and target_lang must match the glossary", "glossary_id")
+    return tuple(id.strip() for id in ids)
 
 
 def _check_formality(fields: Mapping[str, Any]) -> None:

@@ -53,7 +53,7 @@ class ErrorResponse(BaseModel):
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse}
-    for status in (400, 401, 403, 404, 405, 408, 413, 415, 421, 429, 500, 503, 504)
+    for status in (400, 401, 403, 404, 405, 408, 413, 415, 421, 429, 431, 500, 503, 504)
 }
 
 
@@ -151,7 +151,9 @@ def _order(state: State, fields: Mapping[str, Any]) -> Order:
         target = state.registry.find(fields["target"])
     except Fault as fault:
         raise Fault(400, "unknown_language", f"Invalid Value: {fault.message}", fault.param) from None
-    return Order(texts, source, (target,), _model(state, fields.get("model")), format)
+    return Order(
+        texts, source, (target,), _model(state, fields.get("model")), format, options={"retry": True}
+    )
 
 
 def _model(state: State, name: object) -> str | None:

@@ -24,6 +24,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 UPLOADS = frozenset(("/translate_file", "/v2/document", "/v1/documents"))
 """Where bodies hold files."""
+HEADER_BYTES = 32 * 1024
 _ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _POLICY = (
@@ -91,6 +92,10 @@ class Guard:
         if "*" not in self._hosts and host not in self._hosts:
             return Fault(
                 421, "wrong_host", f"this server does not answer for the host {host[:80]!r} (setting hosts)"
+            )
+        if sum(len(name) + len(value) for name, value in headers.raw) > HEADER_BYTES:
+            return Fault(
+                431, "too_large", f"the headers are too large; at most {HEADER_BYTES:,} bytes are taken"
             )
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > body.limit:

@@ -1,23 +1,24 @@
 """LibreTranslate's API: `/translate`, `/detect`, `/languages`, `/translate_file`, at the root."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from dragoman.languages import Language, of_code
 from dragoman.server.bodies import read_fields, read_form, texts_of, uploaded
 from dragoman.server.codes import LIBRETRANSLATE, spelled
+from dragoman.server.documents import file_response
 from dragoman.server.faults import Fault, invalid
-from dragoman.server.filework import EXTENSIONS, FileOrder, FileResult, translate
+from dragoman.server.filework import EXTENSIONS, FileOrder
 from dragoman.server.openapi import fields_of
 from dragoman.server.orders import Format, Order, Result
 from dragoman.server.own import detections
-from dragoman.server.state import Caller, State
-from dragoman.server.work import Calls, attended
+from dragoman.server.state import State
+from dragoman.server.uploads import Uploads
+from dragoman.server.work import attended
 
 PATHS = (
     "/translate",
@@ -37,7 +38,7 @@ class Problem(BaseModel):
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 403, 404, 405, 408, 413, 415, 421, 429, 500, 503, 504)
+    status: {"model": Problem} for status in (400, 403, 404, 405, 408, 413, 415, 421, 429, 431, 500, 503, 504)
 }
 
 
@@ -48,7 +49,7 @@ def answer(fault: Fault) -> Response:
     return JSONResponse({"error": slow + fault.message}, status, headers=fault.headers)
 
 
-def router(state: State) -> APIRouter:
+def router(state: State, uploads: Uploads) -> APIRouter:
     """The routes of LibreTranslate."""
     api = APIRouter(tags=["libretranslate"], responses=ERRORS)
     settings = state.settings
@@ -66,7 +67,7 @@ def router(state: State) -> APIRouter:
         caller = state.caller(request, fields.get("api_key"))
         order = _order(state, fields)
         results = await state.translate(request, caller, order)
-        return JSONResponse(_translated(fields["q"], order, results))
+        return JSONResponse(_translated(fields, order, results))
 
     @api.post("/detect", openapi_extra=fields_of(required={"q": str}, optional={"api_key": str}))
     async def detect(request: Request) -> Response:
@@ -97,17 +98,23 @@ def router(state: State) -> APIRouter:
             file = uploaded(form)
             source, target = _languages(state, form)
             _check_extension(file.filename or "")
-            order = FileOrder(file.filename or "", await file.read(), source, target)
-        made = await _file(state, request, caller, order)
-        token = await asyncio.to_thread(state.results.add, made.data, made.name)
+            order = FileOrder(file.filename or "", source, target)
+            upload, key = await uploads.begin(caller, order, file.file, file.size or 0)
+        try:
+            await attended(request, uploads.done(upload))
+        except BaseException:
+            await uploads.remove(upload)
+            raise
+        if upload.status != "done":
+            raise invalid(upload.error, "file")
         base = (settings.public_url or str(request.base_url)).rstrip("/")
-        return JSONResponse({"translatedFileUrl": f"{base}/download_file/{token}"})
+        return JSONResponse({"translatedFileUrl": f"{base}/download_file/{upload.id}{key}"})
 
     @api.get("/download_file/{token}", response_class=Response)
     async def download_file(token: str) -> Response:
         """A translated file; whoever has its address may fetch it, for a while."""
-        found = state.results.find(token)
-        return FileResponse(found.path, media_type="application/octet-stream", filename=found.name)
+        found = uploads.find(token[:32], token[32:])
+        return file_response(uploads, found)
 
     @api.get("/frontend/settings")
     async def frontend_settings() -> Response:
@@ -154,7 +161,9 @@ def _order(state: State, fields: Mapping[str, Any]) -> Order:
     format: Format = "html" if given == "html" else "text"
     count = _alternatives(fields.get("alternatives"), state.settings.max_alternatives - 1)
     texts = texts_of(q, "q", state.settings.max_texts)
-    options = {"n_best": count + 1} if count and format == "text" else {}
+    options: dict[str, Any] = {"retry": True}
+    if count and format == "text":
+        options["n_best"] = count + 1
     return Order(texts, source, (target,), format=format, options=options)
 
 
@@ -188,13 +197,13 @@ def _alternatives(value: object, most: int) -> int:
     return count
 
 
-def _translated(q: object, order: Order, results: list[Result]) -> dict[str, Any]:
+def _translated(fields: Mapping[str, Any], order: Order, results: list[Result]) -> dict[str, Any]:
     answer: dict[str, Any] = {"translatedText": [result.text for result in results]}
     if order.source is None:
         answer["detectedLanguage"] = [_source(result) for result in results]
-    if "n_best" in order.options or (order.format == "html" and order.options):
+    if fields.get("alternatives") not in (None, "", 0, "0"):  # of HTML there are none
         answer["alternatives"] = [list(dict.fromkeys(result.alternatives)) for result in results]
-    return answer if isinstance(q, list) else {name: values[0] for name, values in answer.items()}
+    return answer if isinstance(fields["q"], list) else {name: values[0] for name, values in answer.items()}
 
 
 def _source(result: Result) -> dict[str, Any]:
@@ -231,10 +240,3 @@ def _usual(state: State) -> tuple[Language | None, Language]:
 def _check_extension(name: str) -> None:
     if not name.lower().endswith(EXTENSIONS):
         raise invalid("Invalid request: file format not supported", "file")
-
-
-async def _file(state: State, request: Request, caller: Caller, order: FileOrder) -> FileResult:
-    def work(calls: Calls) -> FileResult:
-        return translate(state, caller, order, calls)
-
-    return await attended(request, state.workshop.do_file(caller.owner, len(order.data), work))

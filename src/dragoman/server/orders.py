@@ -221,7 +221,8 @@ def _translated(
     from dragoman.translation.documents import DocumentTranslator
 
     beams = options.get("beams", translator.defaults.get("beams", _CANDIDATES))
-    chosen = {**options, "n_best": 1 if options.get("sample") else min(_CANDIDATES, beams)}
+    n_best = 1 if options.get("sample") else min(_CANDIDATES, beams)
+    chosen = {**options, "n_best": n_best, "retry": True}
 
     def translate(texts: Iterable[str]) -> "Iterator[Translation]":
         return calls.stream(translator, texts, source=source.nllb, target=target.nllb, **chosen)

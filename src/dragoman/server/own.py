@@ -14,6 +14,7 @@ from dragoman.server import schemas
 from dragoman.server.bodies import read_json, texts_of
 from dragoman.server.faults import Fault, fault_of, invalid
 from dragoman.server.fragments import XmlRules
+from dragoman.server.glossaries import of_mapping
 from dragoman.server.orders import Order, Result, result_of, stream, text_of
 from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls, attended
@@ -21,7 +22,7 @@ from dragoman.translation.options import translation_options
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorResponse}
-    for status in (400, 401, 403, 404, 405, 408, 413, 415, 421, 429, 456, 500, 503, 504)
+    for status in (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 429, 431, 456, 500, 503, 504)
 }
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
 TYPES |= {429: "rate_limit_error", 456: "insufficient_quota"}
@@ -55,7 +56,7 @@ def router(state: State) -> APIRouter:
         """Translate texts; with `stream` as server-sent events: `piece`, `translation`, `error`, `done`."""
         caller = state.caller(request)
         body = schemas.read(asked, await read_json(request))
-        order = _order(state, body)
+        order = _order(state, caller, body)
         if body.stream:
             return await _streamed(state, request, caller, order)
         found = await _all(state, request, caller, order)
@@ -104,7 +105,7 @@ def router(state: State) -> APIRouter:
 # ---- translating -------------------------------------------------------------------------------------------
 
 
-def _order(state: State, body: Any) -> Order:
+def _order(state: State, caller: Caller, body: Any) -> Order:
     registry, settings = state.registry, state.settings
     names = body.target if isinstance(body.target, list) else [body.target]
     if not 0 < len(names) <= settings.max_texts:
@@ -118,8 +119,11 @@ def _order(state: State, body: Any) -> Order:
     for name in ("likely_source", "timeout"):
         if getattr(body, name) is not None:
             options[name] = getattr(body, name)
-    if body.direct:
-        options["direct"] = True
+    options |= {name: True for name in ("direct", "retry") if getattr(body, name)}
+    if isinstance(body.glossary, str):
+        options["glossary"] = state.glossaries.together(caller.keeper, [body.glossary])
+    elif body.glossary is not None:
+        options["glossary"] = of_mapping(body.glossary)
     if body.likely_source is not None:
         registry.find(body.likely_source, "likely_source")
     if body.ignore_tags and body.format != "xml":

@@ -5,10 +5,12 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dragoman.errors import InvalidOption
+from dragoman.jobs.database import state_folder
 from dragoman.server.keys import KeyFile
 from dragoman.server.registry import read_routes
 from dragoman.server.settings import Settings, default_keys_file
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 1024
 """Connections that are open at a time; further ones are told that the server is busy."""
-_HEADER_BYTES = 32 * 1024
 
 
 def key_file(settings: Settings) -> KeyFile | None:
@@ -82,16 +83,20 @@ def serve(settings: Settings) -> None:
 
     from dragoman.server import logs
     from dragoman.server.app import create_app
+    from dragoman.server.connections import protocol
+    from dragoman.server.guard import HEADER_BYTES
 
     keys = key_file(settings)
     read_routes(settings.route, list(model_names(settings)))
+    if settings.state is None:
+        settings = replace(settings, state=state_folder() / f"server-{settings.port}")
     listener = _listen(settings)
     logs.set_up(settings.log)
     with contextlib.closing(listener):
         app = create_app(settings, load_models(settings), keys)
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=protocol(settings.body_seconds),
             ws="none",
             log_config=None,
             access_log=False,
@@ -99,7 +104,7 @@ def serve(settings: Settings) -> None:
             limit_concurrency=CONNECTIONS,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-            h11_max_incomplete_event_size=_HEADER_BYTES,
+            h11_max_incomplete_event_size=HEADER_BYTES,
         )
 
         class Server(uvicorn.Server):

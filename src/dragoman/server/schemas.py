@@ -9,7 +9,7 @@ from dragoman.errors import InvalidOption
 from dragoman.generation.options import GenerationOptions
 from dragoman.server.faults import Fault
 from dragoman.server.settings import Settings
-from dragoman.translation.options import field_docs
+from dragoman.translation.options import TextOptions, field_docs
 
 _LEFT_OUT = frozenset(("suppress", "early_stopping"))
 """What tells too much of a model to be asked for from outside."""
@@ -56,6 +56,11 @@ def translate_request(settings: Settings) -> type[Strict]:
             ),
         ),
         ignore_tags=(list[str], Field([], description="Of XML: what is in these tags is not translated.")),
+        glossary=(
+            str | dict[str, str] | None,
+            Field(None, description="What terms are to be: the id of a glossary, or terms by themselves."),
+        ),
+        retry=(bool, Field(False, description=field_docs(TextOptions)["retry"])),
         stream=(bool, Field(False, description="Answer by server-sent events, as the translation grows.")),
         direct=(
             bool,

@@ -74,6 +74,8 @@ class Settings:
     """Seconds that a file may be worked on."""
     file_minutes: float = 60.0
     """How long a translated file waits to be fetched."""
+    state: Path | None = None
+    """The folder of files on their way, which go on after a restart; by default one a port, beside jobs."""
 
     active: int = 16
     """Requests that are worked on at a time; the others wait."""
@@ -176,8 +178,9 @@ def _read_file(path: Path) -> dict[str, Any]:
             hint = f"do you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
             raise InvalidOption(f"{path}: {name!r} is no setting; {hint}")
         values[name] = _of_toml(f"{path}: {name}", hints[name], value)
-    if values.get("keys") is not None:
-        values["keys"] = path.parent / values["keys"]  # relative to the file, wherever the server is started
+    for name in ("keys", "state"):
+        if values.get(name) is not None:  # relative to the file, wherever the server is started
+            values[name] = path.parent / values[name]
     return values
 
 

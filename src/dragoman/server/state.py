@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dragoman.server.faults import Fault
+from dragoman.server.glossaries import Glossaries
 from dragoman.server.keys import Key, KeyFile
 from dragoman.server.metering import Meter
 from dragoman.server.metrics import Metrics
 from dragoman.server.orders import Order, Result, fulfil
 from dragoman.server.registry import Registry
-from dragoman.server.results import Results
 from dragoman.server.settings import Settings
 from dragoman.server.work import Calls, Workshop, attended
 
@@ -32,6 +32,11 @@ class Caller:
     """Whose turn it is in queues: the name of the key, or the address."""
     key: Key | None = None
 
+    @property
+    def keeper(self) -> str:
+        """Whose the glossaries are that it keeps; where there are no keys they are everybody's."""
+        return self.owner if self.key else "anybody"
+
 
 class State:
     """A server's settings, models, keys and queues."""
@@ -41,7 +46,8 @@ class State:
         self.settings, self.registry, self.keys = settings, registry, keys
         self.meter = Meter(keys.path.with_suffix(".usage.json") if keys else None)
         self.workshop = Workshop(settings)
-        self.results = Results(settings.file_minutes)
+        folder = settings.state and settings.state / "glossaries"
+        self.glossaries = Glossaries(folder)
         self.metrics = Metrics(self.workshop)
         self.is_draining = False
         self.started = int(time.time())

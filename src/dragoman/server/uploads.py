@@ -1,124 +1,323 @@
-"""Files that are translated while their senders do something else, and ask now and then."""
+"""Files that clients bring: kept on the disk, translated in the background, fetched for a while.
+
+A folder a file: what came, what became of it, and a record. Each sentence is kept as soon as it is done
+(`dragoman.jobs`), so that after the end of the process the next one goes on where it ended.
+"""
 
 import asyncio
+import contextlib
 import hmac
+import json
+import logging
 import secrets
+import shutil
+import tempfile
 import time
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, Literal
 
-from dragoman.errors import DragomanError
+from dragoman import files
+from dragoman.errors import DragomanError, InvalidOption
+from dragoman.jobs import Jobs, Plan
+from dragoman.languages import of_code
 from dragoman.server import logs
 from dragoman.server.faults import Fault, fault_of
-from dragoman.server.filework import FileOrder, FileResult, translate
+from dragoman.server.filework import FileOrder, FileResult, safe_name, translate
 from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls
 
 Status = Literal["queued", "translating", "done", "downloaded", "error"]
 
 MOST = 1000
-"""Uploads that are remembered."""
+"""Files that are kept at a time, translated or not."""
+LARGEST = 4 << 30
+"""Bytes that all of them may have."""
+_RECORD = "record.json"
 
 
 @dataclass
 class Upload:
-    """A file on its way."""
+    """A file on its way, as its record has it."""
 
     id: str
-    key: str
-    """What is to be said to learn of it, or to fetch it."""
+    digest: str
+    """SHA-256 of the key with which it is asked for."""
+    owner: str
+    name: str
+    source: str | None
+    target: str
+    model: str | None
+    glossaries: tuple[str, ...]
+    """Ids of the owner's."""
+    keeper: str
+    """Whose they are."""
+    size: int
     began: float
+    """Seconds since 1970."""
     status: Status = "queued"
-    share: float = 0.0
-    """How much of it is done, from 0 to 1, as far as is known."""
+    ended: float | None = None
+    result: str = ""
+    """What the translated file is called."""
+    spoken: str | None = None
+    """The language that it was in."""
     characters: int = 0
+    segments: int = 0
+    flagged: int = 0
     error: str = ""
-    token: str = ""
-    """Of its result."""
-    task: "asyncio.Task[None] | None" = None
-    working: float = field(default=0.0)
-    """When it was begun to be worked on."""
+    is_counted: bool = False
+    """Whether its characters are counted for its key."""
 
     @property
     def is_over(self) -> bool:
         return self.status in ("done", "downloaded", "error")
 
+
+@dataclass
+class Progress:
+    """How far the work on a file is."""
+
+    task: "asyncio.Task[None] | None" = None
+    began: float = 0.0
+    share: float = 0.0
+
     @property
     def seconds_left(self) -> int | None:
         """A guess, from what is done."""
-        if self.status != "translating" or self.share < 0.02:
+        if self.share < 0.02:
             return None
-        spent = time.monotonic() - self.working
+        spent = time.monotonic() - self.began
         return max(1, round(spent * (1 - self.share) / self.share))
 
 
+@dataclass
 class Uploads:
-    """The files that a server translates in the background; they don't outlive it."""
+    """The files of a server."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._uploads: dict[str, Upload] = {}
+    state: State
+    folder: Path
+    """Where they are kept."""
+    _uploads: dict[str, Upload] = field(default_factory=dict)
+    _progress: dict[str, Progress] = field(default_factory=dict)
+    _lock: BinaryIO | None = None
 
-    def begin(self, caller: Caller, order: FileOrder) -> Upload:
-        """Translate a file once it is its turn. Raises a Fault (429, 503) if too many wait."""
+    @classmethod
+    def open(cls, state: State) -> "Uploads":
+        """Those of the settings' folder, or of a new one that goes with the server. InvalidOption if
+        another server has them."""
+        folder = state.settings.state
+        if folder is None:
+            return cls(state, Path(tempfile.mkdtemp(prefix="dragoman-")))
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = open(folder / "lock", "ab")  # noqa: SIM115  # open as long as the server lives
+        if not files.lock(lock):
+            lock.close()
+            raise InvalidOption(f"{folder} is another server's; give this one a folder of its own (state)")
+        found = cls(state, folder, _lock=lock)
+        found._uploads = {upload.id: upload for upload in _read_all(folder)}
+        return found
+
+    def resume(self) -> None:
+        """Go on with what an earlier process didn't complete."""
+        for upload in self._uploads.values():
+            if not upload.is_over:
+                upload.status = "queued"
+                self._start(upload, Caller(upload.owner))
+
+    async def begin(
+        self, caller: Caller, order: FileOrder, content: BinaryIO, size: int
+    ) -> tuple[Upload, str]:
+        """Keep a file, and translate it once it is its turn; returns the key with which it is asked for.
+
+        Raises a Fault (429, 503) if too much waits.
+        """
         self._forget()
-        self._state.workshop.files.refuse(caller.owner, len(order.data))
-        upload = Upload(secrets.token_hex(16).upper(), secrets.token_hex(32).upper(), time.monotonic())
+        self.state.workshop.files.refuse(caller.owner, size)
+        taken = size + sum(2 * each.size for each in self._uploads.values())
+        if len(self._uploads) >= MOST or taken > LARGEST:
+            raise Fault(503, "overloaded", "too many files are kept already; try again later", None, 60)
+        key = secrets.token_hex(32).upper()
+        upload = Upload(
+            id=secrets.token_hex(16).upper(),
+            digest=sha256(key.encode()).hexdigest(),
+            owner=caller.owner,
+            name=safe_name(order.name),
+            source=order.source.nllb if order.source else None,
+            target=order.target.nllb,
+            model=order.model,
+            glossaries=order.glossaries,
+            keeper=caller.keeper,
+            size=size,
+            began=time.time(),
+        )
         self._uploads[upload.id] = upload
-        upload.task = asyncio.create_task(self._work(caller, order, upload))
-        return upload
+        try:
+            await asyncio.to_thread(self._keep, upload, content)
+        except OSError as error:
+            del self._uploads[upload.id]
+            logs.event("a file could not be kept", logging.ERROR, error=logs.told(error))
+            raise Fault(503, "no_room", "the file could not be kept", None, 60) from None
+        self._start(upload, caller)
+        return upload, key
+
+    async def done(self, upload: Upload) -> None:
+        """Wait for the end of the work on a file."""
+        task = self._progress[upload.id].task
+        if task is not None:
+            await asyncio.wait({task})
 
     def find(self, id: str, key: object) -> Upload:
-        """The upload of an id and its key. Raises a Fault if there is none."""
+        """The file of an id and its key. Raises a Fault if there is none."""
         self._forget()
+        digest = sha256(key.encode("utf-8", "surrogatepass")).hexdigest() if isinstance(key, str) else ""
         found = self._uploads.get(id)
-        if (
-            found is None
-            or not isinstance(key, str)
-            or not hmac.compare_digest(found.key.encode(), _bytes(key))
-        ):
+        if found is None or not hmac.compare_digest(found.digest, digest):
             raise Fault(404, "not_found", "there is no such document, or not any more")
         return found
 
+    def of(self, caller: Caller) -> list[Upload]:
+        """The files of a caller, the latest first."""
+        self._forget()
+        own = [upload for upload in self._uploads.values() if upload.owner == caller.owner]
+        return sorted(own, key=lambda upload: -upload.began)
+
+    def owned(self, caller: Caller, id: str) -> Upload:
+        """The file of an id, if it is the caller's. Raises a Fault."""
+        found = next((upload for upload in self.of(caller) if upload.id == id), None)
+        if found is None:
+            raise Fault(404, "not_found", "there is no such document, or not any more")
+        return found
+
+    def progress(self, upload: Upload) -> Progress:
+        """How far a file is."""
+        return self._progress.get(upload.id, Progress(share=float(upload.is_over)))
+
+    def output(self, upload: Upload) -> Path:
+        """The translated file."""
+        return self.folder / upload.id / "output"
+
     async def remove(self, upload: Upload) -> None:
-        """Stop it, and forget it with its result."""
-        self._uploads.pop(upload.id, None)
-        if upload.task is not None and not upload.task.done():
-            upload.task.cancel()
-            await asyncio.wait({upload.task})
-        self._state.results.remove(upload.token)
+        """Stop the work on a file, and forget all of it."""
+        progress = self._progress.get(upload.id)
+        if progress is not None and progress.task is not None and not progress.task.done():
+            progress.task.cancel()
+            await asyncio.wait({progress.task})
+        await asyncio.to_thread(self._delete, upload)
 
-    async def _work(self, caller: Caller, order: FileOrder, upload: Upload) -> None:
-        state = self._state
+    def fetched(self, upload: Upload) -> None:
+        """The result has been fetched, by a dialect in which that is possible once."""
+        upload.status = "downloaded"
+        self._note(upload)
 
-        def tell(done: int, known: int) -> None:
-            upload.share = done / max(known, 1)
+    def close(self) -> None:
+        """Leave what isn't done to the next process, if there is one for this folder."""
+        if self._lock is not None:
+            self._lock.close()
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
+    # Inside
+
+    def _start(self, upload: Upload, caller: Caller) -> None:
+        progress = self._progress[upload.id] = Progress()
+        progress.task = asyncio.create_task(self._work(upload, caller, progress))
+
+    async def _work(self, upload: Upload, caller: Caller, progress: Progress) -> None:
         def work(calls: Calls) -> FileResult:
-            upload.status, upload.working = "translating", time.monotonic()
-            return translate(state, caller, order, calls, tell)
+            upload.status, progress.began = "translating", time.monotonic()
+            return self._translate(upload, caller, calls, progress)
 
         try:
-            made = await state.workshop.do_file(caller.owner, len(order.data), work)
-            upload.token = await asyncio.to_thread(state.results.add, made.data, made.name)
-            upload.characters = made.characters
-            upload.status = "done"
-        except (DragomanError, Fault) as error:
-            upload.error = fault_of(error).message if isinstance(error, DragomanError) else error.message
-            upload.status = "error"
+            made = await self.state.workshop.do_file(upload.owner, upload.size, work)
+            upload.result, upload.spoken = made.name, made.source.nllb if made.source else None
+            upload.characters, upload.segments, upload.flagged = made.characters, made.segments, made.flagged
+            upload.status, progress.share = "done", 1.0
+        except Fault as fault:
+            if fault.code == "shutting_down":
+                return  # the next process goes on with it
+            upload.error, upload.status = fault.message, "error"
+        except DragomanError as error:
+            upload.error, upload.status = fault_of(error).message, "error"
         except Exception as error:
-            logs.event("a file could not be translated", 40, error=logs.told(error))
+            logs.event("a file could not be translated", logging.ERROR, error=logs.told(error))
             upload.error, upload.status = "the server failed on this file; its log has more", "error"
+        upload.ended = time.time()
+        self._note(upload)
+
+    def _translate(self, upload: Upload, caller: Caller, calls: Calls, progress: Progress) -> FileResult:
+        """In a thread."""
+        source = of_code(upload.source) if upload.source else None
+        data = (self.folder / upload.id / "input").read_bytes()
+        order = FileOrder(upload.name, source, of_code(upload.target), upload.model)
+
+        def tell(done: int, known: int) -> None:
+            progress.share = min(0.99, done / max(known, 1))
+
+        def count(characters: int) -> None:
+            if not upload.is_counted:
+                self.state.meter.take(caller.key, characters)
+                upload.is_counted = True
+                self._note(upload)
+
+        glossary = None
+        if upload.glossaries:
+            glossary = self.state.glossaries.together(upload.keeper, upload.glossaries)
+        with Jobs(self.folder) as jobs:
+            with jobs.begin(self._plan(upload)) as run:
+                made = translate(self.state, order, data, calls, tell, count, glossary, run)
+                with files.replacing_file(self.output(upload)) as file:
+                    file.write(made.data)
+            jobs.remove(run.id)
+        return made
+
+    def _plan(self, upload: Upload) -> Plan:
+        home = self.folder / upload.id
+        models = {name: each.fingerprint for name, each in self.state.registry.translators.items()}
+        return Plan(
+            decisive={"upload": upload.id, "models": models},
+            files=[(str(home / "input"), str(home / "output"))],
+            model=upload.model or "",
+            source=upload.source,
+            target=upload.target,
+        )
+
+    def _keep(self, upload: Upload, content: BinaryIO) -> None:
+        home = self.folder / upload.id
+        home.mkdir(mode=0o700)
+        try:
+            with open(home / "input", "xb") as file:
+                shutil.copyfileobj(content, file)
+            self._note(upload)
+        except OSError:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
+
+    def _note(self, upload: Upload) -> None:
+        """Write the record; where that fails the file is still translated, by this process."""
+        with contextlib.suppress(OSError), files.replacing_file(self.folder / upload.id / _RECORD) as file:
+            file.write(json.dumps(asdict(upload)).encode())
 
     def _forget(self) -> None:
-        """Forget what nobody has asked for in time, and the oldest of what is over if there are too many."""
-        oldest = time.monotonic() - 60 * self._state.settings.file_minutes - self._state.settings.file_timeout
-        for id, upload in list(self._uploads.items()):
-            if upload.is_over and (upload.began < oldest or len(self._uploads) > MOST):
-                del self._uploads[id]
-        if len(self._uploads) > MOST:
-            raise Fault(503, "overloaded", "too many files are on their way", None, 60)
+        """Forget what nobody has fetched in time."""
+        oldest = time.time() - 60 * self.state.settings.file_minutes
+        for upload in list(self._uploads.values()):
+            if upload.is_over and (upload.ended or upload.began) < oldest:
+                self._delete(upload)
+
+    def _delete(self, upload: Upload) -> None:
+        self._uploads.pop(upload.id, None)
+        self._progress.pop(upload.id, None)
+        if not upload.is_over:
+            with contextlib.suppress(DragomanError), Jobs(self.folder) as jobs:
+                if job := jobs.find(self._plan(upload)):
+                    jobs.remove(job.id)
+        shutil.rmtree(self.folder / upload.id, ignore_errors=True)
 
 
-def _bytes(key: str) -> bytes:
-    return key.encode("utf-8", "surrogatepass")
+def _read_all(folder: Path) -> Iterator[Upload]:
+    """The uploads that an earlier process has left; what can't be read is none."""
+    for path in sorted(folder.glob(f"*/{_RECORD}")):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            yield Upload(**json.loads(path.read_text(encoding="utf-8")))

@@ -13,12 +13,14 @@ from typing import Protocol
 
 import regex
 
-from dragoman.languages import Language
+from dragoman.languages import Language, of_code
+from dragoman.text.detect import detect, detectable
+from dragoman.text.langid import STANDARD
 from dragoman.text.markup import kept
 from dragoman.text.scripts import script_of, scripts_of
 
-UNKNOWN, MARKUP, NUMBER, REPETITION, UNTRANSLATED, LENGTH = (
-    "unknown-characters", "markup", "number", "repetition", "untranslated", "length"
+UNKNOWN, MARKUP, NUMBER, REPETITION, UNTRANSLATED, LENGTH, LANGUAGE = (
+    "unknown-characters", "markup", "number", "repetition", "untranslated", "length", "wrong-language"
 )  # fmt: skip
 
 
@@ -167,6 +169,26 @@ def _untranslated(source: str, translation: str, spoken: Language, wanted: Langu
     if scripts and not scripts_of(wanted).intersection(scripts):
         return Finding(UNTRANSLATED, f"the translation has no letter of {wanted.script_name} script")
     return None
+
+
+_TELLS = 30
+"""Characters from which a text shows its language as a rule."""
+_CERTAIN = 0.95
+
+
+def wrong_language(translation: str, wanted: Language, among: frozenset[str]) -> Finding | None:
+    """Whether a translation is in another language of these (NLLB codes), for all that can be told.
+
+    It costs ten times as much as all of `check`, and the language identifier has to be loaded for it.
+    """
+    if len(translation) < _TELLS or wanted.nllb not in detectable(among):
+        return None
+    found = detect(translation, among)
+    if found is None or not found.sure or found.confidence < _CERTAIN or found.code == wanted.nllb:
+        return None
+    if STANDARD.get(found.code, found.code) == STANDARD.get(wanted.nllb, wanted.nllb):
+        return None
+    return Finding(LANGUAGE, f"the translation is {of_code(found.code).name}")
 
 
 _DENSE = frozenset({"Hani", "Kana", "Hang"})

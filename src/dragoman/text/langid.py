@@ -1,11 +1,10 @@
 """py3langid's model, and how its labels relate to NLLB's codes."""
 
 from functools import cache, lru_cache
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
-from dragoman.errors import UnknownLanguage
-from dragoman.languages import find
+from dragoman.languages import find, look_up
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -37,6 +36,11 @@ def identifier() -> "LanguageIdentifier":
         return _load()
 
 
+def prepare() -> None:
+    """Load it in a thread, as unpacking takes a while in which others can work."""
+    Thread(target=identifier, name="dragoman language identifier", daemon=True).start()
+
+
 @cache
 def _load() -> "LanguageIdentifier":
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -47,10 +51,10 @@ def _load() -> "LanguageIdentifier":
 @cache
 def label_homes(label: str) -> tuple[str, ...]:
     """The NLLB codes that a label of py3langid may stand for, best first; none if NLLB doesn't speak it."""
-    try:
-        return _LABEL_HOMES[label] if label in _LABEL_HOMES else (find(label).nllb,)
-    except UnknownLanguage:
-        return ()
+    if label in _LABEL_HOMES:
+        return _LABEL_HOMES[label]
+    language = look_up(label)
+    return () if language is None else (language.nllb,)
 
 
 @cache

@@ -73,6 +73,13 @@ class SplitText:
     segments: tuple[Segment, ...]
     after: str
 
+    @classmethod
+    def whole(cls, text: str) -> "SplitText":
+        """A text as one piece, without the white space around it."""
+        core = text.strip()
+        before, _, after = text.partition(core) if core else (text, "", "")
+        return cls((Segment(before, core),), after)
+
 
 def split(
     text: str, language: str, limit: int | None = None, measure: Callable[[str], int] = len

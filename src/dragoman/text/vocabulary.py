@@ -169,7 +169,7 @@ def _special(tokenizer: Tokenizer, language: Language) -> list[int]:
     """What isn't text, but may be generated, or stands for text."""
     always = [tokenizer.eos_id, tokenizer.unk_id]
     if isinstance(tokenizer, MultilingualTokenizer):
-        return [*always, tokenizer.language_id(language.nllb)]
+        return [*always, tokenizer.language_id(language.nllb), *tokenizer.byte_ids]
     return [*always, *range(FIRST_BYTE, len(HEAD))]
 
 

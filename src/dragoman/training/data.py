@@ -1,71 +1,41 @@
-"""Parallel text: reading, encoding, batching."""
+"""Batches of parallel text: drawn from parts, changed, encoded, sorted by length."""
 
-import gzip
-from collections.abc import Iterator
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from random import Random
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dragoman.errors import InvalidOption
+from dragoman.training.augmentation import copying
+from dragoman.training.augmentation.examples import Augmentation
+from dragoman.training.augmentation.phrases import WRITINGS, phrase
+from dragoman.training.parts import Part
 
 ENGLISH = "eng_Latn"
+PAD, EOS = 1, 2
 
 
-def read_pairs(path: str | Path, excluded: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """(text, English) of each line of a `.tsv.gz` whose origin tag (third column) is not excluded.
+class Encoder(Protocol):
+    """Cuts text into pieces."""
 
-    Pairs tagged `+hant` mix Traditional script into Simplified Chinese and are left out too.
-    """
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            text, english, origin, *_ = line.rstrip("\n").split("\t")
-            if not origin.startswith(excluded) and not origin.endswith("+hant"):
-                yield text, english
+    def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Encoded pairs of one language with English; sentence i of a side is ids[starts[i]:starts[i+1]]."""
+class Example:
+    """A directed pair: token ids with languages and `</s>`."""
 
-    code: str
-    ids: tuple[np.ndarray, np.ndarray]
-    starts: tuple[np.ndarray, np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.starts[0]) - 1
-
-    def sentence(self, side: int, index: int) -> np.ndarray:
-        """Token ids without language code and `</s>`; side 0 is the language, side 1 English."""
-        return self.ids[side][self.starts[side][index] : self.starts[side][index + 1]]
-
-    def lengths(self) -> np.ndarray:
-        """[2, pairs]"""
-        return np.stack([np.diff(self.starts[side]) for side in (0, 1)])
-
-
-def encode_corpus(code: str, pairs: Iterator[tuple[str, str]], tokenizer, max_tokens: int) -> Corpus:  # type: ignore[no-untyped-def]
-    """Encode pairs, leaving out those with an empty side or one longer than `max_tokens`.
-
-    InvalidOption if none is left.
-    """
-    texts = list(pairs)
-    sides = [tokenizer.encode_pieces([pair[side] for pair in texts]) for side in (0, 1)]
-    kept = [
-        (a, b) for a, b in zip(*sides, strict=True) if 0 < len(a) <= max_tokens and 0 < len(b) <= max_tokens
-    ]
-    if not kept:
-        raise InvalidOption(
-            f"none of the {len(texts)} pairs of {code} has 1 to {max_tokens} tokens on both sides; "
-            "check the file and the excluded origins, raise max_tokens, or leave the language out"
-        )
-    ids, starts = [], []
-    for side in (0, 1):
-        ids.append(np.concatenate([np.asarray(pair[side], np.int32) for pair in kept]))
-        starts.append(np.cumsum([0] + [len(pair[side]) for pair in kept]))
-    return Corpus(code, (ids[0], ids[1]), (starts[0], starts[1]))
+    source: list[int]
+    """`[language] pieces </s>`"""
+    target: list[int]
+    """`</s> [language] pieces </s>`"""
 
 
 @dataclass(frozen=True)
@@ -76,97 +46,162 @@ class Batch:
     target: Tensor
 
 
+@dataclass(frozen=True)
+class Position:
+    """How far a run has read: all that it needs to go on where it was."""
+
+    round: int = 0
+    batch: int = 0
+
+
 class Batches:
-    """Batches of both directions of every corpus, in endless epochs, the same for the same seed.
+    """Batches of both directions of every part, in endless rounds, the same for the same seed.
 
-    A batch holds pairs of similar length, of all directions, up to `batch_tokens` padded
-    tokens. How many batches it has seen is all that a resumed run needs to go on where it was.
+    A round is a number of examples, each part's share of them, and all pairs of a part come before one
+    comes again. Its batches hold examples of like length, of all directions, up to `batch_tokens`
+    padded tokens. An example depends on the seed, the round and its place in it alone.
     """
-
-    POOL = 400  # batches sorted together: enough for even lengths, few enough to stay random
 
     def __init__(
         self,
-        corpora: list[Corpus],
+        parts: Sequence[Part],
+        encoder: Encoder,
         language_ids: dict[str, int],
         batch_tokens: int,
-        balance: float,
-        seed: int,
-        pad: int = 1,
-        eos: int = 2,
+        max_tokens: int,
+        balance: float = 1.0,
+        seed: int = 1,
+        augmentation: Augmentation | None = None,
+        round_examples: int = 16384,
     ) -> None:
-        self.corpora = corpora
-        self.language_ids = language_ids
-        self.batch_tokens = batch_tokens
-        self.seed = seed
-        self.pad, self.eos = pad, eos
-        sizes = np.array([len(corpus) for corpus in corpora], float)
-        share = sizes**balance / (sizes.max() ** balance) * sizes.max()
-        self._draws = np.maximum(1, share.round()).astype(int)
-        self._lengths = [corpus.lengths() for corpus in corpora]
+        """balance: a language of n pairs gets a share proportional to n**balance."""
+        self.parts, self.encoder, self.language_ids = list(parts), encoder, language_ids
+        self.batch_tokens, self.max_tokens = batch_tokens, max_tokens
+        self.seed, self.augmentation, self.round_examples = seed, augmentation, round_examples
+        self._weights = part_weights(self.parts, balance)
+        self._order = lru_cache(maxsize=4 * len(self.parts))(self._permutation)
 
     @property
-    def pairs_per_epoch(self) -> int:
-        """Directed pairs in an epoch."""
-        return int(2 * self._draws.sum())
+    def pad(self) -> int:
+        return PAD
 
-    def epoch(self, number: int) -> list[np.ndarray]:
-        """The batches of an epoch, each an array [pairs, 3] of (corpus, index, source side)."""
+    def fingerprint(self) -> str:
+        """Differs where the examples would: a run that finds another one begins a new round."""
+        facts = [(part.code, part.name, len(part), weight) for part, weight in self._weighted()]
+        options = self.augmentation and self.augmentation.options
+        text = repr((facts, options, self.seed, self.round_examples, self.batch_tokens, self.max_tokens))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def round(self, number: int) -> list[Batch]:
+        """The batches of a round. Examples with an empty or overlong side are left out."""
+        examples = self.examples(number)
         rng = np.random.default_rng((self.seed, number))
-        rows = []
-        for c, (corpus, draws) in enumerate(zip(self.corpora, self._draws, strict=True)):
-            whole, rest = divmod(int(draws), len(corpus))
-            picks = [np.arange(len(corpus))] * whole + [rng.permutation(len(corpus))[:rest]]
-            index = np.concatenate(picks)
-            for side in (0, 1):
-                rows.append(np.stack([np.full(len(index), c), index, np.full(len(index), side)], 1))
-        examples = np.concatenate(rows)
-        rng.shuffle(examples)
-        widths = np.empty((2, len(examples)), int)
-        for c, lengths in enumerate(self._lengths):
-            mine = examples[:, 0] == c
-            widths[:, mine] = lengths[:, examples[mine, 1]]
-        source_side = examples[:, 2]
-        source = np.take_along_axis(widths, source_side[None], 0)[0] + 2
-        target = np.take_along_axis(widths, 1 - source_side[None], 0)[0] + 2
-        batches = self._cut(examples, source, target, rng)
+        batches = cut(examples, self.batch_tokens, rng)
         rng.shuffle(batches)
-        return batches
+        return [assemble(batch) for batch in batches]
 
-    def _cut(
-        self, examples: np.ndarray, source: np.ndarray, target: np.ndarray, rng: np.random.Generator
-    ) -> list[np.ndarray]:
-        pool = int(self.POOL * self.batch_tokens / max(1.0, float((source + target).mean())))
-        batches: list[np.ndarray] = []
-        for start in range(0, len(examples), pool):
-            part = np.arange(start, min(start + pool, len(examples)))
-            # Nearly by length of both sides, with noise so that batches differ between epochs.
-            noise = rng.random(len(part))
-            part = part[np.lexsort((noise, source[part], target[part]))]
-            begin = width_s = width_t = 0
-            for end, row in enumerate(part):
-                wide_s, wide_t = max(width_s, source[row]), max(width_t, target[row])
-                if (end - begin + 1) * (wide_s + wide_t) > self.batch_tokens and end > begin:
-                    batches.append(examples[part[begin:end]])
-                    begin, wide_s, wide_t = end, source[row], target[row]
-                width_s, width_t = wide_s, wide_t
-            batches.append(examples[part[begin:]])
-        return batches
+    def examples(self, number: int) -> list[Example]:
+        """Those of a round, in order of their parts."""
+        texts: list[tuple[str, str, str, str]] = []
+        for at, (part, weight) in enumerate(self._weighted()):
+            per_round = self.round_examples * weight
+            for index in range(int(number * per_round), int((number + 1) * per_round)):
+                rng = Random((self.seed << 96) | (at << 64) | index)
+                texts.append(self.texts(at, part, index, rng))
+        return self._encoded(texts)
 
-    def assemble(self, rows: np.ndarray) -> Batch:
-        """`[lang] pieces </s>` for the source; `</s> [lang] pieces </s>` for the target."""
-        sources, targets = [], []
-        for c, index, side in rows:
-            corpus = self.corpora[c]
-            codes = (corpus.code, ENGLISH)
-            sources.append([self.language_ids[codes[side]], *corpus.sentence(side, index), self.eos])
-            targets.append(
-                [self.eos, self.language_ids[codes[1 - side]], *corpus.sentence(1 - side, index), self.eos]
+    def texts(self, at: int, part: Part, index: int, rng: Random) -> tuple[str, str, str, str]:
+        """Source, target and their languages of the example `index` of the part `at`."""
+        codes = part.code, ENGLISH
+        source = rng.randrange(2)
+        pair = self._pair(at, part, index, rng)
+        texts = pair[source], pair[1 - source]
+        if self.augmentation is not None:
+            texts = self.augmentation.example(pair, codes, source, rng, lambda draw: self._any(part, draw))
+        return *texts, codes[source], codes[1 - source]
+
+    def _pair(self, at: int, part: Part, index: int, rng: Random) -> tuple[str, str]:
+        if not part.pairs:
+            return self._any(part, rng)
+        round_, place = divmod(index, len(part))
+        return part.pairs[self._order(at, round_)[place]]
+
+    def _any(self, part: Part, rng: Random) -> tuple[str, str]:
+        if part.pairs:
+            return part.pairs[rng.randrange(len(part))]
+        return MADE_UP[part.name](part.code, rng)
+
+    def _permutation(self, at: int, round_: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, at, round_)).permutation(len(self.parts[at]))
+
+    def _weighted(self) -> Iterable[tuple[Part, float]]:
+        return zip(self.parts, self._weights, strict=True)
+
+    def _encoded(self, texts: list[tuple[str, str, str, str]]) -> list[Example]:
+        sides = [self.encoder.encode_pieces([row[side] for row in texts]) for side in (0, 1)]
+        ids = self.language_ids
+        return [
+            Example([ids[row[2]], *source, EOS], [EOS, ids[row[3]], *target, EOS])
+            for row, source, target in zip(texts, *sides, strict=True)
+            if 0 < len(source) <= self.max_tokens and 0 < len(target) <= self.max_tokens
+        ]
+
+
+MADE_UP = {"phrases": phrase, "copies": lambda _, rng: copying.pure(rng)}
+"""Parts without pairs, by name."""
+
+
+def can_make_up(name: str, code: str) -> bool:
+    """Whether a part without pairs can be made up in a language: phrases need its tables."""
+    return name != "phrases" or code in WRITINGS
+
+
+def part_weights(parts: Sequence[Part], balance: float) -> list[float]:
+    """The share of each part; of all parts together 1.
+
+    A language's share is proportional to its number of pairs to the power of `balance`; within it
+    parts share as they say. InvalidOption for a part without pairs that nobody knows how to make up.
+    """
+    for part in parts:
+        if not part.pairs and part.name not in MADE_UP:
+            raise InvalidOption(
+                f"the part {part.name!r} has no pairs; give it files, or name it one of {', '.join(MADE_UP)}"
             )
-        return Batch(self._pad(sources), self._pad(targets))
+    sizes, shares = Counter[str](), Counter[str]()
+    for part in parts:
+        sizes[part.code] += len(part)
+        shares[part.code] += part.share  # type: ignore[assignment]
+    powers = {code: max(1, size) ** balance for code, size in sizes.items()}
+    total = sum(powers.values())
+    return [powers[part.code] / total * part.share / shares[part.code] for part in parts]
 
-    def _pad(self, rows: list[list[int]]) -> Tensor:
-        out = np.full((len(rows), max(map(len, rows))), self.pad, np.int64)
-        for i, row in enumerate(rows):
-            out[i, : len(row)] = row
-        return torch.from_numpy(out)
+
+def cut(examples: list[Example], batch_tokens: int, rng: np.random.Generator) -> list[list[Example]]:
+    """Examples of like length together, as many as `batch_tokens` padded tokens take."""
+    source = np.array([len(example.source) for example in examples])
+    target = np.array([len(example.target) for example in examples])
+    # By the longer side first, since both sides pay for it; equals in random order.
+    order = np.lexsort((rng.random(len(examples)), source, target, np.maximum(source, target) // 4))
+    batches: list[list[Example]] = []
+    begin = width_s = width_t = 0
+    for end, row in enumerate(order):
+        wide_s, wide_t = max(width_s, source[row]), max(width_t, target[row])
+        if (end - begin + 1) * (wide_s + wide_t) > batch_tokens and end > begin:
+            batches.append([examples[i] for i in order[begin:end]])
+            begin, wide_s, wide_t = end, source[row], target[row]
+        width_s, width_t = wide_s, wide_t
+    if len(order) > begin:
+        batches.append([examples[i] for i in order[begin:]])
+    return batches
+
+
+def assemble(examples: Sequence[Example]) -> Batch:
+    """One padded batch."""
+    return Batch(_pad([e.source for e in examples]), _pad([e.target for e in examples]))
+
+
+def _pad(rows: list[list[int]]) -> Tensor:
+    out = np.full((len(rows), max(map(len, rows))), PAD, np.int64)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return torch.from_numpy(out)

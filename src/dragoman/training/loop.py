@@ -1,7 +1,6 @@
 """The training loop: updates, evaluations, checkpoints, and going on after an interruption."""
 
 import contextlib
-import itertools
 import json
 import math
 import time
@@ -16,8 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dragoman.files import replacing_file
 from dragoman.models.nllb import Nllb, Trace
+from dragoman.training.averaging import WeightAverage
 from dragoman.training.config import TrainingConfig
-from dragoman.training.data import Batch, Batches
+from dragoman.training.data import Batch, Batches, Position
 from dragoman.training.losses import router_losses, smoothed_cross_entropy
 from dragoman.training.optimizers import Optimizers, clip_
 
@@ -28,10 +28,9 @@ class Trainer:
     """Trains a model on endless batches, in a folder from which it can resume.
 
     The folder gets `log.jsonl` (a line of figures every few updates and at every
-    evaluation) and `checkpoint.pt`, replaced atomically.
+    evaluation) and `checkpoint.pt`, replaced atomically. A run whose settings or texts have changed
+    since goes on with them, from the next round of examples on.
     """
-
-    LOG_EVERY = 25
 
     def __init__(
         self, model: Nllb, batches: Batches, config: TrainingConfig, folder: Path, evaluate: Evaluate
@@ -41,40 +40,65 @@ class Trainer:
         self.batches, self.config, self.folder, self.evaluate = batches, config, folder, evaluate
         self.optimizers = Optimizers(model, config)
         self.dtype = resolve_precision(config.precision, self.device)
+        self.average = WeightAverage(model, config.average) if config.average else None
+        self.position = Position()
         self.update = self.pairs = 0
         self.seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self) -> None:
-        """Train up to `config.updates`, from the last checkpoint if there is one."""
+    def run(self, finish: int | None = None) -> None:
+        """Train to the end of the schedule, from the last checkpoint if there is one.
+
+        finish: the rate starts to fall now, and the run ends after so many more updates. This is kept: a
+        run that goes on after an interruption need not be told again.
+        """
         self.resume()
+        if finish is not None:
+            self.optimizers.schedule.finish(self.update, finish)
+            self.save()
         began = time.monotonic() - self.seconds
         window: dict[str, float] = {}
         for batches in self._updates():
-            if self.update >= self.config.updates:
+            if self.finished:
                 break
             # Anew for each update, so that a resumed run draws as an uninterrupted one would.
             torch.manual_seed(self.config.seed * 10**6 + self.update)
             for name, value in self._train(batches).items():
                 window[name] = window.get(name, 0.0) + value
             self.update += 1
+            if self.average is not None:
+                self.average.add()
             self.seconds = time.monotonic() - began
-            if self.update % self.LOG_EVERY == 0:
+            if self.update % self.config.log_every == 0:
                 self._log(window)
                 window = {}
-            if self.update % self.config.evaluate_every == 0 or self.update == self.config.updates:
-                self.model.eval()
-                self._write({"update": self.update, "pairs": self.pairs, **self.evaluate(self.model)})
-            if self.update % self.config.save_every == 0 or self.update == self.config.updates:
+            if self.update % self.config.evaluate_every == 0 or self.finished:
+                self._evaluate()
+            if self.update % self.config.save_every == 0 or self.finished:
                 self.save()
 
+    @property
+    def finished(self) -> bool:
+        return self.update >= self.optimizers.schedule.ends
+
+    def _evaluate(self) -> None:
+        self.model.eval()
+        averaged = contextlib.nullcontext() if self.average is None else self.average.used()
+        with averaged:
+            self._write({"update": self.update, "pairs": self.pairs, **self.evaluate(self.model)})
+
     def _updates(self) -> Iterator[list[Batch]]:
-        """The batches of each coming update; skips what a resumed run has already seen."""
-        size = self.config.accumulate
-        epochs = (self.batches.epoch(number) for number in itertools.count())
-        rows = itertools.islice(itertools.chain.from_iterable(epochs), self.update * size, None)
+        """The batches of each coming update, from where the run has read to."""
+        batches: list[Batch] = []
         while True:
-            yield [self.batches.assemble(next(rows)) for _ in range(size)]
+            found = self.batches.round(self.position.round)
+            for place in range(self.position.batch, len(found)):
+                batches.append(found[place])
+                if len(batches) == self.config.accumulate:
+                    self.position = Position(self.position.round, place + 1)
+                    yield batches
+                    batches = []
+            self.position = Position(self.position.round + 1)
 
     def _train(self, batches: list[Batch]) -> dict[str, float]:
         self.model.train()
@@ -153,9 +177,12 @@ class Trainer:
         state = {
             "model": self.model.state_dict(),
             "optimizers": self.optimizers.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "update": self.update,
             "pairs": self.pairs,
             "seconds": self.seconds,
+            "position": asdict(self.position),
+            "texts": self.batches.fingerprint(),
             "config": asdict(self.config),
         }
         with replacing_file(self.folder / "checkpoint.pt") as file:
@@ -169,7 +196,12 @@ class Trainer:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
+        if self.average is not None and state["average"] is not None:
+            self.average.load_state_dict(state["average"])
         self.update, self.pairs, self.seconds = state["update"], state["pairs"], state["seconds"]
+        self.position = Position(**state["position"])
+        if state["texts"] != self.batches.fingerprint():
+            self.position = Position(self.position.round + 1)
         log = self.folder / "log.jsonl"
         if log.exists():
             lines = log.read_text(encoding="utf-8").splitlines(keepends=True)

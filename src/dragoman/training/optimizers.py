@@ -7,14 +7,45 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from dragoman.errors import InvalidOption
 from dragoman.training.config import TrainingConfig
+from dragoman.training.muon import Muon
+
+
+class Schedule:
+    """Linear warm-up, a constant rate, then linear to zero over the last updates.
+
+    How long a run is may be decided while it is under way: `finish` begins the fall.
+    """
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.warmup = config.warmup
+        self.ends = config.updates
+        self.falls = config.updates - round(config.decay * config.updates)
+
+    def finish(self, update: int, updates: int) -> None:
+        """From `update` on the rate falls, over so many updates, and there the run ends.
+
+        A fall that began before goes on as it was; InvalidOption for less than one update.
+        """
+        if updates < 1:
+            raise InvalidOption(f"a run can't finish in {updates} updates; 1 or more are needed")
+        if update < self.falls:
+            self.falls, self.ends = update, update + updates
+
+    def factor(self, update: int) -> float:
+        """Share of the peak rate."""
+        if update < self.warmup and update < self.falls:
+            return (update + 1) / self.warmup
+        left = self.ends - update
+        return max(0.0, min(1.0, left / (self.ends - self.falls))) if self.ends > self.falls else 1.0
 
 
 class Optimizers:
     """AdamW, or Muon for the matrices of the layers with AdamW for all other parameters.
 
     The others are embeddings, the output layer, norms, biases and routers. Muon (Jordan et
-    al., 2024; torch.optim.Muon) orthogonalises the momentum of a matrix. Its step is scaled to
+    al., 2024) orthogonalises the momentum of a matrix. Its step is scaled to
     the size of an AdamW step, so the rates of both compare.
     """
 
@@ -28,12 +59,7 @@ class Optimizers:
         adam: dict[str, Any] = {"betas": (0.9, 0.98), "eps": 1e-8}
         if config.optimizer == "muon":
             self.all: list[torch.optim.Optimizer] = [
-                torch.optim.Muon(
-                    matrices,
-                    lr=config.matrix_rate or config.rate,
-                    weight_decay=config.weight_decay,
-                    adjust_lr_fn="match_rms_adamw",
-                ),
+                Muon(matrices, config.matrix_rate or config.rate, config.weight_decay),
                 torch.optim.AdamW(others, lr=config.rate, weight_decay=0.0, **adam),
             ]
         else:
@@ -42,7 +68,8 @@ class Optimizers:
                 {"params": others, "weight_decay": 0.0},
             ]
             self.all = [torch.optim.AdamW(groups, lr=config.rate, **adam)]
-        self._schedules = [LambdaLR(o, lambda update: rate_factor(update, config)) for o in self.all]
+        self.schedule = Schedule(config)
+        self._schedules = [LambdaLR(o, self.schedule.factor) for o in self.all]
 
     def step(self) -> None:
         for optimizer, schedule in zip(self.all, self._schedules, strict=True):
@@ -68,6 +95,8 @@ class Optimizers:
         return {
             "optimizers": [o.state_dict() for o in self.all],
             "schedules": [{"last_epoch": s.last_epoch} for s in self._schedules],
+            "falls": self.schedule.falls,
+            "ends": self.schedule.ends,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -75,15 +104,7 @@ class Optimizers:
             optimizer.load_state_dict(saved)
         for schedule, saved in zip(self._schedules, state["schedules"], strict=True):
             schedule.last_epoch = saved["last_epoch"]
-
-
-def rate_factor(update: int, config: TrainingConfig) -> float:
-    """Linear warm-up, constant, then linear to zero over the last `decay` share of the updates."""
-    if update < config.warmup:
-        return (update + 1) / config.warmup
-    falling = config.decay * config.updates
-    left = config.updates - update
-    return max(0.0, min(1.0, left / falling)) if falling else 1.0
+        self.schedule.falls, self.schedule.ends = state["falls"], state["ends"]
 
 
 def clip_(parameters: list[nn.Parameter], largest: float) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from dragoman.generation.options import GenerationOptions
 from dragoman.systems import Request, System
-from dragoman.text.checks import check
+from dragoman.text.checks import Finding, check, wrong_language
 from dragoman.text.glossary import missing
 from dragoman.translation.results import Candidate
 
@@ -53,10 +53,18 @@ class Attempts:
     """What is tried for each sentence of a call."""
 
     def __init__(
-        self, options: GenerationOptions, retry: bool = False, fallback: Fallback | None = None
+        self,
+        options: GenerationOptions,
+        retry: bool = False,
+        fallback: Fallback | None = None,
+        languages: frozenset[str] = frozenset(),
     ) -> None:
-        """options: of the first attempt; retry: whether what failed is tried with other options."""
+        """options: of the first attempt; retry: whether what failed is tried with other options.
+
+        languages: NLLB codes of those that the model speaks, and may speak by mistake.
+        """
         self._options, self._retry, self._fallback = options, retry, fallback
+        self._languages = languages
         self._is_watchful = retry or fallback is not None
 
     def first(self, request: Request) -> Attempt:
@@ -131,8 +139,16 @@ class Attempts:
         lacking = len(missing(request.terms, candidate.text, request.target))
         if not self._is_watchful:
             return lacking
-        found = check(request.text, candidate.text, request.source, request.target)
+        found = self.look_over(request, candidate.text)
         return lacking + len(found) + (not candidate.complete)
+
+    def look_over(self, request: Request, translation: str) -> tuple[Finding, ...]:
+        """What is the matter with a translation."""
+        found = check(request.text, translation, request.source, request.target)
+        if found or not self._is_watchful or request.source == request.target:
+            return found
+        other = wrong_language(translation, request.target, self._languages)
+        return (other,) if other else ()
 
 
 def _searching(options: GenerationOptions) -> GenerationOptions:

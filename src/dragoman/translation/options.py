@@ -20,6 +20,7 @@ from dragoman.text.glossary import Glossary
 
 if TYPE_CHECKING:
     from dragoman.checkpoints.catalog import ModelCard
+    from dragoman.translation.memory import TranslationMemory
     from dragoman.translation.translator import Translator
 
 
@@ -88,7 +89,15 @@ class TextOptions:
     fallback: "Translator | None" = None
     """Another model for sentences in which something is still the matter."""
 
+    translation_memory: "TranslationMemory | None" = None
+    """What has been translated before; it is told of what the model says now."""
+
     def __post_init__(self) -> None:
+        memory = self.translation_memory
+        if memory is not None and not hasattr(memory, "recall"):
+            raise InvalidOption(
+                f"translation_memory is a {type(memory).__name__}; it must be a TranslationMemory"
+            )
         if self.glossary is not None and not isinstance(self.glossary, Glossary):
             raise InvalidOption(
                 f"glossary is a {type(self.glossary).__name__}; it must be a Glossary, such as "
@@ -136,6 +145,7 @@ class TranslateKeywords(GenerationKeywords, total=False):
     retry: bool
     glossary: Glossary | None
     fallback: "Translator | None"
+    translation_memory: "TranslationMemory | None"
 
 
 class AnswerKeywords(GenerationKeywords, total=False):

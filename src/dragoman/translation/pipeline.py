@@ -64,7 +64,7 @@ class Pipeline:
         recall: what is known already; attempts: what is tried for a sentence, if not just one thing.
         """
         self._system, self._options, self._at_once = system, options, at_once
-        self._attempts = Attempts(options) if attempts is None else attempts
+        self.attempts = Attempts(options) if attempts is None else attempts
         self._deadline = Deadline(timeout)
         self._progress, self._listens, self._recall = progress, listens, recall
         self._events: SimpleQueue[Leg | None] = SimpleQueue()
@@ -215,7 +215,7 @@ class Pipeline:
         request = leg.request
         if leg.attempt is None:
             # Tokens that somebody hears can't be taken back: then there is one attempt.
-            leg.attempt = self._attempts.only(request) if self._listens else self._attempts.first(request)
+            leg.attempt = self.attempts.only(request) if self._listens else self.attempts.first(request)
         system, options = leg.attempt.by or self._system, leg.attempt.options
         (row,) = system.encode([request])
         most = min(options.max_new_tokens, system.max_new_tokens)
@@ -280,9 +280,9 @@ class Pipeline:
         elif not leg.tries:
             self._finish(leg, outcome)
             return
-        again = None if self._listens else self._attempts.next(leg.request, leg.tries, leg.attempt)
+        again = None if self._listens else self.attempts.next(leg.request, leg.tries, leg.attempt)
         if again is None:
-            self._finish(leg, self._attempts.best(leg.request, leg.tries))
+            self._finish(leg, self.attempts.best(leg.request, leg.tries))
         else:
             leg.attempt, leg.ticket = again, None
             self._ready.push(leg, half_way=True)

@@ -19,6 +19,10 @@ class Text:
     """The language to translate it to."""
 
 
+MEMORY = "memory"
+"""The origin of candidates that a translation memory knew."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One translation of one sentence; `tokens` as the tokenizer spells them, `score` as in `Hypothesis`."""
@@ -28,6 +32,18 @@ class Candidate:
     tokens: tuple[str, ...]
     complete: bool
     """False if the length limit came before the sentence's end."""
+    origin: str = "model"
+    """MEMORY if it comes from there."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A text of a translation memory that is like one that came, and its translation."""
+
+    source: str
+    target: str
+    score: float
+    """How much alike the texts are, up to 1."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,8 @@ class Sentence:
     candidates: tuple[Candidate, ...]
     terms: tuple[Term, ...] = ()
     """What the glossary says of terms that are in it."""
+    similar: tuple[Match, ...] = ()
+    """What a translation memory has that is like it, best first, if it hasn't the sentence itself."""
 
 
 @dataclass(frozen=True)

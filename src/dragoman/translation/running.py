@@ -2,15 +2,16 @@
 
 from collections import deque
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dragoman.errors import DragomanError
 from dragoman.generation.engine import Job
 from dragoman.systems.base import ChatSystem, best_tokens
 from dragoman.text.checks import Alphabet
 from dragoman.text.glossary import Glossary, Term
+from dragoman.text.sentences import SplitText
 from dragoman.translation.assembling import assemble, before
 from dragoman.translation.deadline import Deadline
 from dragoman.translation.feed import NOTHING, Feed
@@ -18,6 +19,9 @@ from dragoman.translation.legs import Journey
 from dragoman.translation.pipeline import Pipeline
 from dragoman.translation.preparing import Preparing, TextJob
 from dragoman.translation.results import Translation
+
+if TYPE_CHECKING:
+    from dragoman.translation.memory import TranslationMemory
 
 
 class Passage:
@@ -51,6 +55,7 @@ class Run:
     alphabet: Alphabet | None = None
     """The characters that the model knows."""
     glossary: Glossary | None = None
+    memory: "TranslationMemory | None" = None
 
     def translations(self, texts: Iterable[Any]) -> Generator[Translation, None, None]:
         """What becomes of each text, in their order, as soon as it and those before are done.
@@ -98,10 +103,14 @@ class Run:
             self.pipeline.close()
 
     def _begin(self, job: TextJob) -> Passage:
+        if self.memory is not None and len(job.parts.segments) > 1:
+            whole = SplitText.whole(job.text)
+            if self.memory.find(whole.segments[0].text, job.source, job.target) is not None:
+                job = replace(job, parts=whole, pivot=None)
         return Passage(job, self.pipeline, self.glossary)
 
     def _assemble(self, passage: Passage) -> Translation:
-        return assemble(passage.job, passage.journeys, self.alphabet)
+        return assemble(passage.job, passage.journeys, self.alphabet, self.memory, self.pipeline.attempts)
 
 
 def _sentence(piece: str, journey: Journey, pipeline: Pipeline) -> Generator[str, None, None]:

@@ -37,7 +37,7 @@ from dragoman.translation.options import (
 )
 from dragoman.translation.pipeline import Pipeline, Progress
 from dragoman.translation.preparing import Preparing, TextJob
-from dragoman.translation.recall import Recall
+from dragoman.translation.recall import Recall, Recalls
 from dragoman.translation.results import Candidate, Sentence, Text, Translation
 from dragoman.translation.running import Run, answer
 
@@ -292,11 +292,27 @@ class Translator:
         """What translates the texts of one call; raises what is wrong with its options."""
         text, generation = translation_options(source, target, given, self.defaults)
         preparing = Preparing(self.system, self.languages, text)
-        attempts = Attempts(generation, text.retry, _fallback(text.fallback, generation))
+        recalls: list[Recall] = []
+        if text.translation_memory is not None:
+            glossary = text.glossary.fingerprint if text.glossary else ""
+            others = text.fallback.fingerprint if text.fallback else ""
+            decisive = f"{text.retry}\0{glossary}\0{others}"
+            recalls.append(text.translation_memory.recall(self.fingerprint, generation, decisive))
+        if recall is not None:
+            recalls.append(recall)
+        codes = frozenset(language.nllb for language in self.languages)
+        attempts = Attempts(generation, text.retry, _fallback(text.fallback, generation), codes)
         pipeline = Pipeline(
-            self.system, generation, text.batch_size, text.timeout, progress, listens, recall, attempts
+            self.system,
+            generation,
+            text.batch_size,
+            text.timeout,
+            progress,
+            listens,
+            Recalls(recalls),
+            attempts,
         )
-        return Run(preparing, pipeline, self._alphabet, text.glossary)
+        return Run(preparing, pipeline, self._alphabet, text.glossary, text.translation_memory)
 
     # Life
 

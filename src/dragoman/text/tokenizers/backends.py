@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SPM_NAME = "sentencepiece.bpe.model"
+BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
+"""How the pieces of bytes are spelled."""
 
 
 class Backend(Protocol):
@@ -43,6 +45,9 @@ class Backend(Protocol):
 
     def pieces(self) -> list[str]:
         """The pieces with the ids 4 .. V."""
+
+    def bytes_by_id(self) -> dict[int, int]:
+        """The pieces that stand for a byte of what has no piece of its own; none as published."""
 
     def save(self, folder: Path) -> None:
         """Write the file that this was read from into an existing folder."""
@@ -72,6 +77,11 @@ class SentencePieceBackend:
     def pieces(self) -> list[str]:
         return list(self._processor.id_to_piece(list(range(UNK, self.layout.vocabulary))))
 
+    def bytes_by_id(self) -> dict[int, int]:
+        spm = self._processor
+        places = ((spm.piece_to_id(name), byte) for byte, name in enumerate(BYTE_PIECES))
+        return {place + 1: byte for place, byte in places if spm.is_byte(place)}
+
     def save(self, folder: Path) -> None:
         (folder / SPM_NAME).write_bytes(self._processor.serialized_model_proto())
         if self.added:
@@ -85,9 +95,6 @@ class SentencePieceBackend:
                 f"{path} has <unk>, <s>, </s> and padding at the ids {found}; NLLB's layout "
                 "needs 0, 1, 2 and no padding (-1). Train it with unk_id=0, bos_id=1, eos_id=2, pad_id=-1"
             )
-        byte = spm.piece_to_id("<0x00>")
-        if spm.is_byte(byte):
-            raise CheckpointError(f"{path} falls back to bytes, which NLLB doesn't; train it without")
 
 
 class TokenizersBackend:
@@ -129,6 +136,12 @@ class TokenizersBackend:
 
     def pieces(self) -> list[str]:
         return self._pieces
+
+    def bytes_by_id(self) -> dict[int, int]:
+        if not getattr(self._whole.model, "byte_fallback", False):
+            return {}
+        places = ((self.piece_id(name), byte) for byte, name in enumerate(BYTE_PIECES))
+        return {place: byte for place, byte in places if place is not None}
 
     def piece_id(self, name: str) -> int | None:
         found = self._cutter.token_to_id(name)

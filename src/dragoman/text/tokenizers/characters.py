@@ -44,3 +44,12 @@ def valid_texts(texts: Sequence[str]) -> list[str]:
         raise InvalidText("a list of texts is needed, but a single str came; put it in a list")
     which = "text {} of the batch (counted from 0)" if len(texts) > 1 else "the text"
     return [valid_text(text, which.format(i)) for i, text in enumerate(texts)]
+
+
+def begins_character(data: bytes) -> bool:
+    """Whether bytes are the beginning of a character in UTF-8 and not yet all of it."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return False

@@ -5,14 +5,14 @@ never from what a user wrote.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from dragoman.errors import InvalidOption
 from dragoman.languages import Language, find
-from dragoman.text.tokenizers.characters import encodable, valid_texts
+from dragoman.text.tokenizers.characters import begins_character, encodable, valid_texts
 from dragoman.text.tokenizers.ids import pad, valid_ids
 from dragoman.text.tokenizers.layout import BOS, EOS, PAD, UNK
 
@@ -135,6 +135,11 @@ class MultilingualTokenizer(ABC):
     def tgt_lang(self, code: str | None) -> None:
         self._tgt_lang = None if code is None else self.code(code)
 
+    @property
+    def byte_ids(self) -> Collection[int]:
+        """The pieces that stand for a byte of characters without a piece; none in published models."""
+        return self._bytes.keys()
+
     def token_to_id(self, token: str) -> int | None:
         """The id of a piece, special token or language as they are spelled; None if there is none."""
         return self._ids.get(token)
@@ -221,8 +226,29 @@ class MultilingualTokenizer(ABC):
         InvalidText if an id is outside the model's rows.
         """
         names = self._tokens
-        kept = (names[i] for i in self._valid(ids) if not skip_special or self._is_text(i))
-        return "".join(kept).replace("▁", " ").lstrip(" ")
+        kept = [i for i in self._valid(ids) if not skip_special or self._is_text(i)]
+        if not self._bytes:
+            return "".join(names[i] for i in kept).replace("▁", " ").lstrip(" ")
+        return b"".join(self._as_bytes(names, kept)).decode("utf-8", "replace").lstrip(" ")
+
+    def _as_bytes(self, names: Sequence[str], ids: Sequence[int]) -> Iterator[bytes]:
+        """What the ids stand for in UTF-8; not the beginning of a character that ends the ids."""
+        unfinished = b""
+        for i in ids:
+            byte = self._bytes.get(i)
+            if byte is None:
+                yield unfinished + names[i].replace("▁", " ").encode()
+                unfinished = b""
+                continue
+            unfinished += bytes((byte,))
+            if not begins_character(unfinished):
+                yield unfinished
+                unfinished = b""
+
+    @cached_property
+    def _bytes(self) -> Mapping[int, int]:
+        """The ids that stand for a byte."""
+        return {}
 
     def _is_text(self, token_id: int) -> bool:
         return token_id in self.layout.piece_ids

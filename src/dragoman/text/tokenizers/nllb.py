@@ -4,7 +4,7 @@ NLLB's special tokens and language codes written in a text are text: they come f
 asked for and never from what a user wrote. Other tokens that somebody added are found in it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -102,6 +102,10 @@ class NllbTokenizer(MultilingualTokenizer):
     @cached_property
     def _ids(self) -> dict[str, int]:
         return {**super()._ids, **self.layout.languages, MASK: self.mask_id}
+
+    @cached_property
+    def _bytes(self) -> Mapping[int, int]:
+        return self._backend.bytes_by_id()
 
     def _cut(self, texts: list[str]) -> list[list[int]]:
         return [self._around_added(text) for text in texts] if self._finder else self._backend.encode(texts)

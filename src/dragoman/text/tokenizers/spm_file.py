@@ -79,7 +79,8 @@ def to_tokenizer_json(model: str | Path, target: str | Path) -> None:
     layout = NllbLayout(len(spm.pieces))
     names = [*SPECIALS, *(piece for piece, _, _ in spm.pieces[3:])]
     vocabulary = {name: place for place, name in enumerate(names)}
-    bpe = BPE(vocabulary, spm.merges(), unk_token=SPECIALS[UNK], fuse_unk=True)
+    has_bytes = any(kind == BYTE for _, _, kind in spm.pieces)
+    bpe = BPE(vocabulary, spm.merges(), unk_token=SPECIALS[UNK], fuse_unk=True, byte_fallback=has_bytes)
     tokenizer = Tokenizer(bpe)
     tidy = [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
     rules = [normalizers.Precompiled(spm.charsmap)] if spm.charsmap else []
@@ -97,7 +98,6 @@ def _check_convertible(spm: SpmFile, model: str | Path) -> None:
     reasons = {
         "it is not a BPE model": not spm.is_bpe,
         "it treats spaces in another way than NLLB": not spm.plain_spaces,
-        "it falls back to bytes": BYTE in kinds,
         "it has user-defined pieces": USER_DEFINED in kinds,
         "it has unused pieces": UNUSED in kinds,
         "its first pieces are not <unk>, <s>, </s>": kinds[:3] != [UNKNOWN, CONTROL, CONTROL],

@@ -1,0 +1,53 @@
+"""Interface strings with things in them that a translation has to keep letter by letter.
+
+They are made of other words than what training makes up, so that learning those by heart is no help.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+
+FRAMES = (
+    "Welcome back, {x}!", "Send the report to {x}.", "Visit {x} for more information.", "{x} was deleted.",
+    "Could not open {x}.", "Are you sure you want to remove {x}?", "You have a new message from {x}.",
+    "Click here to continue: {x}", "{x} is not available in your country.", "Save {x} as a new document",
+    "The value of {x} must not be empty.", "Last change: {x}", "Show all results for {x}",
+    "Replace {x} with {y}?",
+    "{x} and {y} have the same name.", "Copy {x} to {y}", "Your order {x} will arrive on Monday.",
+    "Only {x} can change these settings.", "Please restart the computer to install {x}.", "Loading {x}...",
+)  # fmt: skip
+THINGS = {
+    "url": ("https://shop.tulip.org/help", "http://northlake.eu/a/17?b=2", "www.greenfield.net",
+            "https://ab.cd/e_f#g"),
+    "email": ("support@tulip.org", "anna.berg@northlake.eu", "no-reply@mail.greenfield.net", "x_9@ab.cd"),
+    "braces": ("{visitor}", "{0}", "{ticket_id}", "{{ city }}", "{{plan}}"),
+    "printf": ("%s", "%1$s", "%2$d", "%(owner)s", "%d"),
+    "tag": ("<b>Tulip</b>", "<i>North</i>", '<a href="/q">Lake</a>', "<em>7</em>", "<code>ls</code>"),
+    "number": ("4,821", "37", "1998", "12.75", "650"),
+    "name": ("Marlowe", "Kvistgaard", "Ilse Brandauer", "Otis", "Pellworm"),
+    "code": ("max_depth", "readLine()", "--verbose", "TULIP_HOME", "notes.txt"),
+}  # fmt: skip
+
+
+def strings(count: int = 300, seed: int = 7) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Strings, each with what has to stay: kinds and things."""
+    rng = random.Random(seed)
+    made = []
+    for number in range(count):
+        frame = FRAMES[number % len(FRAMES)]
+        kinds = rng.sample(list(THINGS), 2)
+        x, y = (rng.choice(THINGS[kind]) for kind in kinds)
+        found = [(kinds[0], x)] + ([(kinds[1], y)] if "{y}" in frame else [])
+        made.append((frame.replace("{x}", x).replace("{y}", y), found))
+    return made
+
+
+def rates(found: Iterable[tuple[list[tuple[str, str]], str]]) -> dict[str, float]:
+    """By kind the share of things that are in their translations. Of a number its digits count."""
+    kept, there = Counter[str](), Counter[str]()
+    for things, translation in found:
+        for kind, thing in things:
+            there[kind] += 1
+            digits = "".join(filter(str.isdigit, translation)) if kind == "number" else translation
+            kept[kind] += ("".join(filter(str.isdigit, thing)) if kind == "number" else thing) in digits
+    return {kind: round(kept[kind] / there[kind], 4) for kind in sorted(there)}

@@ -1,0 +1,77 @@
+"""Which pairs of a corpus are worth learning from, and why the others aren't."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+_DIGITS = re.compile(r"\d+")
+_OPENING_WORDS = 4
+
+
+def text_key(text: str) -> str:
+    """What two texts have in common that differ in nothing but case, signs and spaces.
+
+    Compatibility normalisation and case folding; of the rest only letters, marks and digits stay.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(c for c in folded if c.isalnum() or unicodedata.category(c)[0] == "M")
+
+
+@dataclass
+class PairFilter:
+    """Passes (text, English, origin) on, and counts by reason what it leaves out."""
+
+    forbidden: Collection[str] = ()
+    """Keys (`text_key`) of text that must not be learned, on either side: what models are tested on."""
+    same_numbers: bool = True
+    """Both sides must have the same digits, in any order."""
+    longest_ratio: float = 2.5
+    """How many times as long one side may be, of sides with more than 20 characters."""
+    same_opening: int = 40
+    """How many English sentences may begin with the same four words; 0 for any number."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    kept: int = 0
+    _pairs: set[tuple[str, str]] = field(default_factory=set)
+    _openings: Counter[str] = field(default_factory=Counter)
+
+    def __call__(self, rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+        for text, english, origin in rows:
+            reason = self._reason(text, english)
+            if reason is None:
+                self.kept += 1
+                yield text, english, origin
+            else:
+                self.dropped[reason] += 1
+
+    def _reason(self, text: str, english: str) -> str | None:
+        keys = text_key(text), text_key(english)
+        if not all(keys):
+            return "without words"
+        if keys[0] in self.forbidden or keys[1] in self.forbidden:
+            return "held out"
+        if keys in self._pairs:
+            return "had before"
+        self._pairs.add(keys)
+        if text == english:
+            return "identical sides"
+        sizes = sorted((len(text), len(english)))
+        if sizes[1] > 20 and sizes[1] > self.longest_ratio * sizes[0]:
+            return "lengths too different"
+        if self.same_numbers and digits(text) != digits(english):
+            return "other numbers"
+        return self._opening(english)
+
+    def _opening(self, english: str) -> str | None:
+        words = english.casefold().split(" ", _OPENING_WORDS)[:_OPENING_WORDS]
+        if not self.same_opening or len(words) < _OPENING_WORDS:
+            return None
+        opening = " ".join(words)
+        self._openings[opening] += 1
+        return "begins like many" if self._openings[opening] > self.same_opening else None
+
+
+def digits(text: str) -> str:
+    """All digits of a text, sorted: the same on both sides where numbers are only written differently."""
+    return "".join(sorted("".join(_DIGITS.findall(text))))

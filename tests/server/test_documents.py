@@ -1,0 +1,163 @@
+"""Files over our own API, and what becomes of them when a server ends."""
+
+import time
+
+import pytest
+
+from dragoman.server.keys import KeyFile
+
+TEXT = "\n".join(
+    f"I would like to buy {number} tickets for the train to the old town." for number in range(24)
+)
+
+
+def hand_in(served, name: str, data: bytes | str, **fields):
+    headers = fields.pop("headers", {})
+    files = {"file": (name, data)}
+    return served.post("/v1/documents", data={"target": "fr", **fields}, files=files, headers=headers)
+
+
+def wait(served, id: str, **options) -> dict:
+    while True:
+        found = served.get(f"/v1/documents/{id}", **options).json()
+        if found["status"] in ("done", "error"):
+            return found
+        time.sleep(0.02)
+
+
+def test_a_file_is_handed_in_asked_for_and_fetched(server, translator, tmp_path):
+    text = "# Good morning!\n\nWhere is the **station**?\n"
+    response = hand_in(server, "notes.md", text, source="en")
+    assert response.status_code == 202
+    id = response.json()["id"]
+    assert response.headers["Location"] == f"/v1/documents/{id}"
+    found = wait(server, id)
+    assert (found["status"], found["progress"], found["segments"]) == ("done", 1.0, 2)
+    assert found["characters"] == len("Good morning!Where is the station?")
+    made = server.get(f"/v1/documents/{id}/result")
+    (tmp_path / "notes.md").write_text(text)
+    expected = translator.translate_file(tmp_path / "notes.md", "en", "fr")
+    assert made.content == expected.data
+    assert 'filename="notes.fr.md"' in made.headers["Content-Disposition"]
+    assert server.get(f"/v1/documents/{id}/result").status_code == 200
+    assert server.delete(f"/v1/documents/{id}").status_code == 204
+    assert server.get(f"/v1/documents/{id}").status_code == 404
+    assert not list(server.uploads.folder.glob(f"{id}*"))
+
+
+def test_a_file_whose_language_is_not_said_is_detected(server):
+    id = hand_in(server, "a.txt", "Ich habe heute leider keine Zeit.").json()["id"]
+    assert wait(server, id)["source"] == "deu_Latn"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "fields", "status"),
+    [
+        ("a.exe", b"MZ", {}, 400),
+        ("a.txt", b"Hello", {"target": "zz"}, 400),
+        ("a.txt", b"Hello", {"source": "zz"}, 400),
+        ("a.txt", b"Hello", {"model": "huge"}, 404),
+        ("a.txt", b"Hello", {"colour": "red"}, 400),
+        ("", b"Hello", {}, 400),
+    ],
+)
+def test_what_cannot_be_translated_is_refused(server, name, data, fields, status):
+    response = hand_in(server, name, data, **fields)
+    assert response.status_code == status
+    assert response.json()["error"]["message"]
+
+
+def test_a_broken_file_is_an_error_of_its_own(server):
+    id = hand_in(server, "a.docx", b"PK\x03\x04 broken").json()["id"]
+    found = wait(server, id)
+    assert found["status"] == "error"
+    assert found["error"]
+    response = server.get(f"/v1/documents/{id}/result")
+    assert response.status_code == 404
+    assert response.json()["error"]["message"] == found["error"]
+
+
+def test_what_is_not_done_is_not_fetched_and_a_removed_file_frees_its_rows(serve):
+    served = serve()
+    id = hand_in(served, "a.txt", TEXT * 20, source="en").json()["id"]
+    response = served.get(f"/v1/documents/{id}/result")
+    assert response.status_code == 409
+    assert response.headers["Retry-After"]
+    while served.get(f"/v1/documents/{id}").json()["status"] != "translating":
+        time.sleep(0.01)
+    assert served.delete(f"/v1/documents/{id}").status_code == 204
+    assert served.idle()
+    assert served.get("/v1/documents").json() == {"documents": []}
+
+
+def test_files_are_their_owners_alone(serve, tmp_path):
+    keys = KeyFile(tmp_path / "keys.json")
+    anna, otto = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("anna", "otto"))
+    served = serve(keys=keys.path)
+    id = hand_in(served, "a.txt", "Yes.", headers=anna).json()["id"]
+    assert wait(served, id, headers=anna)["status"] == "done"
+    for path in (f"/v1/documents/{id}", f"/v1/documents/{id}/result"):
+        assert served.get(path, headers=otto).status_code == 404
+        assert served.get(path).status_code == 401
+    assert served.get("/v1/documents", headers=otto).json() == {"documents": []}
+    assert len(served.get("/v1/documents", headers=anna).json()["documents"]) == 1
+
+
+def test_a_file_counts_for_its_key(serve, tmp_path):
+    keys = KeyFile(tmp_path / "keys.json")
+    headers = {"Authorization": f"Bearer {keys.add('anna', characters_per_month=10)}"}
+    served = serve(keys=keys.path)
+    id = hand_in(served, "a.txt", "Good morning, everybody!", headers=headers).json()["id"]
+    found = wait(served, id, headers=headers)
+    assert found["status"] == "error"
+    assert "used up" in found["error"]
+
+
+def test_the_next_server_goes_on_with_what_was_not_done(serve, tmp_path, translator, monkeypatch):
+    first = serve(state=tmp_path / "state", batch=4)
+    id = hand_in(first, "a.txt", TEXT, source="en").json()["id"]
+    done = hand_in(first, "b.txt", "Yes.", source="en").json()["id"]
+    assert wait(first, done)["status"] == "done"
+    while first.get(f"/v1/documents/{id}").json()["progress"] < 0.2:
+        time.sleep(0.01)
+    first.stop()
+    asked: list[str] = []
+    job = translator.system.job
+
+    def noted(row, request, options):
+        asked.append(request.text)
+        return job(row, request, options)
+
+    monkeypatch.setattr(translator.system, "job", noted)
+    second = serve(state=tmp_path / "state")
+    assert second.get(f"/v1/documents/{done}").json()["status"] == "done"
+    assert wait(second, id)["status"] == "done"
+    assert 0 < len(set(asked) & set(TEXT.splitlines())) < 24
+    (tmp_path / "a.txt").write_text(TEXT)
+    expected = translator.translate_file(tmp_path / "a.txt", "en", "fr")
+    assert second.get(f"/v1/documents/{id}/result").content == expected.data
+    translated = second.get("/metrics").text
+    assert 'dragoman_files_total{model="mini",target="fra_Latn"} 1.0' in translated
+
+
+def test_results_are_forgotten_after_a_while(serve):
+    served = serve(file_minutes=0.1)
+    id = hand_in(served, "a.txt", "Yes.").json()["id"]
+    wait(served, id)
+    upload = served.uploads.owned(served.caller, id)
+    upload.ended -= 7
+    assert served.get(f"/v1/documents/{id}").status_code == 404
+    assert not (served.uploads.folder / id).exists()
+
+
+def test_two_servers_do_not_share_a_folder(serve, tmp_path):
+    from dragoman.errors import InvalidOption
+
+    serve(state=tmp_path / "state")
+    with pytest.raises(InvalidOption, match="another server"):
+        serve(state=tmp_path / "state")
+
+
+def test_formats_are_listed(server):
+    formats = {one["name"]: one for one in server.get("/v1/documents/formats").json()["formats"]}
+    assert formats["docx"]["extensions"][0] == ".docx"

@@ -1,0 +1,218 @@
+"""The web page in a real Chromium, where there is one."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server.browser import CHROMIUM, Browser
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+TEXT = "Where is the station? I would like to buy a ticket."
+SIZES = [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")]
+AXE = os.environ.get("DRAGOMAN_AXE")
+PICTURES = os.environ.get("DRAGOMAN_PICTURES")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser, server) -> Iterator[Browser]:
+    """The page as somebody sees it who comes for the first time; nothing may go wrong in it."""
+    browser.size(1280, 900)
+    browser.open(server.url)
+    browser.run("localStorage.clear(); sessionStorage.clear()")
+    browser.open(server.url)
+    browser.until("document.querySelectorAll('#target-language option').length === 5")
+    yield browser
+    assert not browser.complaints
+
+
+def output(page: Browser, text: str) -> None:
+    page.until(f"document.getElementById('target').textContent === {text!r}")
+
+
+def choose(page: Browser, selector: str, value: str) -> None:
+    fill(page, selector, value, "change")
+
+
+def fill(page: Browser, selector: str, value: str, event: str) -> None:
+    """Give a field a value, and have its page told."""
+    change = f"e.value = '{value}'; e.dispatchEvent(new Event('{event}'))"
+    page.run(f"(e => {{ {change} }})(document.querySelector('{selector}'))")
+
+
+def test_a_text_is_translated_as_it_is_typed(page, translator):
+    choose(page, "#target-language", "fra_Latn")
+    page.type("#source", TEXT)
+    output(page, translator.translate(TEXT, "en", "fr"))
+    assert (
+        page.run("document.querySelector('#source-language').selectedOptions[0].text") == "Detected: English"
+    )
+    assert page.run("document.getElementById('target').lang") == "fr"
+    assert page.run("document.getElementById('said').textContent") == "Translated to French."
+    assert page.run("document.getElementById('count').textContent").startswith(f"{len(TEXT)} /")
+
+
+def test_nothing_is_asked_of_other_servers_and_the_policy_is_strict(page, server):
+    page.type("#source", "Yes.")
+    page.until("document.getElementById('target').textContent")
+    assert page.requests
+    assert all(url.startswith((server.url, "data:")) for url in page.requests)
+    page.run(
+        "let s = document.createElement('script'); s.textContent = 'window.x = 1'; document.body.append(s)"
+    )
+    assert page.run("window.x") is None
+    page.events.clear()
+
+
+def test_a_text_of_one_sentence_has_other_translations(page):
+    choose(page, "#target-language", "fra_Latn")
+    page.type("#source", "Good luck!")
+    page.until("document.querySelectorAll('#alternatives li').length > 0")
+
+
+def test_languages_are_swapped_by_a_key(page, translator):
+    choose(page, "#target-language", "deu_Latn")
+    page.type("#source", "Good morning!")
+    made = translator.translate("Good morning!", "en", "de")
+    output(page, made)
+    page.press("s", "KeyS", 83, modifiers=1)
+    assert page.run("document.getElementById('source').value") == made
+    assert page.run("document.getElementById('source-language').value") == "deu_Latn"
+    output(page, translator.translate(made, "de", "en"))
+
+
+def test_what_is_typed_is_text_and_never_markup(page):
+    page.type("#source", "<img src=x onerror=alert(1)> Hello <b>you</b>")
+    page.until("document.getElementById('target').textContent")
+    assert page.run("document.querySelectorAll('#target *, #history img, #history b').length") == 0
+
+
+def test_a_file_is_translated_and_can_be_saved(page, translator, tmp_path):
+    choose(page, "#target-language", "fra_Latn")
+    file = tmp_path / "notes.txt"
+    file.write_text(TEXT)
+    page.choose_file("#file", file)
+    page.until("document.querySelector('#files button')?.textContent === 'Save'")
+    assert "done: 1 segments" in page.run("document.querySelector('#files .name').textContent")
+    script = "fetch('v1/documents').then(r => r.json()).then(r => r.documents[0].id)"
+    id = page.run(script)
+    made = page.run(f"fetch('v1/documents/{id}/result').then(r => r.text())")
+    assert made == translator.translate(TEXT, "en", "fr")
+    page.run("document.querySelector('#files button:last-of-type').click()")
+    page.until("!document.querySelector('#files li')")
+
+
+def test_a_file_that_is_none_says_so(page, tmp_path):
+    file = tmp_path / "notes.exe"
+    file.write_bytes(b"MZ")
+    page.choose_file("#file", file)
+    page.until("!document.getElementById('error').hidden")
+    assert "notes.exe" in page.run("document.getElementById('error').textContent")
+    page.events.clear()  # the refused request is an error in the log
+
+
+def test_the_history_is_in_the_browser_and_can_be_forgotten(page, server):
+    page.type("#source", "Good evening!")
+    page.until("document.querySelectorAll('#history li').length === 1")
+    page.open(server.url)
+    page.until("document.querySelectorAll('#history li').length === 1")
+    page.run("document.querySelector('#history button').click()")
+    assert page.run("document.getElementById('source').value") == "Good evening!"
+    page.run("document.getElementById('remember').click()")
+    assert page.run("localStorage.getItem('dragoman.history')") is None
+    assert page.run("document.querySelectorAll('#history li').length") == 0
+
+
+def test_the_model_and_its_licence_are_shown(page, translator):
+    assert translator.card.licence in page.run("document.getElementById('licence').textContent")
+
+
+def test_a_server_that_asks_for_a_key_gets_one(browser, serve, tmp_path):
+    from dragoman.server.keys import KeyFile
+
+    keys = KeyFile(tmp_path / "keys.json")
+    key = keys.add("anna")
+    served = serve(keys=keys.path)
+    browser.size(1280, 900)
+    browser.open(served.url)
+    browser.until("!document.getElementById('key-form').hidden")
+    browser.type("#key", key)
+    browser.run("document.querySelector('#key-form button').click()")
+    browser.until("document.querySelectorAll('#target-language option').length === 5")
+    assert browser.run("document.getElementById('key-form').hidden")
+    assert key not in browser.run("JSON.stringify(localStorage)")
+    browser.type("#source", "Yes.")
+    browser.until("document.getElementById('target').textContent")
+
+
+def test_what_is_written_from_right_to_left_is_shown_so(browser, serve, translator):
+    """A model that speaks Hebrew, as far as the page knows."""
+    from types import SimpleNamespace
+
+    from dragoman.languages import find
+
+    card = SimpleNamespace(licence="CC-BY-NC-4.0 (non-commercial)", pivot=None)
+    system = SimpleNamespace(precision="fp32", engine=SimpleNamespace(busy=False))
+    speaks = SimpleNamespace(languages=(find("he"), find("en")), card=card, system=system, fingerprint="0")
+    served = serve(models={"hebrew": speaks, "mini": translator})
+    browser.size(1280, 900)
+    browser.open(served.url)
+    browser.until("document.querySelectorAll('#target-language option').length === 6")
+    choose(browser, "#target-language", "heb_Hebr")
+    browser.until("document.getElementById('target').dir === 'rtl'")
+    assert browser.run("document.getElementById('target').lang") == "he"
+    assert not browser.run("document.getElementById('model-label').hidden")
+    assert "not for commercial use" in browser.run("document.getElementById('licence').textContent")
+    choose(browser, "#model", "mini")
+    assert "commercial" not in browser.run("document.getElementById('licence').textContent")
+    browser.run("localStorage.clear()")
+
+
+@pytest.mark.parametrize(("width", "theme"), SIZES)
+def test_it_fits_and_everybody_can_use_it(page, server, width, theme):
+    """No sideways scrolling; nothing too small for a finger; no violation that axe knows, where axe is."""
+    page.size(width, 900, theme)
+    states = {"empty": "", "text": TEXT, "warned": "Hello %(name)s, how are you?"}
+    for state, text in states.items():
+        fill(page, "#source", "", "input")
+        page.until("!document.getElementById('target').textContent")
+        if text:
+            page.type("#source", text)
+            page.until("document.getElementById('target').textContent")
+            page.until("document.getElementById('target').getAttribute('aria-busy') === 'false'")
+        assert (state == "warned") == page.run("!document.getElementById('warnings').hidden")
+        assert page.run("document.documentElement.scrollWidth") <= width
+        small = (
+            "[...document.querySelectorAll('main button, main select')]"
+            ".filter(e => e.offsetParent && e.getBoundingClientRect().height < 24).length"
+        )
+        assert page.run(small) == 0
+        nameless = (
+            "[...document.querySelectorAll('button, select, textarea, input')].filter(e => !e.labels?.length"
+            " && !e.getAttribute('aria-label') && !e.textContent.trim()).map(e => e.id)"
+        )
+        assert page.run(nameless) == []
+        if PICTURES:
+            page.picture(Path(PICTURES) / f"page-{state}-{width}-{theme}.png")
+        if AXE:
+            axe = Path(AXE).read_text(encoding="utf-8")
+            page.call("Runtime.evaluate", expression=axe)
+            found = page.run(
+                "axe.run().then(r => [r.passes.length, r.violations.map(v => v.id + v.nodes[0].html)])"
+            )
+            assert found[0] > 10
+            assert found[1] == []
+
+
+def test_the_apis_are_described_without_help_from_elsewhere(page, server):
+    page.open(f"{server.url}/docs")
+    page.until("document.querySelectorAll('h3').length > 15")
+    assert page.run("document.querySelectorAll('section').length") >= 5
+    assert all(url.startswith(server.url) for url in page.requests)
