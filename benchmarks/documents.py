@@ -1,8 +1,8 @@
 """Large documents read and written: `python -m benchmarks.documents`.
 
 Each document is made, parsed, and rendered with other words in every segment, in a process of its own, whose
-largest memory is told. Seconds are the processor's. Beside each stands one of a tenth of its size: the time that both take should be in
-the proportion of their sizes. No model runs.
+largest memory is told. Seconds are the processor's. Beside each stands one of a tenth of its size: the time
+that both take should be in the proportion of their sizes. No model runs.
 """
 
 import argparse
