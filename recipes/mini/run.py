@@ -27,7 +27,8 @@ from dragoman.training.data import ENGLISH, EOS, Batches, Example, assemble, can
 from dragoman.training.filters import text_key
 from dragoman.training.loop import Trainer
 from dragoman.training.names import names_in
-from dragoman.training.parts import Part, read_part, read_rows
+from dragoman.training.parts import Part, read_part
+from dragoman.training.reading import BadRows, read_rows
 from dragoman.training.tokenizer import train_tokenizer
 from dragoman.training.warm_start import warm_start_
 
@@ -77,14 +78,14 @@ def read_parts(config: TrainingConfig, data: Path) -> list[Part]:
     """The parts of the mixture, without what models are tested on; says what was left out."""
     forbidden = held_out_keys(config, data)
     print(f"{len(forbidden):,} sentences are held out", flush=True)
-    parts = []
+    parts, bad = [], BadRows()
     for short, code in config.languages.items():
         for options in config.parts:
             if not options.files:
                 if can_make_up(options.name, code):
                     parts.append(Part(code, options.name, options.share, ()))
                 continue
-            found = read_part(options, code, short, data, forbidden, config.seed)
+            found = read_part(options, code, short, data, forbidden, config.seed, bad)
             if found is not None:
                 part, chosen = found
                 parts.append(part)
@@ -92,6 +93,7 @@ def read_parts(config: TrainingConfig, data: Path) -> list[Part]:
                     f"{code} {options.name}: {len(part):,} pairs; left out: {dict(chosen.dropped)}",
                     flush=True,
                 )
+    print(f"bad rows:\n{bad}" if bad.counts else "no bad rows", flush=True)
     return parts
 
 
@@ -102,7 +104,7 @@ def held_out_keys(config: TrainingConfig, data: Path) -> frozenset[str]:
         for folder in (data / "held-out", HELD_OUT):
             texts += [
                 side
-                for text, english, _ in read_rows(folder / f"{short}-en.tsv.gz")
+                for text, english, _ in read_rows(folder / f"{short}-en.tsv.gz", short, BadRows())
                 for side in (text, english)
             ]
         for folder, names in (("ntrex", (short, "en")), ("flores200-devtest", (code, ENGLISH))):
@@ -187,7 +189,7 @@ class Evaluation:
         examples: list[Example] = []
         for short, code in config.languages.items():
             rows = itertools.islice(
-                read_rows(data / "held-out" / f"{short}-en.tsv.gz"), config.evaluate_pairs
+                read_rows(data / "held-out" / f"{short}-en.tsv.gz", short, BadRows()), config.evaluate_pairs
             )
             self.pairs[code] = [(text, english) for text, english, _ in rows]
             examples += self.examples(code, self.pairs[code])

@@ -7,7 +7,8 @@ import pytest
 
 from dragoman.errors import InvalidOption
 from dragoman.training.filters import PairFilter, digits, text_key
-from dragoman.training.parts import PartOptions, read_part, read_rows
+from dragoman.training.parts import PartOptions, read_part
+from dragoman.training.reading import BadRows, read_rows
 
 
 def write(path: Path, lines: list[str]) -> Path:
@@ -66,7 +67,7 @@ def test_pairs_of_mixed_scripts_are_left_out(tmp_path: Path) -> None:
     path = write(
         tmp_path / "zh-en.tsv.gz", ["你好\thello\ttatoeba", "再見\tbye\ttatoeba+hant", "一\tone\tx\tmore"]
     )
-    assert list(read_rows(path)) == [("你好", "hello", "tatoeba"), ("一", "one", "x")]
+    assert list(read_rows(path, "zh", BadRows())) == [("你好", "hello", "tatoeba"), ("一", "one", "x")]
 
 
 def test_a_part_has_the_origins_and_lengths_that_its_options_name(tmp_path: Path) -> None:
@@ -85,7 +86,8 @@ def test_a_part_has_the_origins_and_lengths_that_its_options_name(tmp_path: Path
             "de",
             tmp_path,
             (),
-            1,  # type: ignore[arg-type]
+            1,
+            BadRows(),
         )
         assert found is not None
         return sorted(english for _, english in found[0].pairs)
@@ -100,13 +102,14 @@ def test_a_part_has_the_origins_and_lengths_that_its_options_name(tmp_path: Path
 
 def test_a_language_without_the_file_or_the_origin_has_no_such_part(tmp_path: Path) -> None:
     write(tmp_path / "de-en.tsv.gz", ["Eins\tone\tui"])
-    for options, short in ((PartOptions("p", 1, "{language}-en.tsv.gz"), "fr"),
-                           (PartOptions("p", 1, "{language}-en.tsv.gz", ("book",)), "de")):  # fmt: skip
-        assert read_part(options, "deu_Latn", short, tmp_path, (), 1) is None
+    file = "{language}-en.tsv.gz"
+    book = PartOptions("p", 1, file, origins=("book",))
+    for options, short in ((PartOptions("p", 1, file), "fr"), (book, "de")):
+        assert read_part(options, "deu_Latn", short, tmp_path, (), 1, BadRows()) is None
 
 
 def test_a_part_of_which_nothing_is_left_is_an_error_that_says_why(tmp_path: Path) -> None:
     write(tmp_path / "de-en.tsv.gz", ["Eins\tone\tui"])
     options = PartOptions("talk", 1, "{language}-en.tsv.gz")
     with pytest.raises(InvalidOption, match=r"nothing is left of .*'talk'.*'held out': 1"):
-        read_part(options, "deu_Latn", "de", tmp_path, {"one"}, 1)
+        read_part(options, "deu_Latn", "de", tmp_path, {"one"}, 1, BadRows())

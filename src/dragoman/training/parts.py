@@ -1,6 +1,5 @@
 """Parts of a training mixture: the pairs of one language and one kind of text, and how often they come."""
 
-import gzip
 import random
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -8,9 +7,7 @@ from pathlib import Path
 
 from dragoman.errors import InvalidOption
 from dragoman.training.filters import PairFilter
-
-Row = tuple[str, str, str]
-"""Text, English, origin."""
+from dragoman.training.reading import BadRows, Row, read_rows
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,10 @@ class PartOptions:
     share: float
     """How often it comes, relative to the shares of the other parts that the language has."""
     files: str = ""
-    """Where it is below the data folder, with `{language}` for the corpus code; empty for what is made up."""
+    """Where it is below the data folder, with `{language}` for the corpus code; empty for what is made up.
+    The name tells the form (`reading`)."""
+    english: str = ""
+    """Of plain text, the file with the English lines."""
     origins: tuple[str, ...] = ()
     """Only pairs whose origin tag starts with one of these; all if empty."""
     excluded: tuple[str, ...] = ()
@@ -51,22 +51,18 @@ class Part:
         return len(self.pairs)
 
 
-def read_rows(path: str | Path) -> Iterator[Row]:
-    """(text, English, origin) of each line of a `.tsv.gz`.
-
-    Pairs tagged `+hant` mix Traditional script into Simplified Chinese and are left out.
-    """
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            text, english, origin, *_ = line.rstrip("\n").split("\t")
-            if not origin.endswith("+hant"):
-                yield text, english, origin
-
-
 def read_part(
-    options: PartOptions, code: str, short: str, data: Path, forbidden: Collection[str], seed: int
+    options: PartOptions,
+    code: str,
+    short: str,
+    data: Path,
+    forbidden: Collection[str],
+    seed: int,
+    bad: BadRows,
 ) -> tuple[Part, PairFilter] | None:
     """The part of one language with what its filter counted; None if there is nothing of it in that language.
+
+    bad: gets the rows that could not be read.
 
     InvalidOption if there is something, and the filter leaves nothing of it.
     """
@@ -74,7 +70,9 @@ def read_part(
     if not path.exists():
         return None
     chosen = PairFilter(forbidden, options.same_numbers, same_opening=options.same_opening)
-    pairs = [(text, english) for text, english, _ in chosen(_wanted(options, read_rows(path)))]
+    english = data / options.english.format(language=short) if options.english else None
+    rows = _wanted(options, read_rows(path, short, bad, english))
+    pairs = [(text, other) for text, other, _ in chosen(rows)]
     if not pairs and not chosen.dropped:
         return None
     if not pairs:

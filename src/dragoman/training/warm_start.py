@@ -25,7 +25,8 @@ def warm_start_(model: Nllb, tokenizer: NllbTokenizer, old: Nllb, old_tokenizer:
     longest = max(len(name) for name in ids)
     kept = 0
     for row, name in enumerate(tokenizer.tokens(range(len(tokenizer)))):
-        found = [ids[name]] if name in ids else _pieces(name, ids, longest)
+        is_byte = row in tokenizer.byte_ids  # its spelling says nothing of what it stands for
+        found = [ids[name]] if name in ids else [] if is_byte else _pieces(name, ids, longest)
         if found:
             new_weight[row] = _mean(old_weight, found)
         else:

@@ -1,0 +1,242 @@
+"""Parallel text from files of many forms, a row at a time. Bad rows are counted with their places.
+
+| file | a row |
+|---|---|
+| `.tsv[.gz]` | text, tab, English, and perhaps tab, origin |
+| any other text beside one of English lines (Moses) | a line of each |
+| `.json[l][.gz]` | `{"translation": {"de": "...", "en": "..."}}` as of ALMA, in a list or one a line |
+| `.tmx[.gz]` | a `tu` with a `tuv` in either language |
+| `.parquet` | columns `de` and `en`, or a column `translation` of both |
+"""
+
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import IO, Any
+from xml.etree import ElementTree
+
+from dragoman.errors import InvalidOption
+
+Row = tuple[str, str, str]
+"""Text, English, origin."""
+ENGLISH = "en"
+
+
+@dataclass
+class BadRows:
+    """Rows that could not be used: how many by reason, and where the first ones are."""
+
+    SHOWN = 3
+
+    counts: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, path: Path, place: str, reason: str) -> None:
+        """place: such as "line 7"."""
+        self.counts[reason] += 1
+        known = self.places.setdefault(reason, [])
+        if len(known) < self.SHOWN:
+            known.append(f"{path}, {place}")
+
+    def __str__(self) -> str:
+        """One line for each reason; empty if there is nothing bad."""
+        return "\n".join(
+            f"{count:,} with {reason}: " + "; ".join(self.places[reason] + ["..."] * (count > self.SHOWN))
+            for reason, count in self.counts.most_common()
+        )
+
+
+def read_rows(
+    path: str | Path, language: str, bad: BadRows, english: str | Path | None = None
+) -> Iterator[Row]:
+    """The rows of a file, in their order.
+
+    language: the short code of the text that is not English. english: of Moses' pairs of files the other one.
+    Pairs whose origin ends in `+hant` mix Traditional script into Simplified Chinese and are left out.
+    InvalidOption if a file can't be opened or its form is none of the above.
+    """
+    path = Path(path)
+    for text, other, origin, place in _found(path, language, bad, english):
+        sides = [" ".join(side.split()) for side in (text, other)]
+        if not all(sides):
+            bad.add(path, place, "an empty side")
+        elif not origin.endswith("+hant"):
+            yield sides[0], sides[1], origin
+
+
+_Found = Iterator[tuple[str, str, str, str]]
+"""Text, English, origin, place."""
+
+
+def _found(path: Path, language: str, bad: BadRows, english: str | Path | None) -> _Found:
+    if english is not None:
+        return _moses(path, Path(english), bad)
+    kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
+    if kind == "tsv":
+        return _tsv(path, bad)
+    if kind in ("json", "jsonl"):
+        return _json(path, language, bad)
+    if kind == "tmx":
+        return _tmx(path, language, bad)
+    if kind == "parquet":
+        return _parquet(path, language, bad)
+    raise InvalidOption(
+        f"{path} is no .tsv, .json, .jsonl, .tmx or .parquet; plain text needs a second file of English lines"
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise InvalidOption(f"{path} can't be read: {error}") from error
+    with raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
+        yield file
+
+
+def _lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
+    """The lines that are UTF-8, with their numbers from 1; a compressed file that is cut off ends there."""
+    number = 0
+    with _opened(path) as file:
+        while True:
+            try:
+                line = file.readline()
+            except (EOFError, OSError, zlib.error) as error:
+                bad.add(path, f"behind line {number}", f"a file that is damaged from there on ({error})")
+                return
+            if not line:
+                return
+            number += 1
+            try:
+                yield number, line.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                bad.add(path, f"line {number}", "other bytes than UTF-8")
+                yield number, ""
+
+
+def _tsv(path: Path, bad: BadRows) -> _Found:
+    for number, line in _lines(path, bad):
+        cells = line.split("\t")
+        if len(cells) > 1:
+            yield cells[0], cells[1], cells[2] if len(cells) > 2 else "", f"line {number}"
+        elif line:
+            bad.add(path, f"line {number}", "no tab")
+
+
+def _moses(path: Path, english: Path, bad: BadRows) -> _Found:
+    for one, other in zip_longest(_lines(path, bad), _lines(english, bad)):
+        if one is None or other is None:
+            longer, number = (path, one[0]) if other is None else (english, other[0])
+            bad.add(longer, f"line {number}", "no line beside it in the other file")
+        else:
+            yield one[1], other[1], "", f"line {one[0]}"
+
+
+def _json(path: Path, language: str, bad: BadRows) -> _Found:
+    if path.name.removesuffix(".gz").endswith(".json"):
+        with _opened(path) as file:
+            rows = _listed(path, file.read(), bad)
+    else:
+        rows = _parsed(path, bad)
+    for place, row in rows:
+        yield from _pair(path, place, row, language, bad)
+
+
+def _listed(path: Path, data: bytes, bad: BadRows) -> Iterable[tuple[str, Any]]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return _parsed(path, bad)  # one a line, whatever the file's name says
+    rows = (
+        found
+        if isinstance(found, list)
+        else found.get("data", [found])
+        if isinstance(found, dict)
+        else [found]
+    )
+    return ((f"row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def _parsed(path: Path, bad: BadRows) -> Iterator[tuple[str, Any]]:
+    for number, line in _lines(path, bad):
+        try:
+            if line.strip():
+                yield f"line {number}", json.loads(line)
+        except ValueError:
+            bad.add(path, f"line {number}", "no JSON")
+
+
+def _pair(path: Path, place: str, row: Any, language: str, bad: BadRows) -> _Found:
+    """The two texts of a row, in `translation` or in the row itself."""
+    texts = row.get("translation", row) if isinstance(row, dict) else None
+    if not isinstance(texts, dict) or not isinstance(texts.get(language), str):
+        bad.add(path, place, f"no text in {language}")
+    elif not isinstance(texts.get(ENGLISH), str):
+        bad.add(path, place, f"no text in {ENGLISH}")
+    else:
+        origin = row.get("origin", "")
+        yield texts[language], texts[ENGLISH], origin if isinstance(origin, str) else "", place
+
+
+def _tmx(path: Path, language: str, bad: BadRows) -> _Found:
+    number = 0
+    with _opened(path) as file:
+        try:
+            for _, element in ElementTree.iterparse(file):
+                if element.tag.rpartition("}")[2] != "tu":
+                    continue
+                number += 1
+                row = dict(_variants(element))
+                element.clear()  # what was read takes no memory
+                yield from _pair(path, f"unit {number}", row, language, bad)
+        except (ElementTree.ParseError, EOFError, OSError, zlib.error) as error:
+            bad.add(path, f"behind unit {number}", f"a file that is damaged from there on ({error})")
+
+
+def _variants(unit: ElementTree.Element) -> Iterator[tuple[str, str]]:
+    """The short code of each language of a unit, and its text without the markup of its own."""
+    for variant in unit:
+        if variant.tag.rpartition("}")[2] != "tuv":
+            continue
+        names = ("{http://www.w3.org/XML/1998/namespace}lang", "lang")
+        code = next((variant.attrib[name] for name in names if name in variant.attrib), "")
+        segment = next((part for part in variant if part.tag.rpartition("}")[2] == "seg"), None)
+        if segment is not None:
+            yield code.replace("_", "-").split("-")[0].lower(), "".join(_words(segment))
+
+
+def _words(segment: ElementTree.Element) -> Iterator[str]:
+    """A segment's text; what stands inside bpt, ept, ph and it is code of the file it came from."""
+    yield segment.text or ""
+    for part in segment:
+        if part.tag.rpartition("}")[2] == "hi":
+            yield from _words(part)
+        yield part.tail or ""
+
+
+def _parquet(path: Path, language: str, bad: BadRows) -> _Found:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise InvalidOption(f"{path}: Parquet needs pyarrow: pip install 'dragoman[parquet]'") from None
+    number = 0
+    try:
+        with ParquetFile(path) as file:
+            wanted = {"translation", language, ENGLISH, "origin"}
+            columns = [name for name in file.schema_arrow.names if name in wanted]
+            for batch in file.iter_batches(columns=columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield from _pair(path, f"row {number}", row, language, bad)
+    except FileNotFoundError as error:
+        raise InvalidOption(f"{path} can't be read: {error}") from error
+    except (ArrowException, OSError) as error:
+        bad.add(path, f"behind row {number}", f"a file that is damaged from there on ({error})")

@@ -1,0 +1,35 @@
+"""What survives is counted right, on strings that training doesn't make up."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "recipes" / "mini" / "survival.py"
+
+
+@pytest.fixture(scope="module")
+def survival():
+    spec = importlib.util.spec_from_file_location("survival", PATH)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_strings_hold_what_has_to_stay(survival) -> None:
+    made = survival.strings()
+    assert len(made) == 300
+    assert made == survival.strings()
+    assert all(thing in text for text, things in made for _, thing in things)
+    assert {kind for _, things in made for kind, _ in things} == set(survival.THINGS)
+
+
+def test_rates_count_what_came_back(survival) -> None:
+    made = survival.strings(40)
+    assert set(survival.rates([(things, text) for text, things in made]).values()) == {1.0}
+    assert set(survival.rates([(things, "") for _, things in made]).values()) == {0.0}
+    assert survival.rates([([("number", "4,821")], "4.821 Seiten"), ([("number", "37")], "3")]) == {
+        "number": 0.5
+    }
