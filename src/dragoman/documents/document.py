@@ -8,12 +8,14 @@ asks.
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
+from itertools import chain
 from typing import Literal
 
 from dragoman.documents.encodings import Encoded
+from dragoman.errors import InvalidDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ Held = dict[int, dict[tuple[int, int], list[int]]]
 
 LANGUAGE = "\uffff"
 """What a form writes where the document's language will be named, as it isn't known before."""
+_MOST_SEGMENTS = 10_000_000
 _SHORT = 40
 """Characters of a mark that is kept once, however often a file has it."""
 
@@ -131,12 +134,14 @@ class Collector:
         """A segment in text[start:end], unless it has no letter to translate and no place of its own.
 
         place: of the segment, if it is something else than the line it begins in. Returns its number, if it
-        has become one.
+        has become one. Raises InvalidDocument for more than can be held.
         """
         parts = merged(parts)
         words = "".join(part for part in parts if isinstance(part, str))
         if not any(map(str.isalpha, words)) and not (form.is_target and words.strip()):
             return None
+        if len(self.segments) >= _MOST_SEGMENTS:
+            raise InvalidDocument(f"the file has more than {_MOST_SEGMENTS:,} texts; part it")
         number = self._lines.number(start) if place is None else place
         parts = tuple(part if isinstance(part, str) else self._shared(part) for part in parts)
         self.segments.append(Segment(parts, number, name))
@@ -166,8 +171,10 @@ class TextDocument(Document):
         if language is not None:
             names = sorted((start, end, language) for start, end in self._languages)
             edits = merge(edits, names, key=lambda edit: edit[0])
-        written = "".join(_edited(self.encoded.text, edits))
-        return self.encoded.data if written == self.encoded.text else self.encoded.encode(written)
+        first = next(edits, None)
+        if first is None:
+            return self.encoded.data
+        return self.encoded.encode(_edited(self.encoded.text, chain((first,), edits)))
 
     def accepts(self, place: int, parts: Parts) -> bool:
         form = self._forms[place]
@@ -196,10 +203,13 @@ class TextDocument(Document):
         """A segment's edit. before: where the text begins that its places count from."""
         parts = translations[number]
         assert parts is not None
+        sources = {}
         for (start, end), numbers in held.get(number, {}).items():
-            source = self.encoded.text[start:end]
             edits = sorted(self._edit(inside, translations, held, start) for inside in numbers)
-            parts = _with_source(parts, source, "".join(_edited(source, edits)))
+            source = self.encoded.text[start:end]
+            sources[source] = "".join(_edited(source, edits))
+        if sources:
+            parts = tuple(_with_source(part, sources) for part in parts)
         return self._starts[number] - before, self._ends[number] - before, self._forms[number].write(parts)
 
 
@@ -213,12 +223,14 @@ def _edited(text: str, edits: Iterable[Edit]) -> Iterator[str]:
     yield text[done:]
 
 
-def _with_source(parts: Parts, before: str, after: str) -> Parts:
-    """The same with other marks where `before` stands in them."""
-    return tuple(
-        part if isinstance(part, str) else replace(part, source=part.source.replace(before, after))
-        for part in parts
-    )
+def _with_source(part: Part, sources: Mapping[str, str]) -> Part:
+    """The same with another source, if `sources` has one for all of it or for its first tag."""
+    if isinstance(part, str):
+        return part
+    tag, mark, name = part.source.rpartition("</")
+    if part.source in sources:
+        return replace(part, source=sources[part.source])
+    return replace(part, source=sources[tag] + mark + name) if tag in sources else part
 
 
 class Lines:

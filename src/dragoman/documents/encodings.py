@@ -1,7 +1,7 @@
 """Bytes to text and back, so that the same text gives the same bytes."""
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from dragoman.errors import InvalidDocument
@@ -13,6 +13,9 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+_CHUNK = 1 << 20
+"""Characters that are encoded at once."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +30,22 @@ class Encoded:
     escape: Callable[[str], str] | None = None
     """How the format writes characters that its encoding lacks."""
 
-    def encode(self, text: str) -> bytes:
-        """Another text as the bytes of such a file. Raises InvalidDocument for what it can't hold."""
+    def encode(self, pieces: Iterable[str]) -> bytes:
+        """A text in pieces as the bytes of such a file. Raises InvalidDocument for what it can't hold."""
+        # Piece by piece, as a large text with all of its pieces beside it would take its room twice.
+        made = [self.mark, *map(self._encoded, _joined(pieces))]
+        return b"".join(made)
+
+    def _encoded(self, text: str) -> bytes:
         try:
-            return self.mark + text.encode(self.encoding)
+            return text.encode(self.encoding)
         except UnicodeEncodeError as error:
             if self.escape is None:
                 lacking = text[error.start : error.start + 1]
                 raise InvalidDocument(
                     f"the translation has {lacking!r}, which {self.encoding} lacks; convert the file to UTF-8"
                 ) from None
-        pieces = [self._fitting(character) for character in text]
-        return self.mark + "".join(pieces).encode(self.encoding)
+        return "".join(map(self._fitting, text)).encode(self.encoding)
 
     def _fitting(self, character: str) -> str:
         assert self.escape is not None
@@ -47,6 +54,19 @@ class Encoded:
         except UnicodeEncodeError:
             return self.escape(character)
         return character
+
+
+def _joined(pieces: Iterable[str]) -> Iterator[str]:
+    """The same in pieces of some size."""
+    waiting: list[str] = []
+    length = 0
+    for piece in pieces:
+        waiting.append(piece)
+        length += len(piece)
+        if length >= _CHUNK:
+            yield "".join(waiting)
+            waiting, length = [], 0
+    yield "".join(waiting)
 
 
 def decode(data: bytes, declared: str | None = None, escape: Callable[[str], str] | None = None) -> Encoded:

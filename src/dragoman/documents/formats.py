@@ -57,6 +57,7 @@ FORMATS = (
     Format("xliff", "XLIFF", (".xlf", ".xliff"), "xliff"),
     Format("tmx", "translation memories", (".tmx",), "tmx"),
     Format("csv", "tables", (".csv", ".tsv"), "table", options=_COLUMNS),
+    Format("parquet", "Parquet tables", (".parquet",), "parquet", options=_COLUMNS),
     Format("strings", "iOS strings", (".strings",), "strings"),
 )
 

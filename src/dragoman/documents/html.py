@@ -31,7 +31,7 @@ _SAID_BY_META = ("description", "og:title", "og:description", "twitter:title", "
 
 _START = re.compile(r"<(?:!--|!\[CDATA\[|[!?]|/?[a-zA-Z])")
 _NAME = re.compile(r"</?([a-zA-Z][^\s/>]*)")
-_TAG_END = re.compile(r"""[^>"'=]+|=\s*(?:"[^"]*"|'[^']*')?|["']""")
+_TAG = re.compile(r"""</?([a-zA-Z][^\s/>]*+)(?:[^>"'=]++|=\s*(?:"[^"]*"|'[^']*')?|["'])*+>""")
 _ATTRIBUTE = re.compile(r"""([^\s"'<>/=]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'=<>`]+))?""")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _CHARSET = re.compile(
@@ -105,15 +105,10 @@ def _token(text: str, start: int, begins: str) -> Token:
         if begins == opening:
             end = text.find(closing, start + len(opening))
             return Token("other", start, len(text) if end < 0 else end + len(closing))
-    name = _NAME.match(text, start)
-    assert name is not None
-    at = name.end()
-    while part := _TAG_END.match(text, at):
-        at = part.end()
-    if at >= len(text):
+    tag = _TAG.match(text, start)
+    if tag is None:
         return Token("other", start, len(text))
-    kind = "close" if begins.startswith("</") else "open"
-    return Token(kind, start, at + 1, name[1].lower())
+    return Token("close" if begins.startswith("</") else "open", start, tag.end(), tag[1].lower())
 
 
 def attributes(text: str, token: Token) -> Iterator[tuple[str, int, int]]:

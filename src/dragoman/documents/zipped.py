@@ -14,6 +14,8 @@ from dragoman.errors import InvalidDocument
 _MOST_FILES = 20_000
 _MOST_BYTES = 1 << 30
 """Of all files together."""
+_MOST_READ = 512 << 20
+"""Of files that have text, together."""
 _MOST_IN_ONE = 256 << 20
 _RATIO = 100
 """So many times as large as its compressed bytes may a large file be."""
@@ -30,6 +32,7 @@ class Package:
 
     data: bytes
     names: list[str] = field(default_factory=list)
+    _unpacked: int = 0
 
     def __post_init__(self) -> None:
         """Raises InvalidDocument for what is no package, or none that should be opened."""
@@ -65,6 +68,9 @@ class Package:
             raise InvalidDocument(f"{name} in the package can't be read: {error}") from None
         if len(found) > allowed:
             raise InvalidDocument(f"{name} in the package is too large for what it was packed from")
+        self._unpacked += len(found)
+        if self._unpacked > min(_MOST_READ, max(_LARGE * 10, _RATIO * len(self.data))):
+            raise InvalidDocument("the package is too large for what it was packed from")
         return found
 
     def replaced(self, files: Mapping[str, bytes]) -> bytes:
