@@ -228,3 +228,13 @@ def test_fifty_terms_cost_no_quality(translator, tatoeba, code):
         for outputs in results
     ]
     assert scores[1] >= scores[0] - 1.0
+
+
+def test_terms_are_put_in_by_a_decoder_with_language_modules_too(combined):
+    from dragoman import Translator
+
+    with Translator.load(combined) as xalma:
+        glossary = Glossary({"station": "Bahnhof"})
+        result = next(xalma.stream(["The station."], "en", "de", glossary=glossary, max_new_tokens=24))
+        assert result.terms == ((Term("station", "Bahnhof"), True),)
+        assert result.error is None

@@ -1,9 +1,9 @@
 """Documents through a translator: their segments in rounds, until each has all of its marks.
 
-First whole sentences without tags, where the tags' own words are looked for in the translation; for those
-where that fails whole sentences with short tags; then with a number in place of each pair, whose words are
-translated by themselves; then the words between marks one by one; then all tags around the sentence. What
-none of it can keep stays as it is, and the result says so.
+First whole sentences without tags, where the tags' own words are looked for in the translation, then what
+each word is alone; for those where that fails whole sentences with short tags; then with a number in place of
+each pair, whose words are translated by themselves; then the words between marks one by one; then all tags
+around the sentence. What none of it can keep stays as it is, and the result says so.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +14,7 @@ from dragoman.errors import DragomanError, TranslationFailed, TranslationWarning
 from dragoman.languages import of_code
 from dragoman.text.checks import MARKUP, UNKNOWN, check
 from dragoman.text.markup import kept
+from dragoman.translation.aligning import place_of, single_words
 from dragoman.translation.apart import collapsed, peeled, pieces
 from dragoman.translation.marks import (
     TAG,
@@ -26,7 +27,7 @@ from dragoman.translation.marks import (
 )
 from dragoman.translation.results import Translation
 
-WHOLE, TAGS, NUMBERS, PIECES, AROUND = "whole", "tags", "numbers", "pieces", "around"
+WHOLE, WORDS, TAGS, NUMBERS, PIECES, AROUND = "whole", "words", "tags", "numbers", "pieces", "around"
 """How a segment was translated."""
 
 _MANY = 24
@@ -48,7 +49,7 @@ class SegmentTranslation:
     parts: Parts | None
     """The translation with its marks; None if the segment stays as it is."""
     way: str | None = None
-    """WHOLE, TAGS, NUMBERS, PIECES or AROUND; None if there is no translation."""
+    """WHOLE, WORDS, TAGS, NUMBERS, PIECES or AROUND; None if there is no translation."""
     warnings: tuple[TranslationWarning, ...] = ()
     error: DragomanError | None = None
     """Why there is no translation."""
@@ -72,6 +73,8 @@ class _Task:
     results: list[Translation] = field(default_factory=list)
     whole: str | None = None
     """The translation of all its words, with everything in it that is seen."""
+    whole_result: Translation | None = None
+    """Where it comes from."""
     error: DragomanError | None = None
 
 
@@ -88,6 +91,7 @@ class DocumentTranslator:
         tasks = [self._task(number, segment) for number, segment in enumerate(self._document.segments)]
         rounds: tuple[tuple[str, Callable[[_Task], list[str]], Callable[[_Task], Parts | None]], ...] = (
             (WHOLE, self._whole_texts, self._whole),
+            (WORDS, self._word_texts, self._words),
             (TAGS, self._tag_texts, self._tags),
             (NUMBERS, self._number_texts, self._numbers),
             (PIECES, self._piece_texts, self._pieces),
@@ -131,7 +135,10 @@ class DocumentTranslator:
             return
         if not self._document.accepts(task.number, parts):
             return
-        warnings = _warnings(task.results if way in (NUMBERS, PIECES) else task.results[:1])
+        results = task.results if way in (NUMBERS, PIECES) else task.results[:1]
+        if way in (WORDS, AROUND) and task.whole_result is not None:
+            results = [task.whole_result]
+        warnings = _warnings(results)
         warnings += _findings(task, plain(parts))
         if way == AROUND:
             said = "its tags stand around all of the translation, as their own words weren't found in it"
@@ -152,10 +159,22 @@ class DocumentTranslator:
         task.error = whole.error
         if whole.error is not None:
             return None
-        task.whole = _chosen(whole, task.flat.shown)
+        task.whole, task.whole_result = _chosen(whole, task.flat.shown), whole
         if task.whole is None:
             return None
         return task.flat.project(task.whole, [_candidates(result) for result in said])
+
+    def _word_texts(self, task: _Task) -> list[str]:
+        has_spans = 0 < len(task.flat.spans) <= _MANY
+        return single_words(task.flat.text) if has_spans and task.whole is not None else []
+
+    def _words(self, task: _Task) -> Parts | None:
+        flat, whole = task.flat, task.whole
+        if not task.results or whole is None:
+            return None
+        said = {one.source_text: _candidates(one) for one in task.results if one.error is None}
+        places = [place_of(flat.text, span.start, span.end, whole, said) for span in flat.spans]
+        return flat.placed(whole, places)
 
     def _tag_texts(self, task: _Task) -> list[str]:
         if task.error is not None or len(task.flat.spans) > _MANY:

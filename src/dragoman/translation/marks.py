@@ -83,13 +83,19 @@ class Flat:
 
         said: for each span translations of its words alone.
         """
+        places = []
+        for span, candidates in zip(self.spans, said, strict=True):
+            wanted = (span.start + span.end) / 2 / max(len(self.text), 1)
+            places.append(_find(translation, [*candidates, self.words(span)], wanted))
+        return self.placed(translation, places)
+
+    def placed(self, translation: str, places: Sequence[tuple[int, int] | None]) -> Parts | None:
+        """The translation of the text with all marks in it; places: of the words of each span, if known."""
         points = _points(self, translation)
         if points is None:
             return None
         spans = []
-        for span, candidates in zip(self.spans, said, strict=True):
-            wanted = (span.start + span.end) / 2 / max(len(self.text), 1)
-            found = _find(translation, [*candidates, self.words(span)], wanted)
+        for span, found in zip(self.spans, places, strict=True):
             if found is None or _is_swollen(span, self.text, found, translation):
                 return None
             spans.append(Span(*found, span.opening, span.closing))
