@@ -1,18 +1,46 @@
-"""Connections that have to say what they want in time."""
+"""Connections that have to say what they want in time, and to take what they are answered."""
 
 import asyncio
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_HEAD_BYTES = 64 * 1024
+_PIECES = 4096
+"""Pieces that any body may come in."""
+_PIECE_BYTES = 512
+"""Bytes a piece that a body in more pieces has on average at least: each costs time, however small it is."""
+
+
+class _Sparing(h11.Connection):
+    """HTTP/1.1 whose bodies don't come in crumbs."""
+
+    _pieces = 0
+    _bytes = 0
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = self._bytes = 0
+        elif isinstance(event, h11.Data):
+            self._pieces += 1
+            self._bytes += len(event.data)
+            if self._pieces > _PIECES + self._bytes // _PIECE_BYTES:
+                raise h11.RemoteProtocolError("the body comes in too many pieces")
+        return event
 
 
 def protocol(seconds: float) -> type[H11Protocol]:
-    """HTTP/1.1 as uvicorn has it, on connections that bring the head of a request within so many seconds."""
+    """HTTP/1.1 as uvicorn has it, on connections that bring the head of a request within so many seconds, and
+    that take something of an answer within as many."""
 
     class Impatient(H11Protocol):
         _timer: asyncio.TimerHandle | None = None
+        _writing: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
+            self.conn = _Sparing(h11.SERVER, self.config.h11_max_incomplete_event_size or _HEAD_BYTES)
             super().connection_made(transport)
             self._watch()
 
@@ -22,7 +50,32 @@ def protocol(seconds: float) -> type[H11Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._rest()
+            self._stop_writing_timer()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            if self._writing is None:
+                self._writing = self.loop.call_later(seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            self._stop_writing_timer()
+            super().resume_writing()
+
+        def timeout_keep_alive_handler(self) -> None:
+            super().timeout_keep_alive_handler()
+            self._abort_later()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.transport.is_closing():
+                self._abort_later()
+
+        def send_400_response(self, msg: str) -> None:
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                super().send_400_response(msg)
+            else:  # the answer has begun
+                self.transport.abort()
 
         def _watch(self) -> None:
             """Wait for a head, unless a request is being answered."""
@@ -35,10 +88,20 @@ def protocol(seconds: float) -> type[H11Protocol]:
             self._timer = None
             if self.cycle is None or self.cycle.response_complete:
                 self.transport.close()
+                self._abort_later()
+
+        def _abort_later(self) -> None:
+            """Closing waits until all is sent, which a client that reads nothing never lets happen."""
+            self.loop.call_later(seconds, self.transport.abort)
 
         def _rest(self) -> None:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
+
+        def _stop_writing_timer(self) -> None:
+            if self._writing is not None:
+                self._writing.cancel()
+                self._writing = None
 
     return Impatient

@@ -72,8 +72,8 @@ def router(state: State, uploads: Uploads) -> APIRouter:
     )
     async def begin(request: Request) -> Response:
         """Hand in a file. It is translated in the background, and goes on after a restart of the server."""
+        caller = state.caller(request)  # before the file is read: it would be for nothing
         async with read_form(request) as form:
-            caller = state.caller(request)
             for name in form:
                 if name not in _FIELDS:
                     raise invalid(f"there is no field {name[:40]!r}; the fields are {', '.join(_FIELDS)}")
@@ -114,12 +114,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
     async def result(request: Request, id: str) -> Response:
         """A translated file."""
         found = uploads.owned(state.caller(request), id)
-        if found.status == "error":
-            raise Fault(404, "not_translated", found.error, "id")
-        if found.status != "done":
-            left = uploads.progress(found).seconds_left
-            raise Fault(409, "not_ready", "the file is not translated yet", "id", left or 2)
-        return file_response(uploads, found)
+        return result_response(uploads, found)
 
     @api.delete("/{id}", status_code=204, response_class=Response)
     async def remove(request: Request, id: str) -> Response:
@@ -128,6 +123,18 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         return Response(status_code=204)
 
     return api
+
+
+def result_response(uploads: Uploads, upload: Upload) -> Response:
+    """As `file_response`. Raises a Fault if there is no result, not yet or not any more."""
+    if upload.status == "error":
+        raise Fault(404, "not_translated", upload.error, "id")
+    if upload.status == "downloaded":
+        raise Fault(404, "already_downloaded", "the file has been fetched already", "id")
+    if upload.status != "done":
+        left = uploads.progress(upload).seconds_left
+        raise Fault(409, "not_ready", "the file is not translated yet", "id", left or 2)
+    return file_response(uploads, upload)
 
 
 def file_response(uploads: Uploads, upload: Upload) -> Response:

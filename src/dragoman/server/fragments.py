@@ -23,7 +23,8 @@ UNREADABLE = "\ufffc"
 """What stands for something that a model must put in its place and can't read: as no model knows it, a number
 is shown."""
 _ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)[A-Za-z][A-Za-z0-9]{1,30};")
-_BREAK = re.compile(r"[ \t]*[\r\n]\s*")
+_BREAK = re.compile(r"(?<![ \t])[ \t]*[\r\n]\s*")
+"""A run of blanks is looked at from its beginning alone: from each blank it would take quadratic time."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ def read(text: str, markup: Markup, rules: XmlRules) -> Document:
         # The mark says that it is UTF-8, whatever a <meta> in it says.
         return html.parse(b"\xef\xbb\xbf" + text.encode())
     return _Reader(text, rules).document()
+
+
+def joined_lines(text: str) -> str:
+    """A text whose line breaks, and the blanks around them, are a space each."""
+    return _BREAK.sub(" ", text)
 
 
 def written(document: Document, translations: Sequence[Parts | None]) -> str:
@@ -183,7 +189,7 @@ def _words(source: str, rules: XmlRules) -> list[Part]:
     parts.append(xml.unescaped(source[done:]))
     if rules.line_breaks:
         return parts
-    return [_BREAK.sub(" ", part) if isinstance(part, str) else part for part in parts]
+    return [joined_lines(part) if isinstance(part, str) else part for part in parts]
 
 
 def _write(parts: Parts) -> str:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -26,6 +27,8 @@ UPLOADS = frozenset(("/translate_file", "/v2/document", "/v1/documents"))
 """Where bodies hold files."""
 HEADER_BYTES = 32 * 1024
 _ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+_NAMES = re.compile(r"[\w, -]{1,2000}", re.ASCII)
+"""Headers that a browser asks for: nothing here depends on which come, and clients send ones of their own."""
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -68,6 +71,11 @@ class Guard:
             await self._pass(scope, headers, _Body(receive, self._limit(scope), self._state), sending)
         except ClientGone:
             self._state.metrics.client_gone()
+        except asyncio.CancelledError:
+            if not self._state.is_draining or status != _CLIENT_CLOSED:
+                raise
+            fault = Fault(503, "shutting_down", "the server is about to end", None, 10)
+            await self._answer(scope["path"], fault)(scope, receive, sending)
         except Exception as error:
             logs.event("a request failed", logging.ERROR, request=number, error=logs.told(error))
             if status == _CLIENT_CLOSED:
@@ -79,7 +87,7 @@ class Guard:
             self._note(scope, number, status, time.monotonic() - began)
 
     async def _pass(self, scope: Scope, headers: Headers, body: "_Body", send: Send) -> None:
-        fault = self._refused(headers, body)
+        fault = self._refused(headers, body) or self._refused_origin(scope["method"], headers)
         if fault is not None:
             await self._answer(scope["path"], fault)(scope, body, send)
         elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
@@ -102,6 +110,20 @@ class Guard:
             return body.too_large
         return None
 
+    def _refused_origin(self, method: str, headers: Headers) -> Fault | None:
+        """Where no key is asked for, any page of the web could have a browser here write, if not read."""
+        origin, settings = headers.get("origin"), self._state.settings
+        if origin is None or self._state.keys is not None or method in ("GET", "HEAD", "OPTIONS"):
+            return None
+        own = origin.partition("://")[2].lower()
+        public = urlsplit(settings.public_url or "").netloc.lower()
+        if own in (headers.get("host", "").lower(), public) and own:
+            return None
+        if origin in settings.origins or "*" in settings.origins:
+            return None
+        said = f"this server is not for pages of {origin[:80]!r} (setting origins)"
+        return Fault(403, "wrong_origin", said)
+
     def _limit(self, scope: Scope) -> int:
         settings = self._state.settings
         return settings.upload_bytes if scope["path"] in UPLOADS else settings.json_bytes
@@ -117,7 +139,11 @@ class Guard:
         if origin is not None and (origin in allowed or "*" in allowed):
             headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
             headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
-            headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-API-Key, X-Request-ID"
+            wanted = asked.get("access-control-request-headers", "")
+            named = (
+                wanted if _NAMES.fullmatch(wanted) else "Authorization, Content-Type, X-API-Key, X-Request-ID"
+            )
+            headers["Access-Control-Allow-Headers"] = named
             headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
             headers.add_vary_header("Origin")
 

@@ -59,10 +59,19 @@ class KeyFile:
         return list(self._keys.values())
 
     def find(self, key: str) -> Key | None:
-        """Which key this is; every one is compared, in the same time whatever it is."""
+        """Which key this is; every one is compared, in the same time whatever it is.
+
+        While the file is broken, those that it had before count. Raises InvalidOption if it had none.
+        """
         digest = _digest(key)
         found = None
-        for known in self.all():
+        try:
+            keys = self.all()
+        except InvalidOption:
+            if not self._keys:
+                raise
+            keys = list(self._keys.values())
+        for known in keys:
             if hmac.compare_digest(known.digest, digest):
                 found = known
         return found

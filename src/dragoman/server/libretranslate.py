@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from dragoman.languages import Language, of_code
 from dragoman.server.bodies import read_fields, read_form, texts_of, uploaded
 from dragoman.server.codes import LIBRETRANSLATE, spelled
-from dragoman.server.documents import file_response
+from dragoman.server.documents import result_response
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.filework import EXTENSIONS, FileOrder
 from dragoman.server.openapi import KEY, TEXT, TEXTS, fields_of, one_of
@@ -38,7 +38,8 @@ class Problem(BaseModel):
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 403, 404, 405, 408, 413, 415, 421, 429, 431, 500, 503, 504)
+    status: {"model": Problem}
+    for status in (400, 403, 404, 405, 408, 409, 413, 415, 421, 429, 431, 500, 503, 504)
 }
 
 
@@ -107,8 +108,10 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         except BaseException:
             await uploads.remove(upload)
             raise
+        if upload.status == "error":
+            raise Fault(upload.error_status, "not_translated", upload.error, "file")
         if upload.status != "done":
-            raise invalid(upload.error, "file")
+            raise Fault(503, "shutting_down", "the server is about to end", None, 10)
         base = (settings.public_url or str(request.base_url)).rstrip("/")
         return JSONResponse({"translatedFileUrl": f"{base}/download_file/{upload.id}{key}"})
 
@@ -116,7 +119,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
     async def download_file(token: str) -> Response:
         """A translated file; whoever has its address may fetch it, for a while."""
         found = uploads.find(token[:32], token[32:])
-        return file_response(uploads, found)
+        return result_response(uploads, found)
 
     @api.get("/frontend/settings")
     async def frontend_settings() -> Response:

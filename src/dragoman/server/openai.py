@@ -20,7 +20,7 @@ from dragoman.languages import find, of_code
 from dragoman.server.bodies import read_json
 from dragoman.server.faults import Fault, fault_of, invalid
 from dragoman.server.openapi import TEXT, one_of, spellings
-from dragoman.server.orders import Order, Result
+from dragoman.server.orders import Order, Result, check_length
 from dragoman.server.own import ERRORS, answer, answers, live
 from dragoman.server.registry import split_pair
 from dragoman.server.state import State
@@ -28,8 +28,8 @@ from dragoman.server.work import Calls, attended
 
 __all__ = ["answer", "router"]
 
-_PROMPT = re.compile(r"Translate this from (.+?) to (.+?):\n(.+?): (.*)\n(.+?):\s*", re.DOTALL)
-"""X-ALMA's: the languages, the source's name, the text, the target's name."""
+_PROMPT = "Translate this from "
+"""How X-ALMA's begins: `from French to English:`, then a line `French: ` and the text, a line `English:`."""
 _MOST_TOKENS = 4096
 
 
@@ -59,7 +59,7 @@ def router(state: State) -> APIRouter:
         if _flag(body, "stream"):
             counts = _flag(_object(body, "stream_options"), "include_usage")
             lines = _chunks(state, asked, things, {**head, "object": "chat.completion.chunk"}, counts)
-            first = await anext(lines)
+            first = await attended(request, anext(lines))
 
             async def all_lines() -> AsyncIterator[bytes]:
                 yield first
@@ -118,6 +118,7 @@ def _asked(state: State, body: Mapping[str, Any]) -> _Asked:
     translator = state.registry.named(model)
     _refuse(body)
     text = _last_message(body)
+    check_length(len(text), state.settings)
     source, target = body.get("source"), body.get("target")
     if languages is not None:
         source, target = source or languages[0], target or languages[1]
@@ -192,11 +193,14 @@ def _last_message(body: Mapping[str, Any]) -> str:
 
 def _read_prompt(text: str) -> tuple[str, str, str] | None:
     """Source, target and text of a prompt as X-ALMA's; None if it is none."""
-    match = _PROMPT.fullmatch(text)
-    if match is None or match[1] != match[3] or match[2] != match[5]:
+    head, _, rest = text.partition("\n")
+    source, _, target = head.removeprefix(_PROMPT).removesuffix(":").partition(" to ")
+    first, last = f"{source}: ", f"\n{target}:"
+    words = rest.rstrip().removeprefix(first).removesuffix(last)
+    if f"{_PROMPT}{source} to {target}:\n{first}{words}{last}" != text.rstrip():
         return None
     try:
-        return find(match[1]).nllb, find(match[2]).nllb, match[4]
+        return find(source).nllb, find(target).nllb, words
     except UnknownLanguage:
         return None
 

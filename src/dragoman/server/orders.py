@@ -1,6 +1,5 @@
 """What requests ask for, whatever their dialect, and how it is done."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from dragoman.documents.document import Document
 from dragoman.errors import DragomanError, InvalidDocument, TranslationWarning
 from dragoman.languages import Language, of_code
 from dragoman.server.faults import Fault, fault_of, invalid
-from dragoman.server.fragments import Joint, XmlRules, read, written
+from dragoman.server.fragments import Joint, XmlRules, joined_lines, read, written
 from dragoman.server.registry import Registry
 from dragoman.server.settings import Settings
 from dragoman.server.work import Calls
@@ -25,7 +24,6 @@ Format = Literal["text", "html", "xml"]
 
 _CANDIDATES = 4
 """Hypotheses of a sentence among which one is looked for that keeps all tags."""
-_BREAK = re.compile(r"[ \t]*[\r\n]\s*")
 
 
 @dataclass(frozen=True)
@@ -58,13 +56,18 @@ class Order:
             raise invalid(
                 f"there are {count} translations to make; at most {settings.max_texts} are made at once"
             )
-        if self.characters > settings.max_characters:
-            most = settings.max_characters
-            said = f"the request has {self.characters:,} characters; at most {most:,} are taken"
-            raise Fault(413, "too_long", said)
+        check_length(self.characters, settings)
         for name, most in (("beams", settings.max_beams), ("n_best", settings.max_alternatives)):
             if self.options.get(name, 1) > most:
                 raise invalid(f"{name} is {self.options[name]}; at most {most} are given here", name)
+
+
+def check_length(characters: int, settings: Settings) -> None:
+    """Raise a Fault if these are more characters than the server takes at once."""
+    most = settings.max_characters
+    if characters > most:
+        said = f"the request has {characters:,} characters; at most {most:,} are taken"
+        raise Fault(413, "too_long", said)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def _texts(
 def text_of(order: Order, index: int) -> str:
     """A text as its sentences are to be found."""
     text = order.texts[index]
-    return text if order.line_breaks else _BREAK.sub(" ", text)
+    return text if order.line_breaks else joined_lines(text)
 
 
 def _beams(order: Order, translator: "Translator") -> dict[str, int]:

@@ -15,7 +15,7 @@ from dragoman.server.bodies import read_json, texts_of
 from dragoman.server.faults import Fault, fault_of, invalid
 from dragoman.server.fragments import XmlRules
 from dragoman.server.glossaries import of_mapping
-from dragoman.server.orders import Order, Result, result_of, stream, text_of
+from dragoman.server.orders import Order, Result, check_length, result_of, stream, text_of
 from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls, attended
 from dragoman.translation.options import translation_options
@@ -185,7 +185,7 @@ async def _all(state: State, request: Request, caller: Caller, order: Order) -> 
 async def _streamed(state: State, request: Request, caller: Caller, order: Order) -> Response:
     """Server-sent events. What is wrong from the start is an answer of its own, with a status."""
     events = _events(state, request, caller, order)
-    first = await anext(events)
+    first = await attended(request, anext(events))
 
     async def lines() -> AsyncIterator[bytes]:
         yield first
@@ -282,10 +282,7 @@ def _record(result: Result) -> dict[str, Any]:
 async def detections(state: State, request: Request, caller: Caller, texts: tuple[str, ...]) -> list[Any]:
     """What language each text is in, of those that some model here speaks."""
     size = sum(map(len, texts))
-    if size > state.settings.max_characters:
-        raise Fault(
-            413, "too_long", f"the request has {size:,} characters; at most {state.settings.max_characters:,}"
-        )
+    check_length(size, state.settings)
     state.meter.take(caller.key, 0)
 
     def work(calls: Calls) -> list[Any]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dragoman.translation.translator import Translator
 
 ANY = "*"
+_LONGEST_PAIR, _MOST_HYPHENS = 80, 6
+"""Of two languages in their longest spellings."""
 _ADVICE = "List them with: dragoman languages"
 """What is for people at a terminal."""
 
@@ -52,6 +54,8 @@ def split_pair(pair: str) -> tuple[str, str] | None:
     zh-Hant-en may be cut in two ways, of which the one with two languages counts. Capitals behind small
     letters are a region: pt-BR is no way to Breton.
     """
+    if len(pair) > _LONGEST_PAIR or pair.count("-") > _MOST_HYPHENS:
+        return None
     cuts = [at for at, character in enumerate(pair) if character == "-"]
     for at in cuts:
         source, target = pair[:at], pair[at + 1 :]

@@ -1,11 +1,14 @@
 """What the handlers of a server's requests share."""
 
+import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dragoman.errors import DragomanError, InvalidOption
+from dragoman.server import logs
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.glossaries import Glossaries
 from dragoman.server.keys import Key, KeyFile
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _ATTEMPTS = 20
-"""Wrong keys of an address in a minute, after which its next are not looked at."""
+"""Wrong keys of an address in a minute, after which its next are told to wait."""
 _ADDRESSES = 10_000
 
 
@@ -44,7 +47,8 @@ class State:
     def __init__(self, settings: Settings, registry: Registry, keys: KeyFile | None) -> None:
         """keys: None serves everybody."""
         self.settings, self.registry, self.keys = settings, registry, keys
-        self.meter = Meter(keys.path.with_suffix(".usage.json") if keys else None)
+        usage = None if settings.data is None else settings.data / "usage.json"
+        self.meter = Meter(usage if keys else None)
         self.workshop = Workshop(settings)
         folder = settings.data and settings.data / "glossaries"
         self.glossaries = Glossaries(folder)
@@ -63,9 +67,13 @@ class State:
         key = key_in_headers(request) or given
         if not isinstance(key, str) or not key:
             raise Fault(401, "key_missing", "this server asks for an API key, and the request brings none")
-        self._refuse_guessing(address)
-        found = self.keys.find(key)
+        try:
+            found = self.keys.find(key)
+        except InvalidOption as error:
+            logs.event("the API keys can't be read", logging.ERROR, error=str(error))
+            raise Fault(503, "unavailable", "the server can't look keys up now", None, 30) from None
         if found is None:
+            self._refuse_guessing(address)
             self._failures.setdefault(address, deque(maxlen=_ATTEMPTS)).append(time.monotonic())
             raise Fault(401, "key_invalid", "the API key is none that this server knows")
         request.scope["dragoman.key"] = found.name
@@ -87,7 +95,7 @@ class State:
 
         try:
             results = await attended(request, self.workshop.do(caller.owner, order.characters, work))
-        except Fault:
+        except (Fault, DragomanError):
             self.meter.give_back(caller.key, order.characters)
             raise
         for result in results:
@@ -103,10 +111,17 @@ class State:
     ) -> AsyncIterator[Any]:
         """What `work` hands out on its way."""
         self._take(request, caller, order)
-        async for thing in self.workshop.stream(caller.owner, order.characters, work):
-            if isinstance(thing, Result):
-                self.metrics.translated(thing, len(order.texts[thing.index]))
-            yield thing
+        is_begun = False
+        try:
+            async for thing in self.workshop.stream(caller.owner, order.characters, work):
+                if isinstance(thing, Result):
+                    self.metrics.translated(thing, len(order.texts[thing.index]))
+                is_begun = True
+                yield thing
+        except (Fault, DragomanError):
+            if not is_begun:
+                self.meter.give_back(caller.key, order.characters)
+            raise
 
     def _take(self, request: "Request", caller: Caller, order: Order) -> None:
         order.check(self.settings)

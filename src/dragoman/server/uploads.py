@@ -67,6 +67,8 @@ class Upload:
     segments: int = 0
     flagged: int = 0
     error: str = ""
+    error_status: int = 500
+    """Of HTTP."""
     is_counted: bool = False
     """Whether its characters are counted for its key."""
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -186,7 +186,7 @@ class ClientGone(Exception):
     """The client has gone away: there is nobody to answer."""
 
 
-async def attended(request: "Request", work: Coroutine[Any, Any, T]) -> T:
+async def attended(request: "Request", work: Awaitable[T]) -> T:
     """Await this work, unless the client goes away: then it is cancelled, and ClientGone raised."""
     doing = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_leave(request))
