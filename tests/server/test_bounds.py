@@ -1,17 +1,24 @@
 """Small requests that would cost much: each is refused, or done in time that grows with its size alone."""
 
+import asyncio
 import json
 import socket
-import time
+from types import SimpleNamespace
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from dragoman.errors import InvalidOption
+from dragoman.server.app import answer as answer_of
+from dragoman.server.connections import protocol
 from dragoman.server.documents import result_response
 from dragoman.server.faults import Fault
 from dragoman.server.fragments import joined_lines
+from dragoman.server.guard import Guard
 from dragoman.server.openai import _read_prompt
 from dragoman.server.registry import read_routes, split_pair
+from dragoman.server.settings import Settings
 from dragoman.server.uploads import Upload
 
 
@@ -39,16 +46,34 @@ def test_a_body_in_crumbs_is_refused_and_one_in_small_pieces_is_not(server):
     assert b" 200 " in answer(server, [*(b" " * 1000 for _ in range(1500)), body]).splitlines()[0]
 
 
-def test_who_reads_no_answer_loses_the_connection(serve):
-    served = serve(body_seconds=0.3)
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(("127.0.0.1", served.port))
-        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
-        end = time.monotonic() + 60
-        while not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # until it is reset
-            assert time.monotonic() < end
-            time.sleep(0.05)
+class Transport(asyncio.Transport):
+    """One whose other end takes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = asyncio.Event()
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+
+def test_who_takes_nothing_of_an_answer_loses_the_connection():
+    async def lived(seconds: float, *steps: str) -> bool:
+        config = uvicorn.Config(lambda: None, log_config=None, ws="none")
+        config.load()
+        made = protocol(seconds)(config, ServerState(), {}, asyncio.get_running_loop())
+        transport = Transport()
+        made.connection_made(transport)
+        made._rest()
+        for step in steps:
+            getattr(made, step)()
+        if made._writing is None:
+            return True
+        await asyncio.wait_for(transport.aborted.wait(), 20)
+        return False
+
+    assert not asyncio.run(lived(0.01, "pause_writing"))
+    assert asyncio.run(lived(0.01, "pause_writing", "resume_writing"))
 
 
 PROMPT = "Translate this from "
@@ -106,3 +131,42 @@ def test_a_download_by_address_asks_for_the_status(server):
     assert set(response.json()) == {"error"}
     upload.status = "done"
     assert server.get(path).status_code == 200
+
+
+def test_what_browsers_write_for_other_pages_is_refused_where_no_key_is_asked_for(server, serve):
+    def status(served, origin: str, **headers: str) -> int:
+        body = {"q": "Yes.", "source": "en", "target": "fr"}
+        return served.post("/translate", body, headers={"Origin": origin, **headers}).status_code
+
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+        assert status(server, origin) == 403
+    assert status(server, server.url) == 200
+    assert status(server, "http://localhost:5000", Host="localhost:5000") == 200
+    assert status(serve(origins=("https://page.example",)), "https://page.example") == 200
+    assert status(serve(public_url="https://page.example/translate"), "https://page.example") == 200
+
+
+def test_what_is_not_done_when_the_server_ends_is_told_so():
+    async def app(scope, receive, send):
+        raise asyncio.CancelledError
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    def passed(is_draining: bool) -> None:
+        state = SimpleNamespace(settings=Settings(), keys=None, is_draining=is_draining)
+        state.metrics = SimpleNamespace(request=lambda *facts: None)
+        headers = [(b"host", b"localhost")]
+        scope = {"type": "http", "method": "POST", "path": "/translate_file", "headers": headers}
+        asyncio.run(Guard(app, state, answer_of)(scope, receive, send))
+
+    passed(True)
+    assert sent[0]["status"] == 503
+    assert b"about to end" in sent[1]["body"]
+    with pytest.raises(asyncio.CancelledError):
+        passed(False)

@@ -23,8 +23,8 @@ class Bounds:
     waiting_per_owner: int
     characters_per_owner: int
     """Characters that may wait of one owner; a single request may have more."""
-    seconds: float
-    """How long a request may wait."""
+    seconds: float | None
+    """How long a request may wait; None is without end."""
 
 
 @dataclass(eq=False)
@@ -68,12 +68,16 @@ class Admission:
         """Requests that wait."""
         return sum(map(len, self._queues.values()))
 
-    async def enter(self, owner: str, characters: int) -> Place:
-        """Wait for a place. Raises a Fault (429, 503) at once if too many wait, or once it takes too long."""
+    async def enter(self, owner: str, characters: int, is_accepted: bool = False) -> Place:
+        """Wait for a place. Raises a Fault (429, 503) at once if too many wait, or once it takes too long.
+
+        is_accepted: whether it may wait was asked before (`refuse`).
+        """
         if self.working < self.bounds.active and not self.waiting:
             self._working[owner] += 1
             return Place(self, owner)
-        self.refuse(owner, characters)
+        if not is_accepted:
+            self.refuse(owner, characters)
         entry = _Waiting(owner, characters, asyncio.get_running_loop().create_future())
         self._queues.setdefault(owner, deque()).append(entry)
         self._characters[owner] += characters
@@ -107,7 +111,7 @@ class Admission:
         if len(own) >= bounds.waiting_per_owner:
             raise Fault(429, "rate_limited", f"{len(own)} of your requests wait already", None, 5)
         if own and self._characters[owner] + characters > bounds.characters_per_owner:
-            raise Fault(429, "rate_limited", "too many characters of yours wait already", None, 5)
+            raise Fault(429, "rate_limited", "too much of yours waits already", None, 5)
         if self.waiting >= bounds.waiting:
             raise Fault(503, "overloaded", "too many requests wait already; try again later", None, 5)
 

@@ -29,6 +29,7 @@ HEADER_BYTES = 32 * 1024
 _ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _NAMES = re.compile(r"[\w, -]{1,2000}", re.ASCII)
 """Headers that a browser asks for: nothing here depends on which come, and clients send ones of their own."""
+_USUAL = "Authorization, Content-Type, X-API-Key, X-Request-ID"
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -140,9 +141,7 @@ class Guard:
             headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
             headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
             wanted = asked.get("access-control-request-headers", "")
-            named = (
-                wanted if _NAMES.fullmatch(wanted) else "Authorization, Content-Type, X-API-Key, X-Request-ID"
-            )
+            named = wanted if _NAMES.fullmatch(wanted) else _USUAL
             headers["Access-Control-Allow-Headers"] = named
             headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
             headers.add_vary_header("Origin")

@@ -123,7 +123,7 @@ class Uploads:
 
     def resume(self) -> None:
         """Go on with what an earlier process didn't complete."""
-        for upload in self._uploads.values():
+        for upload in sorted(self._uploads.values(), key=lambda upload: upload.began):
             if not upload.is_over:
                 upload.status = "queued"
                 self._start(upload, Caller(upload.owner))
@@ -239,9 +239,10 @@ class Uploads:
         except Fault as fault:
             if fault.code == "shutting_down":
                 return  # the next process goes on with it
-            upload.error, upload.status = fault.message, "error"
+            upload.error, upload.error_status, upload.status = fault.message, fault.status, "error"
         except DragomanError as error:
-            upload.error, upload.status = fault_of(error).message, "error"
+            fault = fault_of(error)
+            upload.error, upload.error_status, upload.status = fault.message, fault.status, "error"
         except Exception as error:
             logs.event("a file could not be translated", logging.ERROR, error=logs.told(error))
             upload.error, upload.status = "the server failed on this file; its log has more", "error"

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 FILES_AT_A_TIME = 2
 """Files that are worked on at a time, beside the requests with texts."""
+FILES_WAITING = 16
+"""Largest files that may wait of one key or address; of smaller ones as many as have their bytes."""
 
 
 class Calls:
@@ -104,7 +106,8 @@ class Workshop:
         self._settings = settings
         rest = (settings.queue, settings.queue_per_key, settings.queue_characters)
         self.texts = Admission(Bounds(settings.active, *rest, settings.queue_seconds))
-        self.files = Admission(Bounds(FILES_AT_A_TIME, *rest, settings.file_timeout))
+        most = FILES_WAITING * settings.upload_bytes
+        self.files = Admission(Bounds(FILES_AT_A_TIME, settings.queue, settings.queue_per_key, most, None))
         threads = settings.active + FILES_AT_A_TIME
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dragoman-request")
         self._calls: set[Calls] = set()
@@ -115,8 +118,8 @@ class Workshop:
         return await self._do(place, self._settings.timeout, work)
 
     async def do_file(self, owner: str, characters: int, work: Callable[[Calls], T]) -> T:
-        """As `do`, on a file."""
-        place = await self.files.enter(owner, characters)
+        """As `do`, on a file that has been accepted: it waits for as long as it takes."""
+        place = await self.files.enter(owner, characters, is_accepted=True)
         return await self._do(place, self._settings.file_timeout, work)
 
     async def stream(
