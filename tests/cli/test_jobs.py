@@ -264,9 +264,8 @@ def test_a_folder_without_documents_is_refused(run, folder):
 def test_twenty_kills_change_nothing(tmp_path, tatoeba, state):
     """5,000 segments, killed at twenty random moments, become what they become without an end."""
     pairs = [english for code in ("de", "es", "fr", "nl") for _, english in tatoeba[code]]
-    texts = list(dict.fromkeys(f"{english} {n}" if n else english for n in range(14) for english in pairs))[
-        :5000
-    ]
+    every = (f"{english.rstrip('.?!')} {number}." for number in range(30, 50) for english in pairs)
+    texts = list(dict.fromkeys(every))[:5000]
     source = tmp_path / "in.txt"
     source.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     command = [
@@ -286,7 +285,7 @@ def test_twenty_kills_change_nothing(tmp_path, tatoeba, state):
     while True:
         process = subprocess.Popen([*command, str(tmp_path / "out.txt")], stderr=subprocess.DEVNULL)
         if len(counts) <= 20:
-            kill_after(process, state, counts[-1] + chance.randrange(20, 160))
+            kill_after(process, state, counts[-1] + chance.randrange(20, 220))
             counts.append(committed(state))
         else:
             assert process.wait() == 0
