@@ -235,6 +235,48 @@ def test_a_broken_file_stops_no_other(run, folder):
     assert states == {"a.md": "done", "b.md": "failed", "c.json": "failed", "b.html": "done"}
 
 
+def test_a_file_that_was_mended_is_done_by_the_same_command(run, folder):
+    (folder / "c.json").write_text("{", encoding="utf-8")
+    assert run("translate", *FROM_TO, "docs/").code == 1
+    (folder / "c.json").write_text('{"a": "Good night."}', encoding="utf-8")
+    result = run("translate", *FROM_TO, "docs/")
+    assert result.code == 0
+    assert "a.md: translated to docs/a.de.md already" in result.err
+    assert (folder / "c.de.json").exists()
+    assert json.loads(run("jobs", "list", "--json").out)["state"] == "done"
+
+
+def test_what_nobody_could_be_told_is_written_and_no_hindrance(run, folder, monkeypatch):
+    """The reader of --json goes away behind the first file: its translation is there, the job's own."""
+    from dragoman.cli import documents
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            documents.DocumentSession, "_tell", lambda *told: (_ for _ in ()).throw(BrokenPipeError)
+        )
+        run("translate", *FROM_TO, "docs/")
+    assert (folder / "a.de.md").exists()
+    assert run("translate", *FROM_TO, "docs/").code == 0
+
+
+def test_a_report_of_a_job_that_goes_on_has_all_files(run, folder, monkeypatch, translator):
+    real = translator.translate_document
+
+    def stopped(document, **options):
+        if "Thank" in document.segments[0].text:
+            raise KeyboardInterrupt
+        return real(document, **options)
+
+    monkeypatch.setattr(translator, "translate_document", stopped)
+    assert run("translate", *FROM_TO, "docs/", "--report", "r.json").code == 130
+    monkeypatch.setattr(translator, "translate_document", real)
+    assert run("translate", *FROM_TO, "docs/", "--report", "r.json").code == 0
+    assert [one["input"] for one in json.loads(Path("r.json").read_text(encoding="utf-8"))] == [
+        "docs/a.md",
+        "docs/deep/b.html",
+    ]
+
+
 def test_a_folder_goes_on_with_the_files_that_are_not_done(run, folder, monkeypatch, translator):
     real = translator.translate_document
 
