@@ -257,7 +257,7 @@ def export(config: TrainingConfig, out: Path) -> None:
         "languages": [ENGLISH, *config.languages.values()],
         "max_source_tokens": config.max_tokens,
         "pivot": ENGLISH,
-        "licence": "trained on CC-BY-2.0-FR, CC0 and CDLA-Sharing-1.0 data",
+        "licence": "CC-BY-SA-4.0; what it learned from is in README.md",
         "generation": {"no_repeat_ngram": NO_REPEAT_NGRAM},
     }
     (out / "model" / "dragoman.json").write_text(json.dumps(card, indent=2) + "\n")

@@ -114,7 +114,7 @@ def test_a_file_counts_for_its_key(serve, tmp_path):
 
 
 def test_the_next_server_goes_on_with_what_was_not_done(serve, tmp_path, translator, monkeypatch):
-    first = serve(state=tmp_path / "state", batch=4)
+    first = serve(data=tmp_path / "state", batch=4)
     id = hand_in(first, "a.txt", TEXT, source="en").json()["id"]
     done = hand_in(first, "b.txt", "Yes.", source="en").json()["id"]
     assert wait(first, done)["status"] == "done"
@@ -129,7 +129,7 @@ def test_the_next_server_goes_on_with_what_was_not_done(serve, tmp_path, transla
         return job(row, request, options)
 
     monkeypatch.setattr(translator.system, "job", noted)
-    second = serve(state=tmp_path / "state")
+    second = serve(data=tmp_path / "state")
     assert second.get(f"/v1/documents/{done}").json()["status"] == "done"
     assert wait(second, id)["status"] == "done"
     assert 0 < len(set(asked) & set(TEXT.splitlines())) < 24
@@ -153,9 +153,9 @@ def test_results_are_forgotten_after_a_while(serve):
 def test_two_servers_do_not_share_a_folder(serve, tmp_path):
     from dragoman.errors import InvalidOption
 
-    serve(state=tmp_path / "state")
+    serve(data=tmp_path / "state")
     with pytest.raises(InvalidOption, match="another server"):
-        serve(state=tmp_path / "state")
+        serve(data=tmp_path / "state")
 
 
 def test_formats_are_listed(server):

@@ -135,11 +135,11 @@ def test_a_request_may_bring_its_terms_itself(server):
 def test_glossaries_are_their_owners_alone_and_outlive_the_server(serve, tmp_path):
     keys = KeyFile(tmp_path / "keys.json")
     anna, otto = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("anna", "otto"))
-    first = serve(keys=keys.path, state=tmp_path / "state")
+    first = serve(keys=keys.path, data=tmp_path / "state")
     body = {"name": "own", "source": "en", "target": "fr", "entries": TERMS}
     id = first.post("/v1/glossaries", body, headers=anna).json()["id"]
     first.stop()
-    second = serve(keys=keys.path, state=tmp_path / "state")
+    second = serve(keys=keys.path, data=tmp_path / "state")
     assert second.get(f"/v1/glossaries/{id}", headers=anna).json()["entries"] == TERMS
     assert second.get(f"/v1/glossaries/{id}", headers=otto).status_code == 404
     assert second.delete(f"/v1/glossaries/{id}", headers=otto).status_code == 404

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import tokenizers
-from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.normalizers import Normalizer
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
@@ -25,7 +25,7 @@ from dragoman.text.tokenizers.backends import (
 from dragoman.text.tokenizers.characters import encodable
 from dragoman.text.tokenizers.charsmap import Charsmap
 from dragoman.text.tokenizers.layout import BOS, EOS, MASK, PAD, SPECIALS, UNK, NllbLayout
-from dragoman.text.tokenizers.spm_file import to_tokenizer_json
+from dragoman.text.tokenizers.spm_file import piece_decoder, to_tokenizer_json
 
 
 class NllbTokenizer(PreTrainedTokenizerFast):
@@ -278,7 +278,7 @@ def _read_json(path: Path, listed: Mapping[int, AddedToken]) -> _Parts:
     tokenizer = Tokenizer(whole.model)  # shares the vocabulary, doesn't copy it
     tokenizer.normalizer = None if backend.charsmap is not None else whole.normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True)
-    tokenizer.decoder = decoders.Metaspace("▁", prepend_scheme="always", split=True)
+    tokenizer.decoder = piece_decoder(tokenizer)
     published = [*SPECIALS, *nllb_codes()]
     tokenizer.add_special_tokens(
         [tokenizers.AddedToken(name, special=True, normalized=False) for name in published]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 import dragoman
 from dragoman.errors import DragomanError
@@ -63,7 +64,10 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         uploads.resume()
+        # What detects languages is read in the meantime: the first who needs it would wait a second.
+        warming = asyncio.create_task(asyncio.to_thread(state.registry.detect, "Good morning, everybody."))
         yield
+        await warming
         state.meter.save()
         await asyncio.to_thread(state.workshop.close)
         uploads.close()
@@ -105,4 +109,15 @@ async def _of_router(request: Request, error: Exception) -> Response:
     fault = Fault(found.status_code, codes.get(found.status_code, "invalid_request"), str(found.detail))
     response = answer(request.url.path, fault)
     response.headers.update(found.headers or {})
+    if found.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be done with a path; the router tells only of the first route that has it."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] != Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)

@@ -1,7 +1,7 @@
 """DeepL's API, version 2: `/v2/translate`, `/v2/document`, `/v2/languages`, `/v2/usage`."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
@@ -15,7 +15,7 @@ from dragoman.server.documents import file_response
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.filework import FileOrder
 from dragoman.server.fragments import XmlRules
-from dragoman.server.openapi import fields_of
+from dragoman.server.openapi import TEXTS, fields_of, one_of
 from dragoman.server.orders import Format, Order, Result
 from dragoman.server.state import Caller, State
 from dragoman.server.uploads import Uploads
@@ -26,14 +26,13 @@ _FORMALITIES = ("default", "prefer_more", "prefer_less")
 _MODELS = ("quality_optimized", "latency_optimized", "prefer_quality_optimized")
 _TAGS = ("ignore_tags", "splitting_tags", "non_splitting_tags")
 _OPTIONAL: Mapping[str, Any] = {
-    "source_lang": str,
     "context": str,
-    "formality": str,
-    "split_sentences": str,
+    "formality": one_of(_FORMALITIES),
+    "split_sentences": one_of(["0", "1", "nonewlines"]),
     "preserve_formatting": bool,
-    "model_type": str,
-    "tag_handling": str,
-    "tag_handling_version": str,
+    "model_type": one_of(_MODELS),
+    "tag_handling": one_of(["xml", "html"]),
+    "tag_handling_version": one_of(["v1", "v2"]),
     "outline_detection": bool,
     **dict.fromkeys(_TAGS, list[str]),
     "show_billed_characters": bool,
@@ -42,8 +41,6 @@ _OPTIONAL: Mapping[str, Any] = {
     "glossary_ids": list[str],
 }
 """Fields that may come; any other is refused, as it would ask for what isn't done."""
-
-
 _OF_DOCUMENTS = ("source_lang", "filename", "formality", "output_format", "glossary_id", "glossary_ids")
 
 
@@ -69,9 +66,13 @@ def answer(fault: Fault) -> Response:
 def router(state: State, uploads: Uploads) -> APIRouter:
     """The routes of DeepL."""
     api = APIRouter(prefix="/v2", tags=["deepl"], responses=ERRORS)
+    languages_known = state.registry.languages
+    sources = one_of({deepl_source(language) for language in languages_known})
+    targets = one_of({code for language in languages_known for code, _ in deepl_targets(language)})
+    optional = {"source_lang": sources, **_OPTIONAL}
 
     @api.post(
-        "/translate", openapi_extra=fields_of({"text": list[str], "target_lang": str}, optional=_OPTIONAL)
+        "/translate", openapi_extra=fields_of({"text": TEXTS, "target_lang": targets}, optional, closed=True)
     )
     async def translate(request: Request) -> Response:
         """Translate texts; JSON or form."""
@@ -82,9 +83,8 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         results = await state.translate(request, caller, order)
         return JSONResponse({"translations": [_translation(order, result, bills) for result in results]})
 
-    @api.post("/languages", include_in_schema=False)
     @api.get("/languages")
-    async def languages(request: Request, type: str = "source") -> Response:
+    async def languages(request: Request, type: Literal["source", "target"] = "source") -> Response:
         """The languages, as sources or as targets (`type=target`)."""
         fields = await read_fields(request)
         state.caller(request, fields.get("auth_key"))
@@ -93,7 +93,6 @@ def router(state: State, uploads: Uploads) -> APIRouter:
             raise invalid("Value for 'type' not supported.", "type")
         return JSONResponse(_sources(state) if kind == "source" else _targets(state))
 
-    @api.post("/usage", include_in_schema=False)
     @api.get("/usage")
     async def usage(request: Request) -> Response:
         """Characters of this month, of the key's own."""
@@ -105,8 +104,9 @@ def router(state: State, uploads: Uploads) -> APIRouter:
     @api.post(
         "/document",
         openapi_extra=fields_of(
-            {"file": bytes, "target_lang": str},
-            dict.fromkeys(_OF_DOCUMENTS, str),
+            {"file": bytes, "target_lang": targets},
+            {**dict.fromkeys(_OF_DOCUMENTS, str), "source_lang": sources},
+            closed=True,
         ),
     )
     async def upload(request: Request) -> Response:
@@ -164,7 +164,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
 
 
 def _order(state: State, caller: Caller, fields: Mapping[str, Any]) -> Order:
-    _refuse_others(fields, ("text", "target_lang", *_OPTIONAL))
+    _refuse_others(fields, ("text", "target_lang", "source_lang", *_OPTIONAL))
     if fields.get("text") in (None, []):
         raise invalid("Parameter 'text' not specified.", "text")
     source, target = _languages(state, fields)
@@ -217,7 +217,7 @@ def _languages(state: State, fields: Mapping[str, Any]) -> tuple[Language | None
     if wanted in (None, ""):
         raise invalid("Parameter 'target_lang' not specified.", "target_lang")
     try:
-        source = state.registry.find_source(fields.get("source_lang"), "source_lang")
+        source = state.registry.find_source(fields.get("source_lang") or None, "source_lang")
         return source, state.registry.find(wanted, "target_lang")
     except Fault as fault:
         raise Fault(

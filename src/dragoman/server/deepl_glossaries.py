@@ -10,13 +10,15 @@ from dragoman.server.bodies import read_fields
 from dragoman.server.codes import deepl_source
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.glossaries import Kept, as_tsv, read_entries
-from dragoman.server.openapi import fields_of
+from dragoman.server.openapi import TEXT, fields_of, one_of
 from dragoman.server.state import State
 
 
 def add_routes(api: APIRouter, state: State) -> None:
     """Give a router of `/v2` the routes of glossaries."""
-    wanted = {"name": str, "source_lang": str, "target_lang": str, "entries": str, "entries_format": str}
+    codes = one_of(deepl_source(language) for language in state.registry.languages)
+    wanted = {"name": TEXT, "source_lang": codes, "target_lang": codes, "entries": TEXT}
+    wanted["entries_format"] = one_of(["tsv", "csv"])
 
     @api.post("/glossaries", status_code=201, openapi_extra=fields_of(wanted, {}))
     async def create(request: Request) -> Response:

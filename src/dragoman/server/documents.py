@@ -10,7 +10,7 @@ from dragoman.documents.formats import FORMATS
 from dragoman.server.bodies import read_form, uploaded
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.filework import EXTENSIONS, FileOrder
-from dragoman.server.openapi import fields_of
+from dragoman.server.openapi import fields_of, one_of, spellings
 from dragoman.server.own import ERRORS
 from dragoman.server.state import State
 from dragoman.server.uploads import Upload, Uploads
@@ -58,13 +58,16 @@ class FormatsResponse(BaseModel):
 def router(state: State, uploads: Uploads) -> APIRouter:
     """The routes of `/v1/documents`."""
     api = APIRouter(prefix="/v1/documents", tags=["documents"], responses=ERRORS)
+    languages, models = state.registry.languages, one_of(state.registry.translators)
 
     @api.post(
         "",
         status_code=202,
         response_model=DocumentFound,
         openapi_extra=fields_of(
-            {"file": bytes, "target": str}, {"source": str, "model": str, "glossary": str}
+            {"file": bytes, "target": spellings(languages)},
+            {"source": spellings(languages, "auto"), "model": models, "glossary": str},
+            closed=True,
         ),
     )
     async def begin(request: Request) -> Response:
@@ -75,7 +78,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
                 if name not in _FIELDS:
                     raise invalid(f"there is no field {name[:40]!r}; the fields are {', '.join(_FIELDS)}")
             file = uploaded(form)
-            source = state.registry.find_source(form.get("source"))
+            source = state.registry.find_source(form.get("source") or None)
             target = state.registry.find(form.get("target"))
             model = str(form["model"]) if form.get("model") else None
             state.registry.choose(model, source, target)

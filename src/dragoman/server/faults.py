@@ -1,5 +1,7 @@
 """What the server says when it doesn't do what was asked. Each dialect writes it in a shape of its own."""
 
+import re
+
 from dragoman.errors import (
     DragomanError,
     InvalidDocument,
@@ -44,6 +46,8 @@ def invalid(message: str, param: str | None = None) -> Fault:
     return Fault(400, "invalid_request", message, param)
 
 
+_FLAG = re.compile(r" \(--[a-z-]+\)")
+"""How an option is spelled on the command line."""
 _KINDS: tuple[tuple[type[DragomanError], int, str, str | None, float | None], ...] = (
     (UnknownLanguage, 400, "unknown_language", None, None),
     (InvalidText, 400, "invalid_text", None, None),
@@ -59,5 +63,5 @@ def fault_of(error: DragomanError) -> Fault:
     """What an error of the translator's is over HTTP; what the model is to blame for is a 500."""
     for kind, status, code, param, retry_after in _KINDS:
         if isinstance(error, kind):
-            return Fault(status, code, str(error), param, retry_after)
+            return Fault(status, code, _FLAG.sub("", str(error)), param, retry_after)
     return Fault(500, "translation_failed", "the model failed on a text")

@@ -11,7 +11,7 @@ from dragoman.languages import Language, of_code
 from dragoman.server.bodies import read_fields, texts_of
 from dragoman.server.codes import GOOGLE, spelled
 from dragoman.server.faults import Fault, invalid
-from dragoman.server.openapi import fields_of
+from dragoman.server.openapi import KEY, TEXTS, fields_of, one_of
 from dragoman.server.orders import Format, Order, Result
 from dragoman.server.own import detections
 from dragoman.server.state import Caller, State
@@ -73,27 +73,30 @@ def answer(fault: Fault) -> Response:
 def router(state: State) -> APIRouter:
     """The routes of Google."""
     api = APIRouter(prefix=PATH, tags=["google"], responses=ERRORS)
-    texts = {"q": str | list[str]}
+    texts = {"q": {"anyOf": [{"type": "string"}, TEXTS]}}
+    codes = one_of(spelled(language, GOOGLE) for language in state.registry.languages)
+    kinds, models = one_of(["text", "html"]), one_of(["nmt", "base", *state.registry.translators])
     translating = fields_of(
-        {**texts, "target": str}, {"source": str, "format": str, "model": str, "key": str}
+        {**texts, "target": codes}, {"source": codes, "format": kinds, "model": models, "key": KEY}
     )
+    by_query = {"q": {"type": "string"}, "target": codes, "source": codes, "format": kinds, "model": models}
 
     @api.post("", openapi_extra=translating)
     async def translate(request: Request) -> Response:
         """Translate texts, which are HTML unless `format` is `text`; JSON or form."""
         return await _translate(state, request)
 
-    @api.get("", openapi_extra={"parameters": _parameters("q", "target", "source", "format", "model", "key")})
+    @api.get("", openapi_extra={"parameters": _parameters(by_query)})
     async def translate_by_query(request: Request) -> Response:
         """The same, by query string."""
         return await _translate(state, request)
 
-    @api.post("/detect", openapi_extra=fields_of(texts, {"key": str}))
+    @api.post("/detect", openapi_extra=fields_of(texts, {"key": KEY}))
     async def detect(request: Request) -> Response:
         """The languages of texts."""
         return await _detect(state, request)
 
-    @api.get("/detect", openapi_extra={"parameters": _parameters("q", "key")})
+    @api.get("/detect", openapi_extra={"parameters": _parameters({"q": {"type": "string"}})})
     async def detect_by_query(request: Request) -> Response:
         """The same, by query string."""
         return await _detect(state, request)
@@ -147,7 +150,7 @@ def _order(state: State, fields: Mapping[str, Any]) -> Order:
         raise invalid("Invalid Value: format is text or html", "format")
     format: Format = "html" if given == "html" else "text"
     try:
-        source = state.registry.find_source(fields.get("source"))
+        source = state.registry.find_source(fields.get("source") or None)
         target = state.registry.find(fields["target"])
     except Fault as fault:
         raise Fault(400, "unknown_language", f"Invalid Value: {fault.message}", fault.param) from None
@@ -183,9 +186,9 @@ def _detection(found: Any) -> dict[str, Any]:
     }
 
 
-def _parameters(*names: str) -> list[dict[str, Any]]:
+def _parameters(schemas: Mapping[str, Any]) -> list[dict[str, Any]]:
     needed = {"q", "target"}
     return [
-        {"name": name, "in": "query", "required": name in needed, "schema": {"type": "string"}}
-        for name in names
+        {"name": name, "in": "query", "required": name in needed, "schema": schema}
+        for name, schema in {**schemas, "key": {"type": "string"}}.items()
     ]

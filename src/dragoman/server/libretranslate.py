@@ -13,7 +13,7 @@ from dragoman.server.codes import LIBRETRANSLATE, spelled
 from dragoman.server.documents import file_response
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.filework import EXTENSIONS, FileOrder
-from dragoman.server.openapi import fields_of
+from dragoman.server.openapi import KEY, TEXT, TEXTS, fields_of, one_of
 from dragoman.server.orders import Format, Order, Result
 from dragoman.server.own import detections
 from dragoman.server.state import State
@@ -53,12 +53,16 @@ def router(state: State, uploads: Uploads) -> APIRouter:
     """The routes of LibreTranslate."""
     api = APIRouter(tags=["libretranslate"], responses=ERRORS)
     settings = state.settings
+    codes = {spelled(language, LIBRETRANSLATE) for language in state.registry.languages}
+    languages_known = {"source": one_of({*codes, "auto"}), "target": one_of(codes)}
+    q = {"anyOf": [TEXT, TEXTS]}
+    most = {"type": "integer", "maximum": settings.max_alternatives - 1}
 
     @api.post(
         "/translate",
         openapi_extra=fields_of(
-            required={"q": str | list[str], "source": str, "target": str},
-            optional={"format": str, "alternatives": int, "api_key": str},
+            required={"q": q, **languages_known},
+            optional={"format": one_of(["text", "html"]), "alternatives": most, "api_key": KEY},
         ),
     )
     async def translate(request: Request) -> Response:
@@ -69,7 +73,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         results = await state.translate(request, caller, order)
         return JSONResponse(_translated(fields, order, results))
 
-    @api.post("/detect", openapi_extra=fields_of(required={"q": str}, optional={"api_key": str}))
+    @api.post("/detect", openapi_extra=fields_of(required={"q": TEXT}, optional={"api_key": KEY}))
     async def detect(request: Request) -> Response:
         """The language of a text."""
         fields = await read_fields(request)
@@ -87,9 +91,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
 
     @api.post(
         "/translate_file",
-        openapi_extra=fields_of(
-            required={"file": bytes, "source": str, "target": str}, optional={"api_key": str}
-        ),
+        openapi_extra=fields_of(required={"file": bytes, **languages_known}, optional={"api_key": KEY}),
     )
     async def translate_file(request: Request) -> Response:
         """Translate a file; the answer says where it is fetched."""

@@ -19,6 +19,7 @@ from dragoman.errors import DragomanError, UnknownLanguage
 from dragoman.languages import find, of_code
 from dragoman.server.bodies import read_json
 from dragoman.server.faults import Fault, fault_of, invalid
+from dragoman.server.openapi import TEXT, one_of, spellings
 from dragoman.server.orders import Order, Result
 from dragoman.server.own import ERRORS, answer, answers, live
 from dragoman.server.registry import split_pair
@@ -47,7 +48,7 @@ def router(state: State) -> APIRouter:
     """The route of OpenAI; its models are among our own."""
     api = APIRouter(prefix="/v1", tags=["openai"], responses=ERRORS)
 
-    @api.post("/chat/completions", openapi_extra={"requestBody": _BODY})
+    @api.post("/chat/completions", openapi_extra={"requestBody": _body(state)})
     async def chat_completions(request: Request) -> Response:
         """Translate the last message, or answer it; with `stream` as server-sent events."""
         caller = state.caller(request)
@@ -77,36 +78,33 @@ def router(state: State) -> APIRouter:
     return api
 
 
-_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["model", "messages"],
-                "properties": {
-                    "model": {
-                        "type": "string",
-                        "description": "A name of `/v1/models`, perhaps with languages.",
-                    },
-                    "messages": {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {
-                            "type": "object",
-                            "required": ["role", "content"],
-                            "properties": {"role": {"type": "string"}, "content": {"type": "string"}},
-                        },
-                    },
-                    "source": {"type": "string", "description": "The language of the text."},
-                    "target": {"type": "string", "description": "The language to translate it to."},
-                    "stream": {"type": "boolean"},
-                    "max_tokens": {"type": "integer", "minimum": 1},
-                },
-            }
-        }
-    },
-}
+def _body(state: State) -> dict[str, Any]:
+    """What OpenAPI is told of the body."""
+    spoken = {
+        name: [each.short_code for each in translator.languages]
+        for name, translator in state.registry.translators.items()
+    }
+    models = {f"{name}:{code}" for name, codes in spoken.items() for code in codes}
+    content = {"anyOf": [TEXT, {"type": "array", "items": {"type": "object"}}]}
+    message = {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {"role": {"type": "string"}, "content": content},
+    }
+    languages = state.registry.languages
+    schema = {
+        "type": "object",
+        "required": ["model", "messages"],
+        "properties": {
+            "model": one_of({*models, *spoken}),
+            "messages": {"type": "array", "minItems": 1, "items": message},
+            "source": spellings(languages, "auto"),
+            "target": spellings(languages),
+            "stream": {"type": "boolean"},
+            "max_tokens": {"type": "integer", "minimum": 1},
+        },
+    }
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 # ---- what is asked for -------------------------------------------------------------------------------------

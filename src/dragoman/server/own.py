@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from dragoman.errors import DragomanError
+from dragoman.errors import DragomanError, TranslationTimeout
 from dragoman.generation.options import GenerationOptions
 from dragoman.server import schemas
 from dragoman.server.bodies import read_json, texts_of
@@ -44,7 +44,7 @@ def body_of(model: type[schemas.Strict]) -> dict[str, Any]:
 def router(state: State) -> APIRouter:
     """The routes of `/v1`."""
     api = APIRouter(prefix="/v1", responses=ERRORS)
-    asked = schemas.translate_request(state.settings)
+    asked = schemas.translate_request(state.settings, state.registry)
 
     @api.post(
         "/translate",
@@ -169,7 +169,12 @@ async def _all(state: State, request: Request, caller: Caller, order: Order) -> 
     async def gathered() -> list[Result]:
         return [result async for result in state.stream(request, caller, order, work)]
 
-    results = await attended(request, gathered())
+    try:
+        results = await attended(request, gathered())
+    except TranslationTimeout as error:
+        if "timeout" not in order.options:
+            raise
+        raise Fault(408, "timeout", str(error), "timeout") from None  # its sender wanted it so
     errors = [result.error for result in results if result.error is not None]
     if results and len(errors) == len(results):
         raise errors[0]

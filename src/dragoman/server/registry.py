@@ -100,7 +100,7 @@ class Registry:
 
     def find_source(self, spelling: object, param: str = "source") -> Language | None:
         """As `find`; None for a language that is to be detected."""
-        if spelling is None or (isinstance(spelling, str) and not spelling.strip()):
+        if spelling is None:
             return None
         if isinstance(spelling, str):
             try:

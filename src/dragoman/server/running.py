@@ -88,8 +88,8 @@ def serve(settings: Settings) -> None:
 
     keys = key_file(settings)
     read_routes(settings.route, list(model_names(settings)))
-    if settings.state is None:
-        settings = replace(settings, state=state_folder() / f"server-{settings.port}")
+    if settings.data is None:
+        settings = replace(settings, data=state_folder() / f"server-{settings.port}")
     listener = _listen(settings)
     logs.set_up(settings.log)
     with contextlib.closing(listener):

@@ -1,13 +1,15 @@
 """The bodies of our own API, made from the options they stand for."""
 
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from dragoman.errors import InvalidOption
 from dragoman.generation.options import GenerationOptions
 from dragoman.server.faults import Fault
+from dragoman.server.openapi import one_of, spellings
+from dragoman.server.registry import Registry
 from dragoman.server.settings import Settings
 from dragoman.translation.options import TextOptions, field_docs
 
@@ -31,24 +33,49 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def translate_request(settings: Settings) -> type[Strict]:
+def translate_request(settings: Settings, registry: Registry) -> type[Strict]:
     """The body of `/v1/translate`: texts and languages, and the fields of `GenerationOptions`."""
+    code = spellings(registry.languages)
+    codes: dict[str, Any] = {"anyOf": [code, {"type": "array", "minItems": 1, "items": code}]}
+    source: dict[str, Any] = {"anyOf": [spellings(registry.languages, "auto"), {"type": "null"}]}
+    likely: dict[str, Any] = {"anyOf": [code, {"type": "null"}]}
+    models: dict[str, Any] = {"anyOf": [one_of(registry.translators), {"type": "null"}]}
+    texts: dict[str, Any] = {
+        "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]
+    }
     one = dict[str, Any](
         text=(
             str | list[str],
-            Field(description="A text, or several.", examples=["Good morning!", ["Yes.", "No."]]),
+            Field(
+                description="A text, or several.",
+                examples=["Good morning!", ["Yes.", "No."]],
+                json_schema_extra=texts,
+            ),
         ),
         target=(
             str | list[str],
-            Field(description="The language to translate to, in any spelling, or several.", examples=["fr"]),
+            Field(
+                description="The language to translate to, in any spelling, or several.",
+                examples=["fr"],
+                json_schema_extra=codes,
+            ),
         ),
         source=(
             str | None,
             Field(
-                None, description="The language of the texts; each one's is detected if left out, or auto."
+                None,
+                description="The language of the texts; each one's is detected if left out, or auto.",
+                json_schema_extra=source,
             ),
         ),
-        model=(str | None, Field(None, description="A name of `/v1/models`; left out: chosen by languages.")),
+        model=(
+            str | None,
+            Field(
+                None,
+                description="A name of `/v1/models`; left out: chosen by languages.",
+                json_schema_extra=models,
+            ),
+        ),
         format=(
             Literal["text", "html", "xml"],
             Field(
@@ -66,10 +93,15 @@ def translate_request(settings: Settings) -> type[Strict]:
             bool,
             Field(False, description="Don't go by way of English, even if the model learned no other."),
         ),
-        likely_source=(str | None, Field(None, description="The language of texts that don't show theirs.")),
+        likely_source=(
+            str | None,
+            Field(
+                None, description="The language of texts that don't show theirs.", json_schema_extra=likely
+            ),
+        ),
         timeout=(
             float | None,
-            Field(None, gt=0, le=settings.timeout, description="Seconds that it may take."),
+            Field(None, ge=0.01, le=settings.timeout, description="Seconds that it may take."),
         ),
     )
     return create_model("TranslateRequest", __base__=Strict, **one, **_generation(settings))
@@ -90,7 +122,7 @@ def _generation(settings: Settings) -> dict[str, Any]:
 class DetectRequest(Strict):
     """The body of `/v1/detect`."""
 
-    text: str | list[str] = Field(description="A text, or several.")
+    text: str | Annotated[list[str], Field(min_length=1)] = Field(description="A text, or several.")
 
 
 class Warned(BaseModel):

@@ -74,8 +74,9 @@ class Settings:
     """Seconds that a file may be worked on."""
     file_minutes: float = 60.0
     """How long a translated file waits to be fetched."""
-    state: Path | None = None
-    """The folder of files on their way, which go on after a restart; by default one a port, beside jobs."""
+    data: Path | None = None
+    """The folder of glossaries and of files on their way, which go on after a restart; by default one a port
+    where jobs are."""
 
     active: int = 16
     """Requests that are worked on at a time; the others wait."""
@@ -178,7 +179,7 @@ def _read_file(path: Path) -> dict[str, Any]:
             hint = f"do you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
             raise InvalidOption(f"{path}: {name!r} is no setting; {hint}")
         values[name] = _of_toml(f"{path}: {name}", hints[name], value)
-    for name in ("keys", "state"):
+    for name in ("keys", "data"):
         if values.get(name) is not None:  # relative to the file, wherever the server is started
             values[name] = path.parent / values[name]
     return values

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dragoman.server.faults import Fault
+from dragoman.server.faults import Fault, invalid
 from dragoman.server.glossaries import Glossaries
 from dragoman.server.keys import Key, KeyFile
 from dragoman.server.metering import Meter
@@ -46,7 +46,7 @@ class State:
         self.settings, self.registry, self.keys = settings, registry, keys
         self.meter = Meter(keys.path.with_suffix(".usage.json") if keys else None)
         self.workshop = Workshop(settings)
-        folder = settings.state and settings.state / "glossaries"
+        folder = settings.data and settings.data / "glossaries"
         self.glossaries = Glossaries(folder)
         self.metrics = Metrics(self.workshop)
         self.is_draining = False
@@ -56,6 +56,8 @@ class State:
     def caller(self, request: "Request", given: object = None) -> Caller:
         """Who makes a request. given: a key that it brings elsewhere than in its headers. Raises a Fault."""
         address = request.client.host if request.client else ""
+        if not isinstance(given, (str, type(None))):
+            raise invalid("a key must be a string", "key")
         if self.keys is None:
             return Caller(f"address {address}")
         key = key_in_headers(request) or given

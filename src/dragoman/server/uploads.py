@@ -107,14 +107,14 @@ class Uploads:
     def open(cls, state: State) -> "Uploads":
         """Those of the settings' folder, or of a new one that goes with the server. InvalidOption if
         another server has them."""
-        folder = state.settings.state
+        folder = state.settings.data
         if folder is None:
             return cls(state, Path(tempfile.mkdtemp(prefix="dragoman-")))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = open(folder / "lock", "ab")  # noqa: SIM115  # open as long as the server lives
         if not files.lock(lock):
             lock.close()
-            raise InvalidOption(f"{folder} is another server's; give this one a folder of its own (state)")
+            raise InvalidOption(f"{folder} is another server's; give this one a folder of its own (data)")
         found = cls(state, folder, _lock=lock)
         found._uploads = {upload.id: upload for upload in _read_all(folder)}
         return found

@@ -71,7 +71,7 @@ def to_tokenizer_json(model: str | Path, target: str | Path) -> None:
     it depends on the source language. CheckpointError if the model cuts text in a way that
     tokenizer.json can't express.
     """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
     from tokenizers.models import BPE
 
     spm = SpmFile.read(model)
@@ -86,11 +86,21 @@ def to_tokenizer_json(model: str | Path, target: str | Path) -> None:
     rules = [normalizers.Precompiled(spm.charsmap)] if spm.charsmap else []
     tokenizer.normalizer = normalizers.Sequence([*rules, *tidy])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True)
-    tokenizer.decoder = decoders.Metaspace("▁", prepend_scheme="always", split=True)
+    tokenizer.decoder = piece_decoder(tokenizer)
     added = [*SPECIALS, *layout.languages, MASK]
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in added])
     assert tokenizer.token_to_id(MASK) == layout.mask
     tokenizer.save(str(target))
+
+
+def piece_decoder(tokenizer: Any) -> Any:
+    """What makes text of the pieces of a `tokenizers.Tokenizer`: spaces of `▁`, and characters of bytes."""
+    from tokenizers import decoders
+
+    spaces = decoders.Metaspace("▁", prepend_scheme="always", split=True)
+    if not getattr(tokenizer.model, "byte_fallback", False):
+        return spaces
+    return decoders.Sequence([decoders.ByteFallback(), spaces])
 
 
 def _check_convertible(spm: SpmFile, model: str | Path) -> None:
