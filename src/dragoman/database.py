@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,11 +26,11 @@ def connect(
         raise _unusable(path, reason, error, what) from None
     try:
         # A commit then survives the end of the process; the end of the machine may take the last ones.
+        prepare(connection, schema, version, error, f"{what} in {path}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")
-        prepare(connection, schema, version, error, f"{what} in {path}")
     except sqlite3.Error as reason:
         connection.close()
         raise _unusable(path, reason, error, what) from None
@@ -43,18 +44,22 @@ def prepare(
     connection: sqlite3.Connection, schema: str, version: int, error: type[DragomanError], what: str
 ) -> None:
     """Make the tables of a new database; `error` if it has those of another version, or of somebody else."""
-    if _version(connection) == version:
+    kind = (
+        zlib.crc32(schema.encode()) & 0x7FFFFFFF
+    )  # whose tables these are, in a field that SQLite has for it
+    if _facts(connection) == (version, kind):
         return
     with transaction(connection):
-        found = _version(connection)  # another process may have been faster
-        if found == version:
+        found, other = _facts(connection)  # another process may have been faster
+        if (found, other) == (version, kind):
             return
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if found or tables:
+        if found or other or tables:
             raise error(f"{what} is of another release or program (layout {found}, not {version})")
         for statement in filter(str.strip, schema.split(";")):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute(f"PRAGMA application_id = {kind}")
 
 
 @contextlib.contextmanager
@@ -69,8 +74,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+def _facts(connection: sqlite3.Connection) -> tuple[int, int]:
+    version, kind = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("user_version", "application_id")
+    )
+    return version, kind
 
 
 def _unusable(path: Path, reason: Exception, error: type[DragomanError], what: str) -> DragomanError:

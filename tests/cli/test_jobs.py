@@ -235,6 +235,48 @@ def test_a_broken_file_stops_no_other(run, folder):
     assert states == {"a.md": "done", "b.md": "failed", "c.json": "failed", "b.html": "done"}
 
 
+def test_a_file_that_was_mended_is_done_by_the_same_command(run, folder):
+    (folder / "c.json").write_text("{", encoding="utf-8")
+    assert run("translate", *FROM_TO, "docs/").code == 1
+    (folder / "c.json").write_text('{"a": "Good night."}', encoding="utf-8")
+    result = run("translate", *FROM_TO, "docs/")
+    assert result.code == 0
+    assert "a.md: translated to docs/a.de.md already" in result.err
+    assert (folder / "c.de.json").exists()
+    assert json.loads(run("jobs", "list", "--json").out)["state"] == "done"
+
+
+def test_what_nobody_could_be_told_is_written_and_no_hindrance(run, folder, monkeypatch):
+    """The reader of --json goes away behind the first file: its translation is there, the job's own."""
+    from dragoman.cli import documents
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            documents.DocumentSession, "_tell", lambda *told: (_ for _ in ()).throw(BrokenPipeError)
+        )
+        run("translate", *FROM_TO, "docs/")
+    assert (folder / "a.de.md").exists()
+    assert run("translate", *FROM_TO, "docs/").code == 0
+
+
+def test_a_report_of_a_job_that_goes_on_has_all_files(run, folder, monkeypatch, translator):
+    real = translator.translate_document
+
+    def stopped(document, **options):
+        if "Thank" in document.segments[0].text:
+            raise KeyboardInterrupt
+        return real(document, **options)
+
+    monkeypatch.setattr(translator, "translate_document", stopped)
+    assert run("translate", *FROM_TO, "docs/", "--report", "r.json").code == 130
+    monkeypatch.setattr(translator, "translate_document", real)
+    assert run("translate", *FROM_TO, "docs/", "--report", "r.json").code == 0
+    assert [one["input"] for one in json.loads(Path("r.json").read_text(encoding="utf-8"))] == [
+        "docs/a.md",
+        "docs/deep/b.html",
+    ]
+
+
 def test_a_folder_goes_on_with_the_files_that_are_not_done(run, folder, monkeypatch, translator):
     real = translator.translate_document
 
@@ -264,9 +306,8 @@ def test_a_folder_without_documents_is_refused(run, folder):
 def test_twenty_kills_change_nothing(tmp_path, tatoeba, state):
     """5,000 segments, killed at twenty random moments, become what they become without an end."""
     pairs = [english for code in ("de", "es", "fr", "nl") for _, english in tatoeba[code]]
-    texts = list(dict.fromkeys(f"{english} {n}" if n else english for n in range(14) for english in pairs))[
-        :5000
-    ]
+    every = (f"{english.rstrip('.?!')} {number}." for number in range(30, 50) for english in pairs)
+    texts = list(dict.fromkeys(every))[:5000]
     source = tmp_path / "in.txt"
     source.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     command = [
@@ -286,7 +327,7 @@ def test_twenty_kills_change_nothing(tmp_path, tatoeba, state):
     while True:
         process = subprocess.Popen([*command, str(tmp_path / "out.txt")], stderr=subprocess.DEVNULL)
         if len(counts) <= 20:
-            kill_after(process, state, counts[-1] + chance.randrange(20, 160))
+            kill_after(process, state, counts[-1] + chance.randrange(20, 220))
             counts.append(committed(state))
         else:
             assert process.wait() == 0

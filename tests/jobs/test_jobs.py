@@ -72,17 +72,40 @@ def test_what_is_done_is_forgotten_but_listed(jobs):
     with jobs.begin(PLAN) as run:
         run.put(REQUEST, DONE)
         run.close_file(0, 7, 2)
-        run.close_file(1, 0, 0, "it is broken")
+        run.close_file(1, 5, 0)
     job = jobs.get(run.id)
     assert (job.state, job.done, job.share) == ("done", 1, 1.0)
     assert [(f.state, f.segments, f.flagged, f.error) for f in job.files] == [
         ("done", 7, 2, None),
-        ("failed", 0, 0, "it is broken"),
+        ("done", 5, 0, None),
     ]
     assert not _results(jobs)
     with jobs.begin(PLAN) as again:
         assert again.id != run.id
         assert again.get(REQUEST) is None
+
+
+def test_a_job_with_a_file_that_failed_can_go_on(jobs):
+    with jobs.begin(PLAN) as run:
+        run.put(REQUEST, DONE)
+        run.close_file(0, 7, 2)
+        run.close_file(1, 0, 0, "it is broken")
+    job = jobs.get(run.id)
+    assert (job.state, job.error) == ("failed", "a file could not be translated")
+    assert job.files[1].error == "it is broken"
+    with jobs.begin(PLAN) as again:
+        assert again.id == run.id
+        assert again.get(REQUEST) == DONE
+        again.close_file(1, 3, 0)
+    assert jobs.get(run.id).state == "done"
+
+
+def test_names_may_be_no_unicode(jobs):
+    name = "/in/caf\udce9.md"
+    plan = replace(PLAN, files=[(name, name + ".de")], folder="/caf\udce9", command=[name])
+    run = interrupt(jobs, plan)
+    job = jobs.get(run.id)
+    assert (str(job.files[0].input), job.folder, job.command) == (name, "/caf\udce9", (name,))
 
 
 def test_another_plan_is_another_job(jobs):

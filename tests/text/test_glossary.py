@@ -97,6 +97,7 @@ COLUMNS = "en\tde\tfr\nstation\tBahnhof\tgare\nchip\t\tfrite\n"
         ("a.tsv", 'say "hi"\tsag "hallo"\n', (EN, DE), {'say "hi"': 'sag "hallo"'}),
         ("a.tsv", COLUMNS, (EN, FR), {"station": "gare", "chip": "frite"}),
         ("a.tsv", COLUMNS, (FR, DE), {"gare": "Bahnhof"}),
+        ("a.tsv", "# mine\n\n" + COLUMNS, (FR, DE), {"gare": "Bahnhof"}),
         ("a.csv", 's t,Bahnhof\n"fire, big",Brand\n', (EN, DE), {"s t": "Bahnhof", "fire, big": "Brand"}),
         ("a.csv", "station,Bahnhof,EN,DE\n", (EN, DE), {"station": "Bahnhof"}),
         ("a.csv", "station,Bahnhof,EN,DE\n", (EN, FR), {}),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from dragoman import TranslationMemory
 from dragoman.errors import InvalidOption
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import find
@@ -134,6 +135,23 @@ def test_a_term_that_can_not_be_is_a_warning(translator):
     with pytest.warns(UserWarning, match="the glossary has “駅” for “station”"):
         text = translator.translate("Where is the station?", "en", "de", glossary=glossary)
     assert text == translator.translate("Where is the station?", "en", "de")
+
+
+def test_terms_are_no_bargain_for_a_sentence_without_an_end():
+    attempts = Attempts(GenerationOptions())
+    first = attempts.first(WANTED)
+    forced = said("Bahnhof Bahnhof Bahnhof", complete=False)
+    found = said("Wo ist die Haltestelle?")
+    assert attempts.best(WANTED, [found, forced])[0].text == "Wo ist die Haltestelle?"
+    assert attempts.next(WANTED, [found], first).with_terms
+
+
+def test_live_refuses_what_it_can_not_do_and_keeps_nothing(translator, tmp_path):
+    with pytest.raises(InvalidOption, match="retry is for translations that are handed out"):
+        list(translator.live("Hi.", "en", "de", retry=True))
+    with TranslationMemory(tmp_path / "m.sqlite") as memory:
+        list(translator.live("Good night.", "en", "de", translation_memory=memory))
+        assert memory._connection.execute("SELECT count(*) FROM results").fetchone() == (0,)
 
 
 def test_live_pieces_have_the_terms_too(translator):

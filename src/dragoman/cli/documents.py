@@ -178,7 +178,7 @@ class DocumentSession:
 
     def _check(self, work: Sequence[tuple[Source, str]], job: "Job | None") -> None:
         """Refuse to replace what isn't the same job's."""
-        done = {file.output for file in job.files if file.state == DONE} if job else set()
+        done = {file.output for file in job.files if file.digest is not None} if job else set()
         there = [
             place
             for _, place in work
@@ -203,9 +203,11 @@ class DocumentSession:
         """Translate one file, number[0] of number[1]."""
         watched = None if file == STREAM else Watched(file)
         data, document = self._first or self._parsed(file)
-        if not durable.open_file(number[0], data, place):
+        is_new = durable.open_file(number[0], data, place)
+        if not is_new:
             say(f"{file}: translated to {place} already")
-            return
+            if not (self._to.json or self._to.report):
+                return
         title = f"{Path(file).name} ({number[0] + 1}/{number[1]})" if number[1] > 1 else ""
         with sentences(title) as advance:
 
@@ -218,14 +220,15 @@ class DocumentSession:
         if result.source == result.target:
             spoken = table.of_code(result.target).name
             raise _Unusable(f"{file} is {spoken} already; say what to translate it to (--to)")
-        self._write(place, result.data)
+        if is_new:
+            self._write(place, result.data)
+            if durable.run is not None:
+                durable.run.close_file(number[0], len(result.segments), len(result.flagged))
         if watched is not None:
             watched.tell()
         self._tell(file, place, result)
         if self._to.report is not None:
             self._results.append((file, place, result))
-        if durable.run is not None:
-            durable.run.close_file(number[0], len(result.segments), len(result.flagged))
 
     def close(self) -> None:
         """Fail if something couldn't be translated."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dragoman.jobs import Job, Jobs, Run
     from dragoman.translation.translator import Translator
 
-_VARIABLES = (
+VARIABLES = (
     "DRAGOMAN_MODEL",
     "DRAGOMAN_PRECISION",
     "DRAGOMAN_KERNELS",
@@ -75,7 +75,7 @@ class Durable:
             files=[(os.path.abspath(source), os.path.abspath(output)) for source, output in files],
             command=sys.argv[1:],
             folder=os.getcwd(),
-            environment={name: os.environ[name] for name in _VARIABLES if name in os.environ},
+            environment={name: os.environ[name] for name in VARIABLES if name in os.environ},
             model=translator.card.name,
             source=options.get("source"),
             target=options["target"],

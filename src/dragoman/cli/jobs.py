@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dragoman.cli.commands import HELP, Command
+from dragoman.cli.durable import VARIABLES
 from dragoman.cli.messages import put, say
 from dragoman.cli.records import as_json
 from dragoman.cli.tables import print_table
@@ -82,12 +83,16 @@ def resume(number: _Number) -> None:
         job = jobs.get(number)
     if not job.is_unfinished:
         raise JobError(f"job {number} is {job.state}; there is nothing to go on with")
+    if "DRAGOMAN_STATE" in os.environ:
+        os.environ["DRAGOMAN_STATE"] = os.path.abspath(os.environ["DRAGOMAN_STATE"])
     try:
         os.chdir(job.folder)
     except OSError as error:
         raise JobError(
             f"{job.folder}, where job {number} began, can't be entered: {error.strerror}"
         ) from None
+    for name in VARIABLES:
+        os.environ.pop(name, None)
     os.environ.update(job.environment)
     sys.argv[1:] = job.command
     raise typer.Exit(cli.app(prog_name="dragoman", standalone_mode=False) or 0)

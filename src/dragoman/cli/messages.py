@@ -90,6 +90,9 @@ def ending() -> Iterator[None]:
 
 
 def _tell(message: str, error: BaseException) -> None:
+    if getattr(error, "is_told", False):  # by a command within this one
+        return
     say(message)
     for note in getattr(error, "__notes__", ()):
         say(note)
+    error.is_told = True  # type: ignore[attr-defined]

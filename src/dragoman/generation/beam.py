@@ -158,6 +158,7 @@ class BeamSearch:
                 self._scores[place],
                 self.eos,
                 2 * self.options.beams,
+                banned=self.options.suppress,
                 is_last=bool(generated[place] >= self._limits[place]),
                 has_one=bool(self._best_scores[place, 0] > WORST),
             )

@@ -78,6 +78,7 @@ class Wanted:
         scores: Array,
         eos: int,
         most: int,
+        banned: tuple[int, ...] = (),
         is_last: bool = False,
         has_one: bool = False,
     ) -> list[tuple[float, int, int]]:
@@ -90,7 +91,7 @@ class Wanted:
         found: dict[tuple[int, int], tuple[float, Progress]] = {}
         for beam, (progress, wanted) in enumerate(zip(self.progress, self.tokens, strict=True)):
             pairs = dict(zip(likely[1][beam].tolist(), likely[0][beam].tolist(), strict=True))
-            pairs |= {token: float(log_p[beam, token]) for token in wanted}
+            pairs |= {token: float(log_p[beam, token]) for token in wanted.difference(banned)}
             for token, value in pairs.items():
                 total = value + float(scores[beam])
                 is_cut = token == eos and len(progress.met) < len(self.wanted.terms) and not is_last

@@ -1,6 +1,7 @@
 """The list of jobs."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -122,14 +123,18 @@ class Jobs:
             "environment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(plan.key, RUNNING, now, now, plan.model, plan.source, plan.target),
-                *(json.dumps([*plan.command]), plan.folder, json.dumps({**plan.environment})),
+                *(json.dumps([*plan.command]), os.fsencode(plan.folder), json.dumps({**plan.environment})),
             ),
         )
         id = cursor.lastrowid
         assert id is not None
         self._connection.executemany(
             "INSERT INTO files (job, number, input, output, state) VALUES (?, ?, ?, ?, ?)",
-            [(id, number, source, output, RUNNING) for number, (source, output) in enumerate(plan.files)],
+            # As bytes: a name may hold what is no UTF-8.
+            [
+                (id, number, os.fsencode(source), os.fsencode(output), RUNNING)
+                for number, (source, output) in enumerate(plan.files)
+            ],
         )
         return id
 
@@ -155,7 +160,7 @@ class Jobs:
             source=source,
             target=target,
             command=tuple(json.loads(command)),
-            folder=folder,
+            folder=os.fsdecode(folder),
             environment=json.loads(environment),
             done=done,
             share=1.0 if state == DONE else share,

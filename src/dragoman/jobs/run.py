@@ -49,9 +49,10 @@ class Run:
     # Sentences
 
     def get(self, request: Request) -> tuple[Candidate, ...] | None:
-        row = self._connection.execute(
-            "SELECT value FROM results WHERE job = ? AND key = ?", (self.id, request_key(request))
-        ).fetchone()
+        with told():
+            row = self._connection.execute(
+                "SELECT value FROM results WHERE job = ? AND key = ?", (self.id, request_key(request))
+            ).fetchone()
         if row is None:
             return None
         self.reused += 1
@@ -82,13 +83,14 @@ class Run:
 
     def file(self, number: int) -> JobFile:
         """What is known of a file."""
-        return next(file for file in job_files(self._connection, self.id) if file.number == number)
+        with told():
+            return next(file for file in job_files(self._connection, self.id) if file.number == number)
 
     def open_file(self, number: int, digest: str, part: Path | None = None) -> None:
         """A file is being translated. digest: of what it holds; part: where the output is being written."""
         self._write(
             "UPDATE files SET digest = ?, part = ?, state = ?, error = NULL WHERE job = ? AND number = ?",
-            (digest, None if part is None else str(part), RUNNING, self.id, number),
+            (digest, None if part is None else os.fsencode(part), RUNNING, self.id, number),
         )
 
     def close_file(self, number: int, segments: int, flagged: int, error: str | None = None) -> None:
@@ -108,7 +110,7 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is None:
-            state, reason = DONE, None
+            state, reason = self._state_of_files()
         elif isinstance(error, _Cancelled):
             state, reason = CANCELLED, None
         elif isinstance(error, Exception):
@@ -133,6 +135,16 @@ class Run:
     def _value(self, query: str) -> Any:
         with told():
             return self._connection.execute(query, (self.id,)).fetchone()[0]
+
+    def _state_of_files(self) -> tuple[str, str | None]:
+        """How a job ends whose files have all had their turn: one that has failed may yet be mended."""
+        failed: int = self._value("SELECT count(*) FROM files WHERE job = ? AND state = 'failed'")
+        if not failed:
+            return DONE, None
+        return (
+            FAILED,
+            f"{failed} files could not be translated" if failed > 1 else "a file could not be translated",
+        )
 
     def _write_down(self) -> None:
         seconds = self._seconds + time.monotonic() - self._began
@@ -180,7 +192,8 @@ def job_files(connection: sqlite3.Connection, id: int) -> Iterator[JobFile]:
         (id,),
     )
     for number, source, output, state, digest, part, *rest in rows:
-        yield JobFile(number, Path(source), Path(output), state, digest, part and Path(part), *rest)
+        paths = Path(os.fsdecode(source)), Path(os.fsdecode(output))
+        yield JobFile(number, *paths, state, digest, part and Path(os.fsdecode(part)), *rest)
 
 
 def digest(path: str | os.PathLike[str]) -> str:

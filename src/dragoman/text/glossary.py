@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING
 import regex
 
 from dragoman.errors import InvalidOption, UnknownLanguage
-from dragoman.languages import Language, all_languages, find
+from dragoman.languages import Language, all_languages, find, look_up
+from dragoman.text.prolog import refuse_entities
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -133,7 +135,7 @@ class _Table:
             if max(len(term.source), len(term.target)) > LONGEST:
                 raise InvalidOption(f"{term.source[:40]!r}… is no term: it has over {LONGEST} characters")
             self._terms[term.source] = term
-        self._indices: dict[bool, dict[str, list[tuple[regex.Pattern[str], Term]]]] = {}
+        self._indices: dict[bool, dict[str, list[Term]]] = {}
 
     def __len__(self) -> int:
         return len(self._terms)
@@ -145,18 +147,18 @@ class _Table:
         """(start, end, term) of each place where one stands, the longest of each start first."""
         index = self._index(language.writes_spaces)
         for at in _starts(text, language) if index else ():
-            for pattern, term in index.get(_start(text, at, language.writes_spaces), ()):
-                match = pattern.match(text, at)
+            for term in index.get(_start(text, at, language.writes_spaces), ()):
+                match = _pattern(term.source).match(text, at)
                 if match and (not language.writes_spaces or _ends_word(text, match.end())):
                     yield match.start(), match.end(), term
 
-    def _index(self, by_words: bool) -> dict[str, list[tuple[regex.Pattern[str], Term]]]:
+    def _index(self, by_words: bool) -> dict[str, list[Term]]:
         """The terms by how they begin, the longest first."""
         if by_words not in self._indices:
-            index = self._indices[by_words] = {}
+            index: dict[str, list[Term]] = {}
             for term in sorted(self._terms.values(), key=lambda term: -len(term.source)):
-                start = _start(term.source, 0, by_words)
-                index.setdefault(start, []).append((_pattern(term.source), term))
+                index.setdefault(_start(term.source, 0, by_words), []).append(term)
+            self._indices[by_words] = index  # whole, as other threads may look at it
         return self._indices[by_words]
 
 
@@ -184,6 +186,7 @@ def _ends_word(text: str, at: int) -> bool:
     return at >= len(text) or not (text[at - 1].isalnum() and text[at].isalnum())
 
 
+@lru_cache(maxsize=4096)
 def _pattern(term: str) -> regex.Pattern[str]:
     """Finds a term, with whatever white space between its words."""
     words = r"\s+".join(map(regex.escape, term.split()))
@@ -216,13 +219,15 @@ def _read_table(data: bytes, dialect: type[csv.Dialect]) -> _Tables:
     """
     tables: _Tables = {}
     heads: list[Language] | None = None
+    first = True
     rows = csv.reader(io.StringIO(_text(data), newline=""), dialect, strict=dialect is csv.excel)
     try:
         for number, row in enumerate(rows, 1):
             cells = [cell.strip() for cell in row]
             if not any(cells) or cells[0].startswith("#"):
                 continue
-            if number == 1 and (heads := _languages(cells)):
+            is_first, first = first, False
+            if is_first and (heads := _languages(cells)):
                 continue
             try:
                 _add_row(tables, cells, heads)
@@ -275,11 +280,10 @@ def _read_tbx(data: bytes) -> _Tables:
     """TBX (ISO 30042), the version of 2008 or of 2019: the terms of each entry by language."""
     from xml.etree import ElementTree
 
-    if b"<!ENTITY" in data:
-        raise InvalidOption("it declares entities, which a glossary has no use for")
+    refuse_entities(data)
     try:
         root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError, RecursionError) as error:
         raise InvalidOption(f"it is no XML: {error}") from None
     tables: _Tables = {}
     for entry in root.iter():
@@ -288,7 +292,9 @@ def _read_tbx(data: bytes) -> _Tables:
         terms: list[tuple[Language, str]] = []
         for section in entry:
             if _name(section) in ("langSet", "langSec"):
-                language = find(section.get(_LANGUAGE, "").partition("-")[0], all_languages())
+                language = _language(section.get(_LANGUAGE) or "")
+                if language is None:  # one that nobody here speaks
+                    continue
                 terms += [
                     (language, "".join(one.itertext())) for one in section.iter() if _name(one) == "term"
                 ]
@@ -298,6 +304,11 @@ def _read_tbx(data: bytes) -> _Tables:
                 translation = next(text for spoken, text in terms if spoken == other)
                 tables.setdefault((language.nllb, other.nllb), []).append(Term(term, translation))
     return tables
+
+
+def _language(tag: str) -> Language | None:
+    """The language of a tag, or of what it begins with."""
+    return look_up(tag) or look_up(tag.partition("-")[0]) if tag else None
 
 
 def _name(element: "Element") -> str:

@@ -20,6 +20,9 @@ RETRY_NGRAM = 3
 RETRY_PENALTY = 1.15
 """What a second attempt does otherwise: it looks further, and never says the same again."""
 
+_ENDLESS = 1000
+"""What a translation that never ends is worse than: any number of missing terms."""
+
 Tries = Sequence[tuple[Candidate, ...]]
 
 
@@ -136,11 +139,12 @@ class Attempts:
 
     def _problems(self, request: Request, candidate: Candidate) -> int:
         """How much is the matter with a translation."""
+        if not (request.terms or self._is_watchful):
+            return 0
         lacking = len(missing(request.terms, candidate.text, request.target))
-        if not self._is_watchful:
-            return lacking
         found = self.look_over(request, candidate.text)
-        return lacking + len(found) + (not candidate.complete)
+        # Terms for the price of a sentence without an end are no bargain.
+        return lacking + len(found) + _ENDLESS * (not candidate.complete)
 
     def look_over(self, request: Request, translation: str) -> tuple[Finding, ...]:
         """What is the matter with a translation."""

@@ -5,12 +5,14 @@ all that decides their results: so a changed document costs no more than what is
 goes first. A text that differs from one of theirs in its numbers alone is known too.
 """
 
+import contextlib
 import difflib
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,9 +43,12 @@ CREATE TABLE results (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 LEAST = 0.75
 """How much alike a text must be to be shown, from 0 to 1."""
+_CHUNK = 2000
+"""Units of one transaction."""
 _LOOKED_AT = 30
 """So many units with the most words in common are compared letter by letter."""
 _NUMBER = regex.compile(r"\p{Nd}+(?:[.,:]\p{Nd}+)*")
+_SIGNS = regex.compile(r"\p{Nd}+")
 _WORD = regex.compile(r"\w+")
 
 
@@ -92,9 +97,10 @@ class TranslationMemory:
     def add(self, units: Iterable[Unit]) -> int:
         """Take in what people have approved of; of equal sources the last. Returns how many there were."""
         count = 0
-        with transaction(self._connection):
-            for unit in units:
-                count += self._add(unit)
+        waiting = iter(units)
+        while chunk := list(islice(waiting, _CHUNK)):  # read before others have to wait for the file
+            with self._told(), transaction(self._connection):
+                count += sum(map(self._add, chunk))
         return count
 
     def units(self) -> Iterator[Unit]:
@@ -111,7 +117,10 @@ class TranslationMemory:
 
     def find(self, text: str, source: Language, target: Language) -> str | None:
         """What people have made of a text, or of one with other numbers; None if nothing is known."""
-        pair = source.nllb, target.nllb
+        with self._told():
+            return self._find(text, (source.nllb, target.nllb))
+
+    def _find(self, text: str, pair: tuple[str, str]) -> str | None:
         row = self._connection.execute(
             "SELECT target FROM units WHERE source_language = ? AND target_language = ? AND source = ?",
             (*pair, _plain(text)),
@@ -136,11 +145,12 @@ class TranslationMemory:
         words = list(dict.fromkeys(_WORD.findall(plain.casefold())))[:60]
         if not words:
             return []
-        rows = self._connection.execute(
-            "SELECT units.source, units.target FROM words JOIN units ON units.id = words.rowid "
-            "WHERE words MATCH ? AND source_language = ? AND target_language = ? ORDER BY rank LIMIT ?",
-            (" OR ".join(f'"{word}"' for word in words), source.nllb, target.nllb, _LOOKED_AT),
-        ).fetchall()
+        with self._told():
+            rows = self._connection.execute(
+                "SELECT units.source, units.target FROM words JOIN units ON units.id = words.rowid "
+                "WHERE words MATCH ? AND source_language = ? AND target_language = ? ORDER BY rank LIMIT ?",
+                (" OR ".join(f'"{word}"' for word in words), source.nllb, target.nllb, _LOOKED_AT),
+            ).fetchall()
         matcher = difflib.SequenceMatcher(b=plain, autojunk=False)
         found = []
         for known, translation in rows:
@@ -190,11 +200,22 @@ class TranslationMemory:
         return 1
 
     def _result(self, key: bytes) -> tuple[Candidate, ...] | None:
-        row = self._connection.execute("SELECT value FROM results WHERE key = ?", (key,)).fetchone()
+        with self._told():
+            row = self._connection.execute("SELECT value FROM results WHERE key = ?", (key,)).fetchone()
         return None if row is None else unpacked(row[0])
 
     def _keep(self, key: bytes, candidates: tuple[Candidate, ...]) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (key, packed(candidates)))
+        values = key, packed(candidates)
+        # What can't be kept costs no translation: it is made again another time.
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", values)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise InvalidOption(f"{WHAT} in {self.path} can't be used: {error}") from None
 
 
 def _plain(text: str) -> str:
@@ -204,7 +225,8 @@ def _plain(text: str) -> str:
 
 def _skeleton(text: str) -> str:
     """A text without what its numbers are."""
-    return _NUMBER.sub("0", text)
+    # Languages write 1,500 and 2.5 in ways of their own: only what is written alike stands for each other.
+    return _NUMBER.sub(lambda number: _SIGNS.sub("0", number[0]), text)
 
 
 def _renumbered(text: str, known: str, translation: str) -> str | None:
@@ -212,6 +234,8 @@ def _renumbered(text: str, known: str, translation: str) -> str | None:
     before, now = _NUMBER.findall(known), _NUMBER.findall(text)
     counts = Counter(_NUMBER.findall(translation))
     if len(set(before)) != len(before) or counts != Counter(before):
+        return None
+    if any(_SIGNS.fullmatch(number) is None for number in now) or len(now) != len(before):
         return None
     new = dict(zip(before, now, strict=True))
     return _NUMBER.sub(lambda number: new[number[0]], translation)

@@ -109,6 +109,12 @@ class Pipeline:
         terms: what a glossary wants to be in the last.
         """
         journey = Journey(stops, terms)
+        if len(stops) > 2 and self._recall is not None:
+            known = self._recall.get(Request(text, stops[0], stops[-1], terms))
+            if known is not None:  # without the way over a third language
+                journey.outcome = known
+                journey.stops.clear()
+                return journey
         self._count(known=len(stops) - 1)
         self._depart(journey, text)
         return journey
@@ -281,7 +287,9 @@ class Pipeline:
             self._finish(leg, outcome)
             return
         again = None if self._listens else self.attempts.next(leg.request, leg.tries, leg.attempt)
-        if again is None:
+        if self._listens:  # and what was heard stays the first
+            self._finish(leg, leg.tries[-1])
+        elif again is None:
             self._finish(leg, self.attempts.best(leg.request, leg.tries))
         else:
             leg.attempt, leg.ticket = again, None
@@ -305,7 +313,8 @@ class Pipeline:
         del self._legs[leg.request]
         if not isinstance(outcome, DragomanError):
             self._remembered.add(leg.request, outcome)
-            if self._recall is not None:
+            # What somebody listened to came of one attempt, where others might make several.
+            if self._recall is not None and not self._listens:
                 self._recall.put(leg.request, outcome)
         for journey in leg.journeys:
             self._arrive(journey, outcome)

@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 from dragoman.errors import InvalidOption, UnknownLanguage
 from dragoman.files import OutputFile
 from dragoman.languages import all_languages, find, of_code
+from dragoman.text.prolog import PROLOG, refuse_entities
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -38,8 +39,10 @@ def read_tmx(path: Path) -> Iterator[Unit]:
     from xml.etree import ElementTree
 
     with path.open("rb") as file:
-        if b"<!ENTITY" in file.read(4096):
-            raise InvalidOption(f"{path} declares entities, which a translation memory has no use for")
+        try:
+            refuse_entities(file.read(PROLOG))
+        except InvalidOption as error:
+            raise InvalidOption(f"{path} {error}") from None
         file.seek(0)
         root: Element | None = None
         try:
@@ -53,7 +56,9 @@ def read_tmx(path: Path) -> Iterator[Unit]:
                     element.clear()
                     if len(root):
                         root[-1].clear()  # or the memory would grow with the file
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, LookupError, ValueError, RecursionError) as error:
+            if isinstance(error, InvalidOption):
+                raise
             raise InvalidOption(f"{path} is no XML: {error}") from None
 
 
@@ -79,18 +84,19 @@ def write_tmx(path: Path, units: Iterable[Unit]) -> int:
 
 
 def _units(element: "Element") -> Iterator[Unit]:
-    texts: list[tuple[str, str]] = []
+    texts: dict[str, str] = {}  # of several variants in one language the first
     for variant in element:
         segment = next((one for one in variant if _name(one) == "seg"), None)
         spelled = variant.get(_LANGUAGE) or variant.get("lang") or ""
         if _name(variant) != "tuv" or segment is None:
             continue
         try:
-            texts.append((find(spelled, all_languages()).nllb, "".join(_words(segment)).strip()))
+            code = find(spelled, all_languages()).nllb
+            texts.setdefault(code, "".join(_words(segment)).strip())
         except UnknownLanguage:
             continue
-    for source_language, source in texts:
-        for target_language, target in texts:
+    for source_language, source in texts.items():
+        for target_language, target in texts.items():
             if source and target and source_language != target_language:
                 yield Unit(source, target, source_language, target_language)
 

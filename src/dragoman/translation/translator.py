@@ -237,8 +237,13 @@ class Translator:
     ) -> Generator[str, None, None]:
         """Translate a text in pieces, each as soon as no better hypothesis can change it.
 
-        Joined they are what `translate` gives, which explains the arguments, errors and warnings.
+        Joined they are what `translate` gives, which explains arguments, errors and warnings; but what was
+        handed out can't be taken back, so there is one attempt: without `retry` and `fallback`, which are
+        refused, and with the terms of a glossary put in at once.
         """
+        for name in ("retry", "fallback"):
+            if options.get(name):
+                raise InvalidOption(f"{name} is for translations that are handed out when they are done")
         run = self._run(source, target, options, listens=True)
         job = run.preparing.prepare(text)
         if isinstance(job, TextJob):
