@@ -156,3 +156,20 @@ def test_a_place_is_left_once():
         assert admission.working == 0
 
     run(main)
+
+
+def test_what_has_been_accepted_waits_however_many_wait_and_however_long():
+    async def scene() -> int:
+        admission = Admission(Bounds(1, 0, 0, 0, None))
+        place = await admission.enter("anna", 1)
+        with pytest.raises(Fault):
+            await admission.enter("otto", 1)
+        waiting = [asyncio.create_task(admission.enter("otto", 10**9, is_accepted=True)) for _ in range(3)]
+        await asyncio.sleep(0)
+        count = admission.waiting
+        place.leave()
+        for each in waiting:
+            (await each).leave()
+        return count
+
+    assert asyncio.run(scene()) == 3

@@ -8,6 +8,7 @@ import pytest
 
 from dragoman.languages import all_languages
 from dragoman.server.orders import Order
+from dragoman.server.settings import Settings
 from dragoman.translation.translator import Translator
 
 TEXT = "Where is the station? I would like to buy a ticket."
@@ -149,6 +150,6 @@ def test_xalmas_prompt_reaches_xalma_as_it_was_trained(combined):
     with Translator.load(combined, device="cpu") as xalma:
         english, german = (next(one for one in xalma.languages if one.iso1 == code) for code in ("en", "de"))
         prompt = str(translation_prompt(TEXT, english, german, style="plain").text)
-        state = SimpleNamespace(registry=Registry({"xalma": xalma}))
+        state = SimpleNamespace(registry=Registry({"xalma": xalma}), settings=Settings())
         asked = _asked(state, {"model": "xalma", "messages": says(prompt)})
         assert asked.order == Order((TEXT,), english, (german,), "xalma")

@@ -241,8 +241,8 @@ class Uploads:
                 return  # the next process goes on with it
             upload.error, upload.error_status, upload.status = fault.message, fault.status, "error"
         except DragomanError as error:
-            fault = fault_of(error)
-            upload.error, upload.error_status, upload.status = fault.message, fault.status, "error"
+            found = fault_of(error)
+            upload.error, upload.error_status, upload.status = found.message, found.status, "error"
         except Exception as error:
             logs.event("a file could not be translated", logging.ERROR, error=logs.told(error))
             upload.error, upload.status = "the server failed on this file; its log has more", "error"
