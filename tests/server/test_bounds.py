@@ -170,3 +170,11 @@ def test_what_is_not_done_when_the_server_ends_is_told_so():
     assert b"about to end" in sent[1]["body"]
     with pytest.raises(asyncio.CancelledError):
         passed(False)
+
+
+@pytest.mark.parametrize("path", ["/languages", "/v2/glossary-language-pairs"])
+def test_what_has_a_line_for_each_pair_of_languages_is_made_once(server, monkeypatch, path):
+    made = server.get(path)
+    monkeypatch.setattr(server.state.registry, "translators", {})
+    monkeypatch.setattr(server.state.registry, "languages", ())
+    assert server.get(path).json() == made.json() != []

@@ -1,5 +1,6 @@
 """DeepL's API, version 2: `/v2/translate`, `/v2/document`, `/v2/languages`, `/v2/usage`."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -78,7 +79,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         """Translate texts; JSON or form."""
         fields = await read_fields(request)
         caller = state.caller(request, fields.pop("auth_key", None))
-        order = _order(state, caller, fields)
+        order = await asyncio.to_thread(_order, state, caller, fields)  # glossaries take their time
         bills = flag(fields, "show_billed_characters", False)
         results = await state.translate(request, caller, order)
         return JSONResponse({"translations": [_translation(order, result, bills) for result in results]})

@@ -1,5 +1,6 @@
 """DeepL's glossaries, version 2: one pair of languages each."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -19,6 +20,7 @@ def add_routes(api: APIRouter, state: State) -> None:
     codes = one_of(deepl_source(language) for language in state.registry.languages)
     wanted = {"name": TEXT, "source_lang": codes, "target_lang": codes, "entries": TEXT}
     wanted["entries_format"] = one_of(["tsv", "csv"])
+    known = JSONResponse({"supported_languages": _pairs(state)}).body  # once: there may be 40,000
 
     @api.post("/glossaries", status_code=201, openapi_extra=fields_of(wanted, {}))
     async def create(request: Request) -> Response:
@@ -37,7 +39,9 @@ def add_routes(api: APIRouter, state: State) -> None:
             said = f"Value for '{fault.param}' not supported."
             raise Fault(400, "unknown_language", said, fault.param) from None
         entries = read_entries(fields["entries"], fields["entries_format"])
-        kept = state.glossaries.add(caller.keeper, fields["name"], source, target, entries)
+        kept = await asyncio.to_thread(
+            state.glossaries.add, caller.keeper, fields["name"], source, target, entries
+        )
         return JSONResponse(_record(kept), 201)
 
     @api.get("/glossaries")
@@ -68,15 +72,20 @@ def add_routes(api: APIRouter, state: State) -> None:
     async def pairs(request: Request) -> Response:
         """The pairs of languages that there may be glossaries for: all that a model translates."""
         state.caller(request)
-        found = {
-            (deepl_source(source).lower(), deepl_source(target).lower())
-            for translator in state.registry.translators.values()
-            for source in translator.languages
-            for target in translator.languages
-            if source != target
+        return Response(known, media_type="application/json")
+
+
+def _pairs(state: State) -> list[dict[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for translator in state.registry.translators.values():
+        spoken = [deepl_source(language).lower() for language in translator.languages]
+        found |= {
+            (source, target)
+            for place, source in enumerate(spoken)
+            for other, target in enumerate(spoken)
+            if place != other
         }
-        known = [{"source_lang": source, "target_lang": target} for source, target in sorted(found)]
-        return JSONResponse({"supported_languages": known})
+    return [{"source_lang": source, "target_lang": target} for source, target in sorted(found)]
 
 
 def _record(kept: Kept) -> dict[str, Any]:

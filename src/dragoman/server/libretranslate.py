@@ -56,6 +56,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
     settings = state.settings
     codes = {spelled(language, LIBRETRANSLATE) for language in state.registry.languages}
     languages_known = {"source": one_of({*codes, "auto"}), "target": one_of(codes)}
+    known = JSONResponse(_known(state)).body  # once: it is a pair of codes for each pair of languages
     q = {"anyOf": [TEXT, TEXTS]}
     most = {"type": "integer", "maximum": settings.max_alternatives - 1}
 
@@ -88,7 +89,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
     @api.get("/languages")
     async def languages(request: Request) -> Response:
         """The languages, and what each can be translated to."""
-        return JSONResponse([_language(state, language) for language in state.registry.languages])
+        return Response(known, media_type="application/json")
 
     @api.post(
         "/translate_file",
@@ -224,12 +225,14 @@ def _detected(state: State, found: Any) -> dict[str, Any]:
     return {"confidence": confidence, "language": spelled(of_code(found.code), LIBRETRANSLATE)}
 
 
-def _language(state: State, language: Language) -> dict[str, Any]:
-    spoken: dict[str, Language] = {}
+def _known(state: State) -> list[dict[str, Any]]:
+    """The languages, and what each can be translated to."""
+    targets: dict[Language, set[str]] = {language: set() for language in state.registry.languages}
     for translator in state.registry.translators.values():
-        if language in translator.languages:
-            spoken |= {each.nllb: each for each in translator.languages}
-    return {**_named(language), "targets": sorted(spelled(each, LIBRETRANSLATE) for each in spoken.values())}
+        codes = {spelled(language, LIBRETRANSLATE) for language in translator.languages}
+        for language in translator.languages:
+            targets[language] |= codes
+    return [{**_named(language), "targets": sorted(codes)} for language, codes in targets.items()]
 
 
 def _named(language: Language) -> dict[str, str]:

@@ -4,6 +4,7 @@ Which languages it is about is said by the model's name (`mini:en-de`, `mini:de`
 `target`, or by a prompt as X-ALMA was trained on.
 """
 
+import asyncio
 import json
 import re
 import secrets
@@ -53,7 +54,7 @@ def router(state: State) -> APIRouter:
         """Translate the last message, or answer it; with `stream` as server-sent events."""
         caller = state.caller(request)
         body = await read_json(request)
-        asked = _asked(state, body)
+        asked = await asyncio.to_thread(_asked, state, body)  # it may look for the language
         head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": asked.name}
         things = state.stream(request, caller, asked.order, _work(state, asked))
         if _flag(body, "stream"):

@@ -1,5 +1,6 @@
 """Our own API, `/v1`: many texts to many languages, n-best, streaming, detection, languages and models."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import fields
@@ -56,7 +57,7 @@ def router(state: State) -> APIRouter:
         """Translate texts; with `stream` as server-sent events: `piece`, `translation`, `error`, `done`."""
         caller = state.caller(request)
         body = schemas.read(asked, await read_json(request))
-        order = _order(state, caller, body)
+        order = await asyncio.to_thread(_order, state, caller, body)  # glossaries take their time
         if body.stream:
             return await _streamed(state, request, caller, order)
         found = await _all(state, request, caller, order)

@@ -1,5 +1,6 @@
 """Glossaries over our own API, `/v1/glossaries`."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -55,7 +56,9 @@ def router(state: State) -> APIRouter:
         caller = state.caller(request)
         body = read(GlossaryRequest, await read_json(request))
         source, target = state.registry.find(body.source, "source"), state.registry.find(body.target)
-        kept = state.glossaries.add(caller.keeper, body.name, source, target, body.entries.items())
+        kept = await asyncio.to_thread(
+            state.glossaries.add, caller.keeper, body.name, source, target, body.entries.items()
+        )
         return JSONResponse(_record(kept), 201, headers={"Location": f"/v1/glossaries/{kept.id}"})
 
     @api.get("", response_model=GlossariesResponse)
