@@ -161,3 +161,58 @@ def test_two_servers_do_not_share_a_folder(serve, tmp_path):
 def test_formats_are_listed(server):
     formats = {one["name"]: one for one in server.get("/v1/documents/formats").json()["formats"]}
     assert formats["docx"]["extensions"][0] == ".docx"
+
+
+def test_a_limit_of_a_minute_delays_a_file_and_is_no_error(serve, tmp_path, monkeypatch):
+    keys = KeyFile(tmp_path / "keys.json")
+    headers = {"Authorization": f"Bearer {keys.add('anna', characters_per_minute=10)}"}
+    served = serve(keys=keys.path)
+    waits: list[float] = []
+
+    def wait_a_minute(calls, seconds):
+        waits.append(seconds)
+        for use in served.state.meter._uses.values():
+            use.recent.clear()
+            use.characters = 0
+
+    monkeypatch.setattr("dragoman.server.work.Calls.wait", wait_a_minute)
+    body = {"text": "Yes.", "source": "en", "target": "fr"}
+    assert served.post("/v1/translate", body, headers=headers).status_code == 200
+    id = hand_in(served, "a.txt", "Good morning!", source="en", headers=headers).json()["id"]
+    assert wait(served, id, headers=headers)["status"] == "done"
+    assert [0 < seconds <= 60 for seconds in waits] == [True]
+
+
+def test_what_came_half_or_waited_too_long_is_gone_at_the_next_start(serve, tmp_path):
+    first = serve(data=tmp_path)
+    id = hand_in(first, "a.txt", "Yes.").json()["id"]
+    wait(first, id)
+    upload = first.uploads.owned(first.caller, id)
+    upload.ended -= 1e6
+    first.uploads.fetched(upload)
+    first.stop()
+    half = tmp_path / ("A" * 32)
+    half.mkdir()
+    (half / "input").write_text("Yes.")
+    second = serve(data=tmp_path)
+    assert not half.exists()
+    assert not (tmp_path / id).exists()
+    assert (tmp_path / "lock").exists()
+    assert second.get("/v1/documents").json() == {"documents": []}
+
+
+def test_a_file_that_ends_in_an_error_leaves_no_job(serve, tmp_path, translator, monkeypatch):
+    from dragoman.errors import TranslationTimeout
+    from dragoman.jobs import Jobs
+
+    served = serve(data=tmp_path)
+
+    def too_long(calls, *args, **options):
+        raise TranslationTimeout("it takes too long")
+
+    monkeypatch.setattr("dragoman.server.work.Calls.stream", too_long)
+    id = hand_in(served, "a.txt", "Yes.", source="en").json()["id"]
+    assert wait(served, id)["status"] == "error"
+    assert served.idle()
+    with Jobs(tmp_path) as jobs:
+        assert jobs.all() == []

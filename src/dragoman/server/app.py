@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 Answer = Callable[[Fault], Response]
 
+_FORGETTING = 30.0
+"""Seconds between two looks for files that have waited long enough."""
+
 _DIALECTS: tuple[tuple[str, Answer], ...] = (
     ("/v1/", own.answer),
     (google.PATH, google.answer),
@@ -66,7 +69,9 @@ def create_app(
         uploads.resume()
         # What detects languages is read in the meantime: the first who needs it would wait a second.
         warming = asyncio.create_task(asyncio.to_thread(state.registry.detect, "Good morning, everybody."))
+        forgetting = asyncio.create_task(_forget(uploads))
         yield
+        forgetting.cancel()
         await warming
         state.meter.save()
         await asyncio.to_thread(state.workshop.close)
@@ -93,6 +98,13 @@ def create_app(
     app.add_exception_handler(DragomanError, _of_error)
     app.add_exception_handler(HTTPException, _of_router)
     return app
+
+
+async def _forget(uploads: Uploads) -> None:
+    """What nobody fetches goes, also where nobody asks for files any more."""
+    while True:
+        await asyncio.sleep(_FORGETTING)
+        uploads.forget()
 
 
 async def _of_fault(request: Request, error: Exception) -> Response:

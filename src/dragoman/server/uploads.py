@@ -9,6 +9,7 @@ import contextlib
 import hmac
 import json
 import logging
+import re
 import secrets
 import shutil
 import tempfile
@@ -28,6 +29,7 @@ from dragoman.server.faults import Fault, fault_of
 from dragoman.server.filework import FileOrder, FileResult, safe_name, translate
 from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls
+from dragoman.translation.pipeline import Cancelled
 
 Status = Literal["queued", "translating", "done", "downloaded", "error"]
 
@@ -36,6 +38,7 @@ MOST = 1000
 LARGEST = 4 << 30
 """Bytes that all of them may have."""
 _RECORD = "record.json"
+_ID = re.compile("[0-9A-F]{32}")
 
 
 @dataclass
@@ -118,7 +121,11 @@ class Uploads:
             lock.close()
             raise InvalidOption(f"{folder} is another server's; give this one a folder of its own (data)")
         found = cls(state, folder, _lock=lock)
+        for home in folder.iterdir():
+            if _ID.fullmatch(home.name) and not (home / _RECORD).exists():
+                shutil.rmtree(home, ignore_errors=True)  # the process ended while the file came
         found._uploads = {upload.id: upload for upload in _read_all(folder)}
+        found.forget()
         return found
 
     def resume(self) -> None:
@@ -135,7 +142,7 @@ class Uploads:
 
         Raises a Fault (429, 503) if too much waits.
         """
-        self._forget()
+        self.forget()
         self.state.workshop.files.refuse(caller.owner, size)
         taken = size + sum(2 * each.size for each in self._uploads.values())
         if len(self._uploads) >= MOST or taken > LARGEST:
@@ -172,7 +179,7 @@ class Uploads:
 
     def find(self, id: str, key: object) -> Upload:
         """The file of an id and its key. Raises a Fault if there is none."""
-        self._forget()
+        self.forget()
         digest = sha256(key.encode("utf-8", "surrogatepass")).hexdigest() if isinstance(key, str) else ""
         found = self._uploads.get(id)
         if found is None or not hmac.compare_digest(found.digest, digest):
@@ -181,7 +188,7 @@ class Uploads:
 
     def of(self, caller: Caller) -> list[Upload]:
         """The files of a caller, the latest first."""
-        self._forget()
+        self.forget()
         own = [upload for upload in self._uploads.values() if upload.owner == caller.owner]
         return sorted(own, key=lambda upload: -upload.began)
 
@@ -229,7 +236,13 @@ class Uploads:
     async def _work(self, upload: Upload, caller: Caller, progress: Progress) -> None:
         def work(calls: Calls) -> FileResult:
             upload.status, progress.began = "translating", time.monotonic()
-            return self._translate(upload, caller, calls, progress)
+            try:
+                return self._translate(upload, caller, calls, progress)
+            except Cancelled:
+                raise  # the next process goes on with it
+            except Exception:
+                self._drop_job(upload)
+                raise
 
         try:
             made = await self.state.workshop.do_file(upload.owner, upload.size, work)
@@ -259,8 +272,14 @@ class Uploads:
             progress.share = min(0.99, done / max(known, 1))
 
         def count(characters: int) -> None:
-            if not upload.is_counted:
-                self.state.meter.take(caller.key, characters)
+            while not upload.is_counted:
+                try:
+                    self.state.meter.take(caller.key, characters)
+                except Fault as fault:
+                    if fault.retry_after is None:
+                        raise
+                    calls.wait(fault.retry_after)  # a limit of a minute delays what has been accepted
+                    continue
                 upload.is_counted = True
                 self._note(upload)
 
@@ -274,6 +293,12 @@ class Uploads:
                     file.write(made.data)
             jobs.remove(run.id)
         return made
+
+    def _drop_job(self, upload: Upload) -> None:
+        """Forget the sentences of a file that nobody goes on with."""
+        with contextlib.suppress(DragomanError), Jobs(self.folder) as jobs:
+            if job := jobs.find(self._plan(upload)):
+                jobs.remove(job.id)
 
     def _plan(self, upload: Upload) -> Plan:
         home = self.folder / upload.id
@@ -302,7 +327,7 @@ class Uploads:
         with contextlib.suppress(OSError), files.replacing_file(self.folder / upload.id / _RECORD) as file:
             file.write(json.dumps(asdict(upload)).encode())
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Forget what nobody has fetched in time."""
         oldest = time.time() - 60 * self.state.settings.file_minutes
         for upload in list(self._uploads.values()):
@@ -313,9 +338,7 @@ class Uploads:
         self._uploads.pop(upload.id, None)
         self._progress.pop(upload.id, None)
         if not upload.is_over:
-            with contextlib.suppress(DragomanError), Jobs(self.folder) as jobs:
-                if job := jobs.find(self._plan(upload)):
-                    jobs.remove(job.id)
+            self._drop_job(upload)
         shutil.rmtree(self.folder / upload.id, ignore_errors=True)
 
 

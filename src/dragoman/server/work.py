@@ -41,12 +41,12 @@ class Calls:
         self._seconds, self._batch = seconds, batch
         self._lock = threading.Lock()
         self._runs: set[Run] = set()
-        self._is_stopped = False
+        self._stopped = threading.Event()
 
     def stop(self) -> None:
         """End the present call, and every further one as it begins, with Cancelled."""
         with self._lock:
-            self._is_stopped = True
+            self._stopped.set()
             runs = list(self._runs)
         for run in runs:
             run.stop()
@@ -58,10 +58,15 @@ class Calls:
 
     def check(self) -> None:
         """Raise Cancelled if they are stopped, TranslationTimeout if the time is over."""
-        if self._is_stopped:
+        if self._stopped.is_set():
             raise Cancelled
         if time.monotonic() >= self._end:
             raise TranslationTimeout(f"the request takes longer than {self._seconds:g} seconds")
+
+    def wait(self, seconds: float) -> None:
+        """Let so many seconds go by; raises as `check` does, as soon as there is a reason."""
+        self._stopped.wait(min(seconds, self.left))
+        self.check()
 
     def stream(
         self, translator: "Translator", texts: "Iterable[str | Text]", **options: Any
