@@ -6,6 +6,7 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+import requests
 import uvicorn
 from uvicorn.server import ServerState
 
@@ -178,3 +179,9 @@ def test_what_has_a_line_for_each_pair_of_languages_is_made_once(server, monkeyp
     monkeypatch.setattr(server.state.registry, "translators", {})
     monkeypatch.setattr(server.state.registry, "languages", ())
     assert server.get(path).json() == made.json() != []
+
+
+def test_null_is_as_good_as_a_field_that_does_not_come_and_a_head_is_answered(server):
+    body = {"text": ["Yes."], "target_lang": "FR", "outline_detection": None, "context": None}
+    assert server.post("/v2/translate", body).status_code == 200
+    assert requests.head(server.url, timeout=60).status_code == 200

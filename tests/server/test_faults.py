@@ -199,7 +199,7 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(server, path):
 @pytest.mark.parametrize("path", DIALECTS)
 def test_too_many_characters_are_refused_before_anything_is_done(server, path):
     response = server.post(path, DIALECTS[path]("Good morning. " * 4000))
-    assert response.status_code == 413
+    assert response.status_code == (400 if path == "/translate" else 413)  # as LibreTranslate has it
     assert "50,000" in response.text
 
 

@@ -166,6 +166,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
 
 def _order(state: State, caller: Caller, fields: Mapping[str, Any]) -> Order:
     _refuse_others(fields, ("text", "target_lang", "source_lang", *_OPTIONAL))
+    fields = {name: value for name, value in fields.items() if value is not None}
     if fields.get("text") in (None, []):
         raise invalid("Parameter 'text' not specified.", "text")
     source, target = _languages(state, fields)

@@ -45,7 +45,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 def answer(fault: Fault) -> Response:
     """A fault in LibreTranslate's shape."""
-    status = {"key_missing": 400, "key_invalid": 403, "quota_exceeded": 429}.get(fault.code, fault.status)
+    status = {"key_missing": 400, "key_invalid": 403, "quota_exceeded": 429, "too_long": 400}.get(
+        fault.code, fault.status
+    )
     slow = "Slowdown: " if status == 429 else ""
     return JSONResponse({"error": slow + fault.message}, status, headers=fault.headers)
 

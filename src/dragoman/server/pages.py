@@ -29,7 +29,7 @@ def router(state: State) -> APIRouter:
         kind = _KINDS[name.rpartition(".")[2]]
         return Response(pages[name], media_type=kind, headers={"Cache-Control": "no-cache"})
 
-    @api.get("/")
+    @api.api_route("/", methods=["GET", "HEAD"])
     async def index() -> Response:
         return page("index.html")
 
