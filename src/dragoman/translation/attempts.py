@@ -6,8 +6,10 @@ attempts is taken, which is the one with the fewest problems, and of equals the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from dragoman.generation.options import GenerationOptions
+from dragoman.languages import Language
 from dragoman.systems import Request, System
 from dragoman.text.checks import Finding, check, wrong_language
 from dragoman.text.glossary import missing
@@ -95,8 +97,9 @@ class Attempts:
 
     def best(self, request: Request, tries: Tries) -> tuple[Candidate, ...]:
         """The candidates of all attempts, those with the fewest problems first, as many as were wanted."""
-        if len(tries) == 1 and not (request.terms or self._is_watchful):
-            return tries[0]
+        first = tries[0]
+        if len(tries) == 1 and not (first and self._problems(request, first[0])):
+            return first[: self._options.n_best]  # the rest need not be looked at
         ranked = [
             (self._problems(request, one), number, rank, one)
             for number, candidates in enumerate(tries)
@@ -151,8 +154,14 @@ class Attempts:
         found = check(request.text, translation, request.source, request.target)
         if found or not self._is_watchful or request.source == request.target:
             return found
-        other = wrong_language(translation, request.target, self._languages)
+        other = _other_language(translation, request.target, self._languages)
         return (other,) if other else ()
+
+
+@lru_cache(maxsize=1024)
+def _other_language(translation: str, wanted: Language, among: frozenset[str]) -> Finding | None:
+    """`wrong_language`, of which a sentence's attempts, their order and its report all want to know."""
+    return wrong_language(translation, wanted, among)
 
 
 def _searching(options: GenerationOptions) -> GenerationOptions:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from dragoman.errors import ConfigError, InvalidOption
 from dragoman.generation.options import GenerationOptions
-from dragoman.text.glossary import Glossary
 
 if TYPE_CHECKING:
     from dragoman.checkpoints.catalog import ModelCard
+    from dragoman.text.glossary import Glossary
     from dragoman.translation.memory import TranslationMemory
     from dragoman.translation.translator import Translator
 
@@ -84,7 +84,7 @@ class TextOptions:
     retry: bool = False
     """Translate a sentence again, with other options, in which something is lost, said twice, left as it was
     or cut short, and take the best attempt."""
-    glossary: Glossary | None = None
+    glossary: "Glossary | None" = None
     """What terms of the texts are to be in the translations."""
     fallback: "Translator | None" = None
     """Another model for sentences in which something is still the matter."""
@@ -98,7 +98,7 @@ class TextOptions:
             raise InvalidOption(
                 f"translation_memory is a {type(memory).__name__}; it must be a TranslationMemory"
             )
-        if self.glossary is not None and not isinstance(self.glossary, Glossary):
+        if self.glossary is not None and not hasattr(self.glossary, "terms_in"):
             raise InvalidOption(
                 f"glossary is a {type(self.glossary).__name__}; it must be a Glossary, such as "
                 "Glossary.read('terms.tsv') or Glossary({'station': 'Bahnhof'})"
@@ -143,7 +143,7 @@ class TranslateKeywords(GenerationKeywords, total=False):
     batch_size: int
     timeout: float | None
     retry: bool
-    glossary: Glossary | None
+    glossary: "Glossary | None"
     fallback: "Translator | None"
     translation_memory: "TranslationMemory | None"
 
