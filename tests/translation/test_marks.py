@@ -169,3 +169,10 @@ def test_pieces_are_the_words_between_marks_and_placeholders():
     found = list(pieces(("Hi {name}, ", B, "see", B_, " ", CODE, " 12")))
     assert [part for part, is_words in found if is_words] == ["Hi ", "see"]
     assert "".join(p if isinstance(p, str) else p.source for p, _ in found) == "Hi {name}, <b>see</b> `ls` 12"
+
+
+def test_words_that_a_model_says_as_signs_alone_have_no_place():
+    pair = Mark("<b>", "open", 1), Mark("</b>", "close", 1)
+    flat = flatten(("A ", pair[0], "house", pair[1], " here."), lambda text: "")
+    assert flat.project("Ein Haus hier.", [["...", "—"]]) is None
+    assert flat.project("Ein Haus hier.", [["—", "Haus"]]) == ("Ein ", pair[0], "Haus", pair[1], " hier.")

@@ -283,13 +283,15 @@ def _is_swollen(span: Span, text: str, found: tuple[int, int], translation: str)
 def _inflected(text: str, phrase: str) -> tuple[int, int] | None:
     """The one place where words stand that begin like those of a phrase."""
     wanted = [word.casefold() for word in _WORD.findall(phrase)]
+    if not wanted:  # a phrase of signs alone
+        return None
     words = list(_WORD.finditer(text))
     found = [
         (words[at].start(), words[at + len(wanted) - 1].end())
         for at in range(len(words) - len(wanted) + 1)
         if all(_alike(a, b[0].casefold()) for a, b in zip(wanted, words[at:], strict=False))
     ]
-    return found[0] if wanted and len(found) == 1 else None
+    return found[0] if len(found) == 1 else None
 
 
 def _alike(one: str, other: str) -> bool:
