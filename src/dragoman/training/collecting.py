@@ -63,14 +63,17 @@ def collect(config: TrainingConfig, data: Path, folder: Path | None) -> Texts:
         text_key(side) for part in found.dev for row in rows_of(part) for side in row[: sides_of(part)]
     }
     found.held_out = len(forbidden)
-    for options in config.parts:
-        before = len(found.parts)
-        for short, code in codes_of(config, options).items():
+    for short, code in {EN: ENGLISH, **codes_of(config)}.items():
+        for options in config.parts:
+            if short not in codes_of(config, options):
+                continue
             store = _store(folder, f"{options.name}-{short}")
             part = _part(config, options, (short, code), data, forbidden, found, store)
             if part is not None:
                 found.parts.append(part)
-        if len(found.parts) == before:
+    there = {part.name for part in found.parts}
+    for options in config.parts:
+        if options.name not in there:
             raise InvalidOption(
                 f"the part {options.name!r} has no text: there is no {data / options.files} for any language "
                 f"({', '.join(config.languages)}), or nothing of it is left:\n{found}"

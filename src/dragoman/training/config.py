@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dragoman.errors import InvalidOption
+from dragoman.errors import InvalidOption, UnknownLanguage
+from dragoman.languages import find
 from dragoman.models.config import NllbConfig
 from dragoman.models.llama_config import LLAMA, LlamaConfig
+from dragoman.models.xalma import group_of
 from dragoman.text.prompt_style import STYLES
 from dragoman.training.augmentation.examples import AugmentationOptions
 from dragoman.training.parts import KINDS, PREFERENCES, PartOptions
@@ -82,11 +84,13 @@ class TrainingConfig:
     out: str = ""
     """The folder of the run; empty for runs/ and the recipe's name."""
     languages: dict[str, str] = field(default_factory=dict)
-    """Corpus code -> NLLB code of every language but English, e.g. {"fr": "fra_Latn"}."""
+    """Corpus code -> NLLB code of every language but English, e.g. {"fr": "fra_Latn"}; in a file also a list
+    of corpus codes, where each says which language it is."""
     new_languages: dict[str, str] = field(default_factory=dict)
     """Codes to teach NLLB beside its own -> a language whose embedding each begins with."""
     held_out: tuple[str, ...] = ()
-    """Files of sentences that models are tested on, with {language} and {code}: what shares one is out."""
+    """Files of sentences that models are tested on, with {language} and {code}: what shares one is out.
+    Beginning with ./ they are beside the settings, else below `data`."""
     dev: str = ""
     """A file of pairs, with {language}, whose loss is computed at evaluations; never learned from."""
     parts: tuple[PartOptions, ...] = ()
@@ -169,6 +173,9 @@ class TrainingConfig:
         data = read_toml(path)
         where = f"{path}: "
         check_keys(where, data, {f.name for f in dataclasses.fields(cls)})
+        data["languages"] = _languages(where, data.get("languages", {}))
+        if isinstance(data.get("held_out"), list):
+            data["held_out"] = [_beside(path, name) for name in data["held_out"]]
         for name, kind in (("parts", PartOptions), ("phases", PhaseOptions)):
             rows = [table(f"{where}{name}.", kind, row) for row in data.pop(name, ())]
             data[name] = rows
@@ -206,6 +213,12 @@ class TrainingConfig:
             )
         if (self.train == "module") != bool(self.group):
             raise InvalidOption(f'{where}group goes with train = "module", and that with a group from 1 to 8')
+        for code in self.languages.values() if self.group else ():
+            if group_of(code) != self.group:
+                raise InvalidOption(
+                    f"{where}{code} is of X-ALMA's group {group_of(code)}, not {self.group}; a module is "
+                    "trained with the languages of its group"
+                )
         if self.group and self.objective == TRANSLATION:
             raise InvalidOption(f'{where}objective "translation" is NLLB\'s, which has no language modules')
         if self.start and self.model:
@@ -253,3 +266,21 @@ class TrainingConfig:
     def llama_config(self, vocab_size: int) -> LlamaConfig:
         """A new Llama's shape with `vocab_size` embedding rows."""
         return LlamaConfig.from_dict({"model_type": LLAMA, **self.model, "vocab_size": vocab_size})
+
+
+def _languages(where: str, found: object) -> dict[str, str]:
+    """Corpus code -> NLLB code, also from a list of codes; InvalidOption for a language that isn't one."""
+    if isinstance(found, dict):
+        return found
+    if not isinstance(found, list):
+        raise InvalidOption(f"{where}languages is {found!r}; it must be a table or a list of codes")
+    try:
+        return {code: find(code).nllb for code in found}
+    except UnknownLanguage as error:
+        raise InvalidOption(f"{where}languages: {error}") from None
+
+
+def _beside(path: str | Path, name: object) -> object:
+    """A file's name, in full if it is given relative to the settings."""
+    is_beside = isinstance(name, str) and name.startswith("./")
+    return str(Path(path).absolute().parent / str(name)) if is_beside else name

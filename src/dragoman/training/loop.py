@@ -29,6 +29,8 @@ from dragoman.training.trainable import load_trained_, trained_state
 
 Evaluate = Callable[[Any], dict[str, float]]
 CHECKPOINT = "checkpoint.pt"
+EMPTY_ROUNDS = 20
+"""So many one after the other are no accident: small shares come every few rounds."""
 
 
 class Feed(Protocol):
@@ -147,13 +149,15 @@ class Trainer:
         """The batches of each coming update, of all processes, from where the run has read to."""
         wanted = self.config.accumulate * self.processes.count
         batches: list[Any] = []
+        empty = 0
         while True:
             if self.position.phase != self._phase():
                 self.position, batches = Position(phase=self._phase()), []
             found = self.feed.round(self.position.round)
-            if not found:
+            empty = 0 if found else empty + 1
+            if empty == EMPTY_ROUNDS:
                 raise InvalidOption(
-                    "a round of examples holds none that fits; raise max_tokens, or look at the texts"
+                    f"{empty} rounds of examples hold none that fits; raise max_tokens, or look at the texts"
                 )
             for place in range(self.position.batch, len(found)):
                 batches.append(found[place])

@@ -47,10 +47,11 @@ def save(subject: Subject, config: TrainingConfig, out: Path, name: str) -> Path
     elif isinstance(subject.model, Nllb):
         save_nllb(subject.model, folder, STORED, SHARD)
         subject.tokenizer.save(folder)
-        _write_card(subject, config, folder, name)
+        _copy_along(subject, folder)
     else:
         _save_llama(subject, folder)
-        _write_card(subject, config, folder, name)
+        _copy_along(subject, folder)
+    _write_card(subject, config, folder, name)
     return folder
 
 
@@ -116,16 +117,26 @@ def _write_adapter(
 
 
 def _write_card(subject: Subject, config: TrainingConfig, folder: Path, name: str) -> None:
-    """The start's card with the new languages; a new model's says what it was trained on."""
+    """The start's card with what was learned; a new model's says what it was trained on.
+
+    A published model has none, and what it makes needs none: it speaks all of its family's languages.
+    """
+    learned = (ENGLISH, *codes_of(config).values())
     if subject.base is not None:
-        card = read_card(subject.base)
+        assert subject.start is not None
+        card = read_card(subject.start) or read_card(subject.base)
         if card is not None:
-            languages = dict.fromkeys((*card.languages, *config.new_languages))
-            write_card(folder, replace(card, name=name, languages=tuple(languages)))
-        for file in ALONG:
-            if (subject.base / file).is_file() and not (folder / file).exists():
-                shutil.copyfile(subject.base / file, folder / file)
+            languages = tuple(dict.fromkeys((*card.languages, *learned)))
+            write_card(folder, replace(card, name=name, languages=languages))
         return
-    languages = dict.fromkeys((ENGLISH, *codes_of(config).values()))
+    languages = tuple(dict.fromkeys(learned))
     longest = config.max_tokens if isinstance(subject.model, Nllb) else config.max_tokens // 3
-    write_card(folder, ModelCard(name, tuple(languages), max(8, longest), pivot=ENGLISH))
+    write_card(folder, ModelCard(name, languages, max(8, longest), pivot=ENGLISH))
+
+
+def _copy_along(subject: Subject, folder: Path) -> None:
+    if subject.base is None:
+        return
+    for file in ALONG:
+        if (subject.base / file).is_file():
+            shutil.copyfile(subject.base / file, folder / file)

@@ -126,8 +126,13 @@ def _from_start(config: TrainingConfig, out: Path) -> Subject:
 def _llama(config: TrainingConfig, start: Path, base: Path, dtype: torch.dtype) -> Llama:
     """The base alone, or with the one module that is trained on."""
     if start == base and read_config(base).get("model_type") == XALMA:
-        groups: tuple[int, ...] | None = (config.group,) if config.group else ()
-        return load_xalma(start, groups, dtype=dtype)
+        if config.group:
+            raise InvalidOption(
+                f"{config.start} holds the base and all modules; take both apart first, and start from the "
+                f"module: dragoman modules extract {config.start} --base -o BASE; then with "
+                f"--group {config.group} --base-name BASE -o MODULE"
+            )
+        return load_xalma(start, (), dtype=dtype)
     if start == base:
         return load_xalma(start, dtype=dtype)
     if not config.group:
