@@ -9,6 +9,7 @@ import contextlib
 import hmac
 import json
 import logging
+import math
 import re
 import secrets
 import shutil
@@ -89,6 +90,8 @@ class Progress:
     """Whether nobody goes on with it: what its thread holds, it drops itself."""
     began: float = 0.0
     share: float = 0.0
+    goes: float = math.inf
+    """When it is forgotten, by the clock that never jumps."""
 
     @property
     def seconds_left(self) -> int | None:
@@ -126,7 +129,11 @@ class Uploads:
         for home in folder.iterdir():
             if _ID.fullmatch(home.name) and not (home / _RECORD).exists():
                 shutil.rmtree(home, ignore_errors=True)  # the process ended while the file came
-        found._uploads = {upload.id: upload for upload in _read_all(folder)}
+        for upload in _read_all(folder):
+            found._uploads[upload.id] = upload
+            if upload.is_over:
+                age = time.time() - (upload.ended or upload.began)
+                found._progress[upload.id] = Progress(share=1.0, goes=found._end_of(age))
         found.forget()
         return found
 
@@ -264,7 +271,7 @@ class Uploads:
         except Exception as error:
             logs.event("a file could not be translated", logging.ERROR, error=logs.told(error))
             upload.error, upload.status = "the server failed on this file; its log has more", "error"
-        upload.ended = time.time()
+        upload.ended, progress.goes = time.time(), self._end_of(0.0)
         self._note(upload)
 
     def _translate(self, upload: Upload, caller: Caller, calls: Calls, progress: Progress) -> FileResult:
@@ -334,10 +341,14 @@ class Uploads:
 
     def forget(self) -> None:
         """Forget what nobody has fetched in time."""
-        oldest = time.time() - 60 * self.state.settings.file_minutes
+        now = time.monotonic()
         for upload in list(self._uploads.values()):
-            if upload.is_over and (upload.ended or upload.began) < oldest:
+            if upload.is_over and self.progress(upload).goes <= now:
                 self._delete(upload)
+
+    def _end_of(self, age: float) -> float:
+        """When a file is forgotten that was done so many seconds ago, by a clock that may have been set back."""
+        return time.monotonic() + 60 * self.state.settings.file_minutes - max(0.0, age)
 
     def _delete(self, upload: Upload) -> None:
         self._uploads.pop(upload.id, None)
