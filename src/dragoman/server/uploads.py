@@ -32,7 +32,7 @@ from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls
 from dragoman.translation.pipeline import Cancelled
 
-Status = Literal["queued", "translating", "done", "downloaded", "error"]
+Status = Literal["queued", "translating", "done", "downloaded", "error", "cancelled"]
 
 MOST = 1000
 """Files that are kept at a time, translated or not."""
@@ -78,7 +78,7 @@ class Upload:
 
     @property
     def is_over(self) -> bool:
-        return self.status in ("done", "downloaded", "error")
+        return self.status in ("done", "downloaded", "error", "cancelled")
 
 
 @dataclass
@@ -218,12 +218,25 @@ class Uploads:
 
     async def remove(self, upload: Upload) -> None:
         """Stop the work on a file, and forget all of it."""
+        await self._stop(upload)
+        await asyncio.to_thread(self._delete, upload)
+
+    async def cancel(self, upload: Upload) -> None:
+        """Stop the work on a file, of which is left that there was any; what is over stays as it is."""
+        if upload.is_over:
+            return
+        upload.status, upload.error, upload.error_status = "cancelled", "it was cancelled", 409
+        upload.ended, self.progress(upload).goes = time.time(), self._end_of(0.0)
+        self._note(upload)
+        await self._stop(upload)
+        await asyncio.to_thread(self._drop_job, upload)
+
+    async def _stop(self, upload: Upload) -> None:
         progress = self._progress.get(upload.id)
         if progress is not None and progress.task is not None and not progress.task.done():
             progress.is_removed = True
             progress.task.cancel()
             await asyncio.wait({progress.task})
-        await asyncio.to_thread(self._delete, upload)
 
     def fetched(self, upload: Upload) -> None:
         """The result has been fetched, by a dialect in which that is possible once."""
@@ -245,6 +258,8 @@ class Uploads:
 
     async def _work(self, upload: Upload, caller: Caller, progress: Progress) -> None:
         def work(calls: Calls) -> FileResult:
+            if progress.is_removed:
+                raise Cancelled
             upload.status, progress.began = "translating", time.monotonic()
             try:
                 return self._translate(upload, caller, calls, progress)
@@ -347,7 +362,7 @@ class Uploads:
                 self._delete(upload)
 
     def _end_of(self, age: float) -> float:
-        """When a file is forgotten that was done so many seconds ago, by a clock that may have been set back."""
+        """When a file is forgotten that was done so many seconds ago, or by a wrong clock will be."""
         return time.monotonic() + 60 * self.state.settings.file_minutes - max(0.0, age)
 
     def _delete(self, upload: Upload) -> None:
