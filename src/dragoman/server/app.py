@@ -88,6 +88,8 @@ def create_app(
         await asyncio.to_thread(state.workshop.close)
         uploads.close()
         state.glossaries.close()
+        if state.memory is not None:
+            state.memory.close()
 
     app = FastAPI(
         title="Dragoman",

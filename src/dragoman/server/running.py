@@ -55,6 +55,7 @@ def model_names(settings: Settings) -> dict[str, str]:
 def check(settings: Settings) -> list[str]:
     """What the settings come to, in lines for people. Raises what stands against them; loads no model."""
     from dragoman.checkpoints.catalog import find_card
+    from dragoman.server.memory import SharedMemory
 
     names = model_names(settings)
     read_routes(settings.route, list(names))
@@ -62,6 +63,7 @@ def check(settings: Settings) -> list[str]:
     cards = {name: find_card(model) for name, model in names.items()}
     lines = [f"model {name}: {len(card.languages)} languages; {card.licence}" for name, card in cards.items()]
     lines += [f"route {route}" for route in settings.route]
+    lines += [] if settings.tm is None else [f"translation memory: {len(SharedMemory(settings.tm)):,} units"]
     lines.append("keys: none are asked for" if keys is None else f"keys: {len(keys.all())} in {keys.path}")
     return [*lines, f"address: http://{settings.host}:{settings.port}"]
 

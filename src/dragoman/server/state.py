@@ -12,6 +12,7 @@ from dragoman.server import logs
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.glossaries import Glossaries
 from dragoman.server.keys import Key, KeyFile
+from dragoman.server.memory import SharedMemory
 from dragoman.server.metering import Meter
 from dragoman.server.metrics import Metrics
 from dragoman.server.orders import Order, Result, fulfil
@@ -49,7 +50,8 @@ class State:
         self.settings, self.registry, self.keys = settings, registry, keys
         usage = None if settings.data is None else settings.data / "usage.json"
         self.meter = Meter(usage if keys else None)
-        self.workshop = Workshop(settings)
+        self.memory = None if settings.tm is None else SharedMemory(settings.tm)
+        self.workshop = Workshop(settings, self.memory)
         folder = settings.data and settings.data / "glossaries"
         self.glossaries = Glossaries(folder)
         self.metrics = Metrics(self.workshop)
