@@ -90,6 +90,8 @@ def create_app(
         state.glossaries.close()
         if state.memory is not None:
             state.memory.close()
+        if state.tracing is not None:
+            await asyncio.to_thread(state.tracing.close)
 
     app = FastAPI(
         title="Dragoman",

@@ -291,7 +291,7 @@ async def detections(state: State, request: Request, caller: Caller, texts: tupl
     def work(calls: Calls) -> list[Any]:
         return [state.registry.detect(text) for text in texts]
 
-    return await attended(request, state.workshop.do(caller.owner, size, work))
+    return await attended(request, state.workshop.do(caller.owner, size, state.traced(request, work)))
 
 
 def _detected(found: Any) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class Settings:
     """How long a request may take to arrive."""
     drain_seconds: float = 30.0
     """How long requests under way may take once the server is told to stop."""
+    traces: str | None = None
+    """Where OpenTelemetry's traces go, by OTLP over HTTP: http://localhost:4318/v1/traces (extra otel)."""
     log: str = "info"
     """What is logged: debug, info, warning or error."""
 

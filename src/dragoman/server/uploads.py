@@ -272,7 +272,9 @@ class Uploads:
                 raise
 
         try:
-            made = await self.state.workshop.do_file(upload.owner, upload.size, work)
+            tracing = self.state.tracing
+            traced = work if tracing is None else tracing.apart("file", work)
+            made = await self.state.workshop.do_file(upload.owner, upload.size, traced)
             upload.result, upload.spoken = made.name, made.source.nllb if made.source else None
             upload.characters, upload.segments, upload.flagged = made.characters, made.segments, made.flagged
             upload.status, progress.share = "done", 1.0
