@@ -1,6 +1,7 @@
 """DeepL's API, used by its own client and as Weblate does."""
 
 import io
+import socket
 import time
 
 import deepl
@@ -193,6 +194,22 @@ def test_a_form_does_what_json_does(server):
     made = server.post("/v2/translate", data=form).json()["translations"]
     body = {"text": ["Yes.", "No."], "target_lang": "fr", "source_lang": "en"}
     assert made == server.post("/v2/translate", body).json()["translations"]
+
+
+def test_a_kind_of_languages_that_is_none_is_an_error_in_deepls_shape(server):
+    response = server.get("/v2/languages", params={"type": "foo"})
+    assert response.status_code == 400
+    assert response.json()["message"] == "Value for 'type' not supported."
+    assert server.get("/v2/languages").json() == server.get("/v2/languages", params={"type": "source"}).json()
+
+
+def test_a_wrong_key_is_refused_before_a_document_is_read(serve, tmp_path):
+    served = serve(keys=KeyFile(tmp_path / "keys.json").path, body_seconds=60)
+    head = "POST /v2/document HTTP/1.1\r\nHost: localhost\r\nAuthorization: DeepL-Auth-Key wrong\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        connection.sendall(head.encode())
+        assert b" 403 " in connection.recv(4096).splitlines()[0]
 
 
 @pytest.mark.parametrize("body", [{}, {"text": []}, {"text": "Hi"}, {"text": [1], "target_lang": "FR"}])

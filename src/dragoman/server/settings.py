@@ -49,6 +49,8 @@ class Settings:
     allow_open, else only those of this computer, so that no page of the web can."""
     origins: tuple[str, ...] = ()
     """Origins of other web pages that may use the server from a browser, such as https://example.org."""
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses or networks (10.0.0.0/8) of proxies, whose X-Forwarded-For says who a client is; * is any."""
     public_url: str | None = None
     """The address that clients see, where links to files are to be absolute: https://example.org/translate."""
     keys: Path | None = None
@@ -114,6 +116,8 @@ class Settings:
             raise InvalidOption(f"log is {self.log!r}; it must be one of {', '.join(LEVELS)}")
         for name in ("max_json", "max_upload"):
             parse_size(getattr(self, name))
+        for proxy in self.proxies:
+            _check_proxy(proxy)
 
     @property
     def json_bytes(self) -> int:
@@ -155,6 +159,14 @@ _RANGES = (
     ("hang_seconds", 2, 86_400),
     ("stall_seconds", 2, 86_400),
 )
+
+
+def _check_proxy(proxy: str) -> None:
+    try:
+        if proxy != "*":
+            ipaddress.ip_network(proxy)
+    except ValueError as error:
+        raise InvalidOption(f"proxies has {proxy!r}, which is no address and no network: {error}") from None
 
 
 def read_settings(file: Path | None, environment: Mapping[str, str], given: Mapping[str, Any]) -> Settings:

@@ -85,6 +85,8 @@ class Progress:
     """How far the work on a file is."""
 
     task: "asyncio.Task[None] | None" = None
+    is_removed: bool = False
+    """Whether nobody goes on with it: what its thread holds, it drops itself."""
     began: float = 0.0
     share: float = 0.0
 
@@ -211,6 +213,7 @@ class Uploads:
         """Stop the work on a file, and forget all of it."""
         progress = self._progress.get(upload.id)
         if progress is not None and progress.task is not None and not progress.task.done():
+            progress.is_removed = True
             progress.task.cancel()
             await asyncio.wait({progress.task})
         await asyncio.to_thread(self._delete, upload)
@@ -239,7 +242,9 @@ class Uploads:
             try:
                 return self._translate(upload, caller, calls, progress)
             except Cancelled:
-                raise  # the next process goes on with it
+                if progress.is_removed:
+                    self._drop_job(upload)
+                raise  # else the next process goes on with it
             except Exception:
                 self._drop_job(upload)
                 raise
