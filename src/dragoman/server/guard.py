@@ -133,6 +133,8 @@ class Guard:
 
     def _complete(self, headers: MutableHeaders, asked: Headers, number: str) -> None:
         headers["X-Request-ID"] = number
+        if self._state.is_draining:
+            headers["Connection"] = "close"
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Referrer-Policy"] = "no-referrer"
         headers.setdefault("Content-Security-Policy", _POLICY)

@@ -98,6 +98,12 @@ class Settings:
     """How long a request may take to arrive."""
     drain_seconds: float = 30.0
     """How long requests under way may take once the server is told to stop."""
+    supervise: bool = True
+    """Serve in a process below another one, which replaces it when it dies or hangs."""
+    hang_seconds: float = 30.0
+    """How long the serving process may give no sign of life before it is replaced."""
+    stall_seconds: float = 300.0
+    """How long one step of a model may take before the serving process is replaced."""
     traces: str | None = None
     """Where OpenTelemetry's traces go, by OTLP over HTTP: http://localhost:4318/v1/traces (extra otel)."""
     log: str = "info"
@@ -154,6 +160,8 @@ _RANGES = (
     ("queue_seconds", 0, 3600),
     ("body_seconds", 0.1, 3600),
     ("drain_seconds", 0, 3600),
+    ("hang_seconds", 2, 86_400),
+    ("stall_seconds", 2, 86_400),
 )
 
 
