@@ -34,7 +34,7 @@ def test_packs_checks_and_states_the_cost(dragoman, pairs: Path, tmp_path: Path)
     ]
     # So few experts are too few.
     assert "warning: " in done.err
-    assert "Keep more experts, or take the whole model" in done.err
+    assert "Keep more experts and tokens, or take the whole model" in done.err
     found = dragoman("translate", "-m", out, "-f", "en", "-t", "de", "Good night.")
     assert found.code == 2
     assert "'de' is German, which this model doesn't speak. It speaks 'en' (English), 'fr'" in found.err
@@ -54,6 +54,25 @@ def test_all_experts_cost_nothing(dragoman, pairs: Path, tmp_path: Path) -> None
     for line in done.lines[1:]:
         *_, before, after, ratio, ratio_after = line.split("\t")
         assert (before, ratio) == (after, ratio_after)
+
+
+def test_a_dense_model_loses_what_its_languages_do_not_write(
+    dragoman, m2m100: Path, pairs: Path, tmp_path: Path
+) -> None:
+    out, options = tmp_path / "pack", ("--languages", "en,fr", "--precision", "fp32")
+    done = dragoman("pack", m2m100, *options, "--vocabulary", 200, "--out", out, "--text", f"fr:en={pairs}")
+    assert done.code == 0, done.err
+    card = json.loads((out / "dragoman.json").read_text())
+    kept = card["pack"]["vocabulary"]["kept"]
+    assert f"{kept} of 1,483 tokens; English, French" in done.err
+    assert 200 < kept < 1300
+    assert json.loads((out / "config.json").read_text())["vocab_size"] == kept + 4 + 100 + 8
+    found = dragoman("translate", "-m", out, "-f", "en", "-t", "fr", "--max-new-tokens", 5, "Good night.")
+    assert found.code == 0, found.err
+    again = dragoman("pack", m2m100, *options, "--vocabulary", "all", "--out", tmp_path / "other")
+    assert (again.code, "would stay as it is: it has no experts" in again.err) == (2, True)
+    share = dragoman("pack", m2m100, *options, "--keep-experts", 1, "--out", tmp_path / "other")
+    assert (share.code, "which this model isn't; of it the tokens" in share.err) == (2, True)
 
 
 def test_the_whole_model_may_be_a_converted_one(dragoman, pairs: Path, tmp_path: Path) -> None:
@@ -87,6 +106,10 @@ def test_the_language_between_two_others_stays(dragoman, combined: Path, tmp_pat
         ((*OPTIONS, 0.3, "--text", "PAIRS", "--check", "FILE"), "say which languages its columns are in"),
         ((*OPTIONS, 0.3, "--text", "PAIRS", "--check", "fr:de=FILE"), "'de' is German, which this model"),
         (("--languages", "en,zh", *OPTIONS[2:], 0.3, "--text", "PAIRS"), "which this model doesn't speak"),
+        (
+            (*OPTIONS, 1, "--text", "PAIRS", "--vocabulary", "0"),
+            "--vocabulary is '0'; say a number of tokens",
+        ),
         (("--languages", "en,fr", "--precision", "int2"), "must be one of fp32, fp16, int8, int4"),
     ],
 )

@@ -58,7 +58,14 @@ def serving(settings: Settings, models: dict[str, Any], keys: Path | None = None
     app = create_app(settings, models, None if keys is None else KeyFile(keys))
     listener = socket.create_server(("127.0.0.1", 0))
     http = protocol(settings.body_seconds)
-    config = uvicorn.Config(app, http=http, ws="none", log_config=None, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        log_config=None,
+        timeout_graceful_shutdown=5,
+        forwarded_allow_ips=list(settings.proxies),
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

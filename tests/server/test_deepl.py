@@ -1,6 +1,7 @@
-"""DeepL's API, used by its own client and as Weblate does."""
+"""DeepL's API, used by its own client."""
 
 import io
+import socket
 import time
 
 import deepl
@@ -170,29 +171,27 @@ def test_a_broken_document_says_why(client):
     assert status.error_message
 
 
-def test_weblate_keeps_its_placeholders(server):
-    body = {
-        "text": ['Hello <x id="6"></x>, how are you?', "You &amp; me"],
-        "source_lang": "EN",
-        "target_lang": "FR",
-        "formality": "default",
-        "tag_handling": "xml",
-        "ignore_tags": ["x"],
-    }
-    headers = {"Authorization": "DeepL-Auth-Key any"}
-    made = server.post("/v2/translate", body, headers=headers).json()["translations"]
-    assert made[0]["text"].count('<x id="6"></x>') == 1
-    assert "&amp;" in made[1]["text"] or "&" not in made[1]["text"]
-    for kind in ("source", "target"):
-        found = server.get("/v2/languages", params={"type": kind}, headers=headers).json()
-        assert all(language["language"].isupper() for language in found)
-
-
 def test_a_form_does_what_json_does(server):
     form = [("text", "Yes."), ("text", "No."), ("target_lang", "fr"), ("source_lang", "en")]
     made = server.post("/v2/translate", data=form).json()["translations"]
     body = {"text": ["Yes.", "No."], "target_lang": "fr", "source_lang": "en"}
     assert made == server.post("/v2/translate", body).json()["translations"]
+
+
+def test_a_kind_of_languages_that_is_none_is_an_error_in_deepls_shape(server):
+    response = server.get("/v2/languages", params={"type": "foo"})
+    assert response.status_code == 400
+    assert response.json()["message"] == "Value for 'type' not supported."
+    assert server.get("/v2/languages").json() == server.get("/v2/languages", params={"type": "source"}).json()
+
+
+def test_a_wrong_key_is_refused_before_a_document_is_read(serve, tmp_path):
+    served = serve(keys=KeyFile(tmp_path / "keys.json").path, body_seconds=60)
+    head = "POST /v2/document HTTP/1.1\r\nHost: localhost\r\nAuthorization: DeepL-Auth-Key wrong\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        connection.sendall(head.encode())
+        assert b" 403 " in connection.recv(4096).splitlines()[0]
 
 
 @pytest.mark.parametrize("body", [{}, {"text": []}, {"text": "Hi"}, {"text": [1], "target_lang": "FR"}])

@@ -90,6 +90,32 @@ def test_what_is_not_done_is_not_fetched_and_a_removed_file_frees_its_rows(serve
     assert served.get("/v1/documents").json() == {"documents": []}
 
 
+def test_a_file_that_is_removed_while_it_is_worked_on_leaves_no_job_and_no_folder(serve, tmp_path):
+    from dragoman.jobs import Jobs
+
+    served = serve(data=tmp_path)
+    id = hand_in(served, "a.txt", TEXT * 4, source="en").json()["id"]
+    while served.get(f"/v1/documents/{id}").json()["progress"] == 0:
+        time.sleep(0.01)
+    assert served.delete(f"/v1/documents/{id}").status_code == 204
+    assert served.idle()
+    with Jobs(tmp_path) as jobs:
+        assert jobs.all() == []
+    assert not (tmp_path / id).exists()
+
+
+def test_behind_a_proxy_that_is_believed_a_client_has_its_own_address(serve):
+    def listed(served, address: str) -> int:
+        headers = {"X-Forwarded-For": address}
+        return len(served.get("/v1/documents", headers=headers).json()["documents"])
+
+    believing, other = serve(proxies=("127.0.0.0/8",)), serve(proxies=())
+    for served in (believing, other):
+        assert hand_in(served, "a.txt", "Yes.", headers={"X-Forwarded-For": "192.0.2.1"}).status_code == 202
+    assert (listed(believing, "192.0.2.1"), listed(believing, "192.0.2.2")) == (1, 0)
+    assert (listed(other, "192.0.2.1"), listed(other, "192.0.2.2")) == (1, 1)
+
+
 def test_files_are_their_owners_alone(serve, tmp_path):
     keys = KeyFile(tmp_path / "keys.json")
     anna, otto = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("anna", "otto"))
@@ -145,7 +171,7 @@ def test_results_are_forgotten_after_a_while(serve):
     id = hand_in(served, "a.txt", "Yes.").json()["id"]
     wait(served, id)
     upload = served.uploads.owned(served.caller, id)
-    upload.ended -= 7
+    served.uploads.progress(upload).goes -= 7
     assert served.get(f"/v1/documents/{id}").status_code == 404
     assert not (served.uploads.folder / id).exists()
 

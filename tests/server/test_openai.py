@@ -122,9 +122,10 @@ class Chatting:
     languages = all_languages()
     system = SimpleNamespace(style="chat", precision="fp32", measure=len, engine=SimpleNamespace(busy=False))
 
-    def ask_live(self, question, language, **options):
+    def ask_live(self, question, language, max_new_tokens, **options):
         yield f"{language}: "
         yield question[::-1]
+        return max_new_tokens > 10
 
     def close(self) -> None:
         pass
@@ -139,6 +140,16 @@ def test_a_chat_model_answers_plain_questions(serve):
         stream = client.chat.completions.create(model="chat", messages=says(question), stream=True)
         pieces = [chunk.choices[0].delta.content for chunk in stream]
         assert "".join(filter(None, pieces)) == f"deu_Latn: {question[::-1]}"
+
+
+@pytest.mark.parametrize(("most", "reason"), [(5, "length"), (500, "stop")])
+def test_an_answer_that_is_cut_says_so(serve, most, reason):
+    served = serve(models={"chat": Chatting()})
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as client:
+        asked = {"model": "chat", "messages": says("Was nun?"), "max_tokens": most}
+        assert client.chat.completions.create(**asked).choices[0].finish_reason == reason
+        *_, last = client.chat.completions.create(**asked, stream=True)
+        assert last.choices[0].finish_reason == reason
 
 
 def test_xalmas_prompt_reaches_xalma_as_it_was_trained(combined):

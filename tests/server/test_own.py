@@ -1,9 +1,12 @@
 """Our own API, `/v1`."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import requests
+
+from dragoman.languages import find
 
 
 def events(response: requests.Response) -> list[tuple[str, dict]]:
@@ -155,3 +158,23 @@ def test_every_path_of_ours_is_in_the_openapi_document(server):
     body = paths["/v1/translate"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["properties"]["beams"]["anyOf"][0]["maximum"] == 8
     assert body["additionalProperties"] is False
+
+
+def test_a_text_in_a_language_that_no_model_translates_fails_alone(serve, translator):
+    other = SimpleNamespace(**{name: getattr(translator, name) for name in ("card", "system", "defaults")})
+    other.languages, other.fingerprint = (find("he"), find("en")), "0"
+    served = serve(models={"mini": translator, "hebrew": other})
+    body = {"text": ["Good morning, everybody!", "בוקר טוב לכולם"], "target": "fr"}
+    for more in ({}, {"stream": True}):
+        response = served.post("/v1/translate", {**body, **more})
+        assert response.status_code == 200
+        if more:
+            found = [data for name, data in events(response) if name == "translation"]
+            made = sorted(found, key=lambda one: one["index"])
+        else:
+            made = response.json()["translations"]
+        assert made[0]["text"] == translator.translate(body["text"][0], "en", "fr")
+        assert (made[1]["text"], made[1]["source"]) == (body["text"][1], "heb_Hebr")
+        assert "Hebrew to French" in made[1]["error"]
+    alone = served.post("/v1/translate", {**body, "text": body["text"][1]})
+    assert alone.status_code == 400

@@ -109,6 +109,18 @@ def test_a_file_is_translated_and_can_be_saved(page, translator, tmp_path):
     page.until("!document.querySelector('#files li')")
 
 
+def test_a_file_is_saved_under_its_name_in_any_script(page, tmp_path):
+    file = tmp_path / "записки.txt"
+    file.write_text("Yes.")
+    page.choose_file("#file", file)
+    page.until("document.querySelector('#files button')?.textContent === 'Save'")
+    page.run("HTMLAnchorElement.prototype.click = function () { window.name = this.download }")
+    page.run("document.querySelector('#files button').click()")
+    page.until("window.name")
+    assert page.run("window.name").startswith("записки.")
+    page.run("window.name = ''")
+
+
 def test_a_file_that_is_none_says_so(page, tmp_path):
     file = tmp_path / "notes.exe"
     file.write_bytes(b"MZ")
@@ -143,6 +155,10 @@ def test_a_server_that_asks_for_a_key_gets_one(browser, serve, tmp_path):
     browser.size(1280, 900)
     browser.open(served.url)
     browser.until("!document.getElementById('key-form').hidden")
+    browser.type("#key", "wrong")
+    browser.run("document.querySelector('#key-form button').click()")
+    browser.until("!document.getElementById('error').hidden")
+    browser.run("document.getElementById('key').value = ''")
     browser.type("#key", key)
     browser.run("document.querySelector('#key-form button').click()")
     browser.until("document.querySelectorAll('#target-language option').length === 5")
@@ -150,6 +166,10 @@ def test_a_server_that_asks_for_a_key_gets_one(browser, serve, tmp_path):
     assert key not in browser.run("JSON.stringify(localStorage)")
     browser.type("#source", "Yes.")
     browser.until("document.getElementById('target').textContent")
+    (tmp_path / "a.txt").write_text("Yes.")
+    browser.choose_file("#file", tmp_path / "a.txt")
+    browser.until("document.querySelector('#files button')?.textContent === 'Save'")
+    assert browser.run("document.querySelectorAll('#files li').length") == 1
 
 
 def test_what_is_written_from_right_to_left_is_shown_so(browser, serve, translator):

@@ -43,6 +43,8 @@ def test_the_environment_goes_over_the_file_and_the_command_line_over_both(tmp_p
         ("model = []", "name one"),
         ('log = "loud"', "debug"),
         ('max_json = "huge"', "size"),
+        ('proxies = ["10.0.0.1/8"]', "10.0.0.1/8"),
+        ('proxies = ["example.org"]', "no address"),
         ("port =", "no TOML"),
     ],
 )

@@ -16,7 +16,7 @@ from dragoman.languages import find
 from dragoman.models.config import NllbConfig
 from dragoman.systems import placement
 from dragoman.systems.converting import convert
-from dragoman.systems.packs import LanguagePack, needed_experts, pack_languages, sparse_config
+from dragoman.systems.packs import LanguagePack, config_of, needed_experts, needed_vocabulary, pack_languages
 from dragoman.systems.routing import Observer
 from dragoman.translation.translator import Translator
 
@@ -122,7 +122,7 @@ def test_a_pack_of_other_experts_is_not_what_was_begun(pack: Path, tmp_path: Pat
 def test_only_the_modules_of_the_languages_groups_stay(combined: Path, tmp_path: Path) -> None:
     codes = pack_languages(find_card(combined), ["zh", "de"])
     assert codes == ("zho_Hans", "deu_Latn", "eng_Latn")  # both go by way of English
-    assert sparse_config(combined) is None
+    assert config_of(combined) is None
     convert(combined, tmp_path / "pack", "int8", "X-ALMA", pack=LanguagePack(codes))
     convert(combined, tmp_path / "whole", "int8", "X-ALMA")
     assert sorted(open_packed(tmp_path / "pack").scales) == [1, 6]
@@ -145,14 +145,32 @@ def test_languages_that_were_taught_are_no_way_around_the_card(pack: Path, tmp_p
     assert find_card(model).languages == (*LANGUAGES, "bre_Latn")
 
 
-def test_what_makes_no_pack_is_refused(m2m100: Path, statistics: ExpertStatistics) -> None:
+def test_tokens_of_other_languages_are_left_out(
+    tatoeba: dict[str, list[tuple[str, str]]], tmp_path: Path
+) -> None:
+    """What the two languages write is scored as before, but for those that are no longer scored beside it."""
+    folder = embedded_folder()
+    tokens = needed_vocabulary(folder, LANGUAGES, 4500)
+    assert tokens is not None
+    assert needed_vocabulary(folder, LANGUAGES, 100_000, {"fra_Latn": ["Bonjour."]}) is None
+    convert(folder, tmp_path / "pack", "fp32", "mini", pack=LanguagePack(LANGUAGES, vocabulary=tokens))
+    card = find_card(tmp_path / "pack")
+    assert card.pack is not None
+    assert card.pack["vocabulary"] == {"kept": len(tokens.ids.kept), "of": len(tokens.ids.pieces)}
+    texts = [english for _, english in tatoeba["fr"][:40]]
+    with Translator.load("mini", precision="fp32") as whole, Translator.load(tmp_path / "pack") as pack:
+        assert pack.system.config.vocab_size == len(tokens.ids.rows(whole.system.config.vocab_size))
+        expected = whole.translate(texts, "en", "fr")
+        found = pack.translate(texts, "en", "fr")
+    assert sum(a == b for a, b in zip(expected, found, strict=True)) >= 36
+
+
+def test_what_makes_no_pack_is_refused(statistics: ExpertStatistics) -> None:
     card = find_card("mini")
     with pytest.raises(InvalidOption, match="a pack for English alone has nothing to translate"):
         pack_languages(card, ["en"])
     with pytest.raises(UnknownLanguage, match="doesn't speak"):
         pack_languages(card, ["en", "zh"])
-    with pytest.raises(InvalidOption, match="neither experts nor language modules"):
-        sparse_config(m2m100)
     config = NllbConfig.from_folder(embedded_folder())
     with pytest.raises(InvalidOption, match="say nothing of deu_Latn"):
         needed_experts(config, statistics, [*LANGUAGES, "deu_Latn"], 0.5)

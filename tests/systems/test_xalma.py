@@ -149,6 +149,20 @@ def test_pieces_of_a_live_answer_are_the_answer(xalma, beams):
     assert len(pieces) > 3
 
 
+def test_a_live_answer_tells_whether_the_model_ended_it(xalma, monkeypatch):
+    def ends() -> bool:
+        pieces = xalma.ask_live("Wie geht es dir?", "de", beams=1, max_new_tokens=3)
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as end:
+                return end.value
+
+    assert ends() is False  # a random model that is cut so soon
+    monkeypatch.setattr(xalma.system, "is_complete", lambda hypothesis: True)
+    assert ends() is True
+
+
 def test_live_question_to_a_model_that_only_translates_is_an_error_at_once(xalma, translator):
     with pytest.raises(InvalidOption, match="only translates"):
         translator.ask_live("Wie geht es dir?", "de")

@@ -1,10 +1,10 @@
-"""Leaving experts of NLLB-MoE out, before any of its weights is read."""
+"""Leaving experts of NLLB-MoE and rows of embeddings out, before any of the weights is read."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dragoman.checkpoints.nllb_files import NllbFiles
+from dragoman.checkpoints.nllb_files import OUTPUT, SHARED, NllbFiles
 from dragoman.checkpoints.places import Change, Place
 from dragoman.errors import InvalidOption
 
@@ -31,6 +31,24 @@ def keep_experts(files: NllbFiles, kept: Kept) -> NllbFiles:
         {name: _cut_place(name, place, kept) for name, place in places.items()},
         {name: _cut_change(name, change, kept) for name, change in changes.items()},
     )
+
+
+def keep_rows(files: NllbFiles, rows: Sequence[int]) -> NllbFiles:
+    """The same model with some rows of its vocabulary, in this order: of the embedding and the output layer.
+
+    InvalidOption unless there is a row for each of them.
+    """
+    there = files.config.vocab_size
+    strange = [row for row in rows if not 0 <= row < there]
+    if strange or not rows:
+        raise InvalidOption(f"rows {strange[:3]} of the vocabulary are to stay; it has {there}, from 0 on")
+    cut = {name: place.cut(rows) for name, place in files.places.items() if name in (SHARED, OUTPUT)}
+    changes = {
+        name: replace(change, b=change.b.cut(rows)) if name in (SHARED, OUTPUT) else change
+        for name, change in files.changes.items()
+    }
+    config = replace(files.config, vocab_size=len(rows))
+    return NllbFiles(config, {**files.places, **cut}, changes)
 
 
 def _count(files: NllbFiles, side: str, kept: Mapping[int, Sequence[int]]) -> int | None:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class Plan:
     """Remarks for the shards."""
     sources: Iterable[Path]
     """The files that are read."""
+    written: Mapping[str, bytes] = field(default_factory=dict)
+    """Small files by name, which go before those to copy."""
 
 
 def copied_from(*folders: Path) -> dict[str, Path]:
@@ -172,9 +174,11 @@ def _complete(scratch: Path, plan: Plan, identity: Mapping[str, Any], shards: Ma
     """Put the small files beside the shards, and note where each file belongs."""
     for name, path in plan.copied.items():
         shutil.copyfile(path, scratch / name)
+    for name, content in plan.written.items():
+        (scratch / name).write_bytes(content)
     write_card(scratch, plan.card)
     write_json(scratch / CONFIG, plan.config)
-    places = {**shards, **{name: name for name in (*plan.copied, CARD, CONFIG)}}
+    places = {**shards, **{name: name for name in (*plan.copied, *plan.written, CARD, CONFIG)}}
     for name in places:
         with (scratch / name).open("r+b") as file:
             sync(file)

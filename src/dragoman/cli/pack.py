@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dragoman.evaluation.costs import Cost
     from dragoman.evaluation.experts import ExpertStatistics
     from dragoman.models.config import NllbConfig
+    from dragoman.text.tokenizers.cutting import CutTokenizer
     from dragoman.translation.translator import Translator
 
 
@@ -51,6 +52,9 @@ def pack(
         float | None,
         typer.Option(help="The share of a mixture's experts that stays: 0.3.", show_default=False),
     ] = None,
+    vocabulary: Annotated[
+        str, typer.Option(metavar="N|all", help="How many tokens stay for each language (not X-ALMA).")
+    ] = "32000",
     statistics: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="From dragoman experts report; else what lies beside the model."),
@@ -74,32 +78,42 @@ def pack(
 ) -> None:
     """Make a smaller packed model for some languages.
 
-    Of a mixture of experts the most important ones for these
-    languages stay, of X-ALMA the modules of their groups. What that
-    costs is measured with --check, and stated in the model's card.
+    Of NLLB's kind the tokens stay that these languages need, and of a
+    mixture of experts the most important ones for them; of X-ALMA the
+    modules of their groups. What that costs is measured with --check,
+    and stated in the model's card.
     """
     from dragoman.checkpoints.catalog import find_card, locate
     from dragoman.systems import converting
-    from dragoman.systems.packs import LanguagePack, pack_languages, sparse_config
+    from dragoman.systems.packs import LanguagePack, config_of, needed_vocabulary, pack_languages
 
     folder, out = locate(model), out.expanduser()
     card = find_card(folder)
     converting.check(folder, out, precision, force)
     codes = pack_languages(card, languages.split(","))
-    config = sparse_config(folder)
+    config, size = config_of(folder), _size(vocabulary)
     known = _known(folder, config, keep_experts, statistics, text)
     directions = _directions(check or (), codes)
-    before = Before(known, [])
-    if text or directions:
-        texts = [read_text(item) for item in text or ()]
-        before = _before(against or model, precision, texts, directions, known)
+    texts, before = [read_text(item) for item in text or ()], Before(known, [])
+    sparse = config is not None and config.is_sparse
+    if (texts and sparse) or directions:
+        before = _before(against or model, precision, texts if sparse else (), directions, known)
     if card.pivot is not None and card.pivot not in [find(name).nllb for name in languages.split(",")]:
         say(f"{of_code(card.pivot).name} stays too: the model translates by way of it")
     kept = _kept(config, before.statistics, codes, keep_experts)
+    tokens = None
+    if config is not None and size is not None:
+        tokens = needed_vocabulary(folder, codes, size, _by_language(texts))
+    if config is not None and kept is None and tokens is None:
+        raise InvalidOption(
+            f"{model} would stay as it is: it has no experts, and all of its tokens would be kept. Say a "
+            "smaller --vocabulary, or pack all of it with dragoman convert"
+        )
     with progress_bar() as report:
-        pack = LanguagePack(codes, kept)
+        pack = LanguagePack(codes, kept, tokens)
         converting.convert(folder, out, precision, model, force=force, progress=report, pack=pack)
-    say(f"wrote {out}: {_summary(kept, config)}{', '.join(of_code(code).name for code in codes)}")
+    summary = _summary(kept, config) + _tokens_left(tokens)
+    say(f"wrote {out}: {summary}{', '.join(of_code(code).name for code in codes)}")
     if directions:
         _state(out, _costs(out, directions, before.translations))
 
@@ -120,6 +134,13 @@ def _known(
             raise InvalidOption(
                 "--keep-experts, --statistics and --text are for a mixture of experts; of X-ALMA the modules "
                 "of the languages' groups stay"
+            )
+        return None
+    if not config.is_sparse:
+        if share is not None or given is not None:
+            raise InvalidOption(
+                "--keep-experts and --statistics are for a mixture of experts, which this model isn't; of it "
+                "the tokens of the languages stay (--vocabulary)"
             )
         return None
     if share is None:
@@ -229,7 +250,32 @@ def _state(out: Path, costs: "Sequence[Cost]") -> None:
     print_table(heads, rows)
     for cost in costs:
         for warning in cost.warnings():
-            say(f"warning: {warning}. Keep more experts, or take the whole model")
+            say(f"warning: {warning}. Keep more experts and tokens, or take the whole model")
+
+
+def _by_language(texts: Sequence[Text]) -> dict[str, list[str]]:
+    """The lines by NLLB code, where files were said to be in a language."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        if text.source is None:
+            continue
+        columns = [text.lines] if text.target is None else list(zip(*text.pairs(), strict=True))
+        for name, lines in zip((text.source, text.target), columns, strict=False):
+            found.setdefault(find(str(name)).nllb, []).extend(lines)
+    return found
+
+
+def _size(given: str) -> int | None:
+    """Tokens for a language; None for all."""
+    if given == "all":
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise InvalidOption(f"--vocabulary is {given!r}; say a number of tokens from 1, or all")
+    return int(given)
+
+
+def _tokens_left(tokens: "CutTokenizer | None") -> str:
+    return "" if tokens is None else f"{len(tokens.ids.kept):,} of {len(tokens.ids.pieces):,} tokens; "
 
 
 def _summary(kept: "Kept | None", config: "NllbConfig | None") -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING, cast
 
 from fastapi import FastAPI, Request
@@ -21,11 +22,14 @@ from dragoman.server import (
     openai,
     own,
     own_glossaries,
+    own_jobs,
     pages,
+    schemas,
 )
 from dragoman.server.faults import Fault, fault_of
 from dragoman.server.guard import Guard
 from dragoman.server.keys import KeyFile
+from dragoman.server.openapi import described
 from dragoman.server.registry import Registry
 from dragoman.server.settings import Settings
 from dragoman.server.state import State
@@ -34,6 +38,13 @@ from dragoman.server.uploads import Uploads
 if TYPE_CHECKING:
     from dragoman.translation.translator import Translator
 
+_SHAPES = (
+    schemas.ErrorResponse,
+    libretranslate.LibreTranslateProblem,
+    deepl.DeepLProblem,
+    google.GoogleErrorResponse,
+)
+"""Of errors."""
 Answer = Callable[[Fault], Response]
 
 _FORGETTING = 30.0
@@ -77,21 +88,33 @@ def create_app(
         await asyncio.to_thread(state.workshop.close)
         uploads.close()
         state.glossaries.close()
+        if state.memory is not None:
+            state.memory.close()
+        if state.tracing is not None:
+            await asyncio.to_thread(state.tracing.close)
 
     app = FastAPI(
         title="Dragoman",
         version=dragoman.__version__,
         summary="Self-hosted translation.",
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
+    write_down = cache(partial(described, app, _SHAPES))
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        # In a thread: for 200 languages it takes half a second.
+        return Response(await asyncio.to_thread(write_down), media_type="application/json")
+
     app.state.dragoman, app.state.uploads = state, uploads
     for dialect in (own, own_glossaries, openai, google, health):
         app.include_router(dialect.router(state))
     if settings.web:
         app.include_router(pages.router(state))
-    for with_files in (documents, libretranslate, deepl):
+    for with_files in (documents, own_jobs, libretranslate, deepl):
         app.include_router(with_files.router(state, uploads))
     app.add_middleware(Guard, state=state, answer=answer)
     app.add_exception_handler(Fault, _of_fault)

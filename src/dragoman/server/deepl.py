@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
@@ -16,9 +16,9 @@ from dragoman.server.documents import file_response
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.filework import FileOrder
 from dragoman.server.fragments import XmlRules
-from dragoman.server.openapi import TEXTS, fields_of, one_of
+from dragoman.server.openapi import TEXTS, errors, fields_of, one_of
 from dragoman.server.orders import Format, Order, Result
-from dragoman.server.state import Caller, State
+from dragoman.server.state import Caller, State, key_in_headers
 from dragoman.server.uploads import Uploads
 
 _UNLIMITED = 10**12
@@ -45,17 +45,14 @@ _OPTIONAL: Mapping[str, Any] = {
 _OF_DOCUMENTS = ("source_lang", "filename", "formality", "output_format", "glossary_id", "glossary_ids")
 
 
-class Problem(BaseModel):
+class DeepLProblem(BaseModel):
     """What went wrong."""
 
     message: str
     code: str | None = None
 
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem}
-    for status in (400, 403, 404, 405, 408, 413, 415, 421, 429, 431, 456, 500, 503, 504)
-}
+ERRORS = errors(DeepLProblem, (400, 403, 404, 405, 408, 413, 415, 421, 429, 431, 456, 500, 503, 504))
 
 
 def answer(fault: Fault) -> Response:
@@ -84,8 +81,10 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         results = await state.translate(request, caller, order)
         return JSONResponse({"translations": [_translation(order, result, bills) for result in results]})
 
-    @api.get("/languages")
-    async def languages(request: Request, type: Literal["source", "target"] = "source") -> Response:
+    kinds = {"name": "type", "in": "query", "schema": one_of(["source", "target"])}
+
+    @api.get("/languages", openapi_extra={"parameters": [kinds]})
+    async def languages(request: Request) -> Response:
         """The languages, as sources or as targets (`type=target`)."""
         fields = await read_fields(request)
         state.caller(request, fields.get("auth_key"))
@@ -112,6 +111,8 @@ def router(state: State, uploads: Uploads) -> APIRouter:
     )
     async def upload(request: Request) -> Response:
         """Hand in a file; the answer names it, and has the key with which it is asked for."""
+        if key_in_headers(request):
+            state.caller(request)  # before the file is read: it may be for nothing
         async with read_form(request) as form:
             caller = state.caller(request, form.get("auth_key"))
             _refuse_others(form, ("file", "target_lang", "auth_key", *_OF_DOCUMENTS))
@@ -131,13 +132,14 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         fields = await read_fields(request)
         state.caller(request, fields.get("auth_key"))
         found = uploads.find(id, fields.get("document_key"))
-        answer: dict[str, Any] = {"document_id": found.id, "status": found.status}
+        status = "error" if found.status == "cancelled" else found.status
+        answer: dict[str, Any] = {"document_id": found.id, "status": status}
         left = uploads.progress(found).seconds_left
         if found.status == "translating" and left is not None:
             answer["seconds_remaining"] = left
         if found.status in ("done", "downloaded"):
             answer["billed_characters"] = found.characters
-        if found.status == "error":
+        if status == "error":
             answer["error_message"] = found.error
         return JSONResponse(answer)
 

@@ -11,7 +11,7 @@ from dragoman.languages import Language, of_code
 from dragoman.server.bodies import read_fields, texts_of
 from dragoman.server.codes import GOOGLE, spelled
 from dragoman.server.faults import Fault, invalid
-from dragoman.server.openapi import KEY, TEXTS, fields_of, one_of
+from dragoman.server.openapi import KEY, TEXTS, errors, fields_of, one_of
 from dragoman.server.orders import Format, Order, Result
 from dragoman.server.own import detections
 from dragoman.server.state import Caller, State
@@ -28,7 +28,7 @@ _REASONS = {400: "invalid", 401: "required", 403: "forbidden", 404: "notFound", 
 _REASONS |= {429: "rateLimitExceeded", 503: "backendError", 504: "backendError", 500: "backendError"}
 
 
-class Reason(BaseModel):
+class GoogleReason(BaseModel):
     """One of the reasons of a problem."""
 
     message: str
@@ -36,25 +36,22 @@ class Reason(BaseModel):
     reason: str
 
 
-class Problem(BaseModel):
+class GoogleProblem(BaseModel):
     """What went wrong."""
 
     code: int
     message: str
-    errors: list[Reason]
+    errors: list[GoogleReason]
     status: str
 
 
-class ErrorResponse(BaseModel):
+class GoogleErrorResponse(BaseModel):
     """An error in Google's shape."""
 
-    error: Problem
+    error: GoogleProblem
 
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse}
-    for status in (400, 401, 403, 404, 405, 408, 413, 415, 421, 429, 431, 500, 503, 504)
-}
+ERRORS = errors(GoogleErrorResponse, (400, 401, 403, 404, 405, 408, 413, 415, 421, 429, 431, 500, 503, 504))
 
 
 def answer(fault: Fault) -> Response:

@@ -13,7 +13,7 @@ from dragoman.server.codes import LIBRETRANSLATE, spelled
 from dragoman.server.documents import result_response
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.filework import EXTENSIONS, FileOrder
-from dragoman.server.openapi import KEY, TEXT, TEXTS, fields_of, one_of
+from dragoman.server.openapi import KEY, TEXT, TEXTS, errors, fields_of, one_of
 from dragoman.server.orders import Format, Order, Result
 from dragoman.server.own import detections
 from dragoman.server.state import State
@@ -31,16 +31,13 @@ PATHS = (
 )
 
 
-class Problem(BaseModel):
+class LibreTranslateProblem(BaseModel):
     """What went wrong."""
 
     error: str
 
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem}
-    for status in (400, 403, 404, 405, 408, 409, 413, 415, 421, 429, 431, 500, 503, 504)
-}
+ERRORS = errors(LibreTranslateProblem, (400, 403, 404, 405, 408, 409, 413, 415, 421, 429, 431, 500, 503, 504))
 
 
 def answer(fault: Fault) -> Response:
@@ -111,7 +108,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         except BaseException:
             await uploads.remove(upload)
             raise
-        if upload.status == "error":
+        if upload.status in ("error", "cancelled"):
             raise Fault(upload.error_status, "not_translated", upload.error, "file")
         if upload.status != "done":
             raise Fault(503, "shutting_down", "the server is about to end", None, 10)

@@ -45,6 +45,14 @@ class _Asked:
     """Whether the text is a question for a chat model."""
 
 
+@dataclass(frozen=True)
+class _Answered:
+    """A question's answer has come to its end."""
+
+    is_complete: bool
+    """Whether the model ended it, and no limit of length."""
+
+
 def router(state: State) -> APIRouter:
     """The route of OpenAI; its models are among our own."""
     api = APIRouter(prefix="/v1", tags=["openai"], responses=ERRORS)
@@ -69,11 +77,12 @@ def router(state: State) -> APIRouter:
 
             return StreamingResponse(all_lines(), media_type="text/event-stream")
         pieces = await attended(request, _gathered(things))
-        made = next((thing for thing in pieces if isinstance(thing, Result)), None)
-        text = made.text if made else "".join(pieces)
+        made = next((thing for thing in pieces if not isinstance(thing, str)), None)
+        whole = "".join(thing for thing in pieces if isinstance(thing, str))
+        text = made.text if isinstance(made, Result) else whole
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _reason(made)}
-        usage = _usage(state, asked, text)
+        usage = await asyncio.to_thread(_usage, state, asked, text)
         return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
 
     return api
@@ -251,7 +260,13 @@ def _answer_question(state: State, asked: _Asked, calls: Calls, put: Callable[[A
     order = asked.order
     translator = state.registry.named(order.model or asked.name)
     options = {"beams": 1, "max_new_tokens": 512, **order.options, "timeout": calls.left}
-    for piece in translator.ask_live(order.texts[0], order.targets[0].nllb, **options):
+    pieces = translator.ask_live(order.texts[0], order.targets[0].nllb, **options)
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            put(_Answered(bool(end.value)))
+            return
         calls.check()
         put(piece)
 
@@ -264,7 +279,7 @@ async def _chunks(
     state: State, asked: _Asked, things: AsyncIterator[Any], head: dict[str, Any], counts: bool
 ) -> AsyncIterator[bytes]:
     """Server-sent events, as OpenAI's client reads them."""
-    made: Result | None = None
+    made: Result | _Answered | None = None
     text, begun = "", False
 
     def chunk(delta: dict[str, Any], reason: str | None = None) -> bytes:
@@ -276,11 +291,11 @@ async def _chunks(
             if not begun:
                 begun = True
                 yield chunk({"role": "assistant", "content": ""})
-            if isinstance(thing, Result):
-                made = thing
-            else:
+            if isinstance(thing, str):
                 text += thing
                 yield chunk({"content": thing})
+            else:
+                made = thing
     except (Fault, DragomanError) as error:
         if not begun:
             raise
@@ -292,7 +307,8 @@ async def _chunks(
         yield chunk({"role": "assistant", "content": ""})
     yield chunk({}, _reason(made))
     if counts:
-        yield _line({**head, "choices": [], "usage": _usage(state, asked, text)})
+        usage = await asyncio.to_thread(_usage, state, asked, text)
+        yield _line({**head, "choices": [], "usage": usage})
     yield b"data: [DONE]\n\n"
 
 
@@ -300,7 +316,9 @@ def _line(data: Mapping[str, Any]) -> bytes:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
-def _reason(made: Result | None) -> str:
+def _reason(made: Result | _Answered | None) -> str:
+    if isinstance(made, _Answered):
+        return "stop" if made.is_complete else "length"
     cut = made is not None and any(
         sentence.candidates and not sentence.candidates[0].complete for sentence in made.sentences
     )

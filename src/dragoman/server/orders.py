@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from dragoman.documents.document import Document
-from dragoman.errors import DragomanError, InvalidDocument, TranslationWarning
+from dragoman.errors import DragomanError, InvalidDocument, TranslationWarning, UnknownLanguage
 from dragoman.languages import Language, of_code
 from dragoman.server.faults import Fault, fault_of, invalid
 from dragoman.server.fragments import Joint, XmlRules, joined_lines, read, written
@@ -89,6 +89,12 @@ class Result:
     error: DragomanError | None = None
     """Why the text is still that of the source."""
 
+    @property
+    def is_remembered(self) -> bool:
+        """Whether all of it comes from a translation memory; of markup that isn't told."""
+        origins = {sentence.candidates[0].origin for sentence in self.sentences if sentence.candidates}
+        return origins == {"memory"}
+
 
 def fulfil(order: Order, registry: Registry, calls: Calls) -> list[Result]:
     """All results, by texts and then by target languages. Raises the error of the first that has one."""
@@ -103,7 +109,9 @@ def fulfil(order: Order, registry: Registry, calls: Calls) -> list[Result]:
 
 def stream(order: Order, registry: Registry, calls: Calls) -> Iterator[Result]:
     """Results as they are done."""
-    for (name, source), places in _by_model(order, registry).items():
+    by_model, lost = _by_model(order, registry)
+    yield from lost
+    for (name, source), places in by_model.items():
         translator = registry.translators[name]
         if order.format == "text":
             yield from _texts(order, translator, name, places, calls)
@@ -115,13 +123,25 @@ Place = tuple[int, Language]
 """A text's number, and a language that it is to be translated to."""
 
 
-def _by_model(order: Order, registry: Registry) -> dict[tuple[str, Language | None], list[Place]]:
+def _by_model(
+    order: Order, registry: Registry
+) -> tuple[dict[tuple[str, Language | None], list[Place]], list[Result]]:
+    """What each model is to do, and what none can: texts in a language that they turned out to be in."""
     found: defaultdict[tuple[str, Language | None], list[Place]] = defaultdict(list)
+    lost = []
     for index, text in enumerate(order.texts):
         source = order.source or registry.source_of(text, order.model)
         for target in order.targets:
-            found[registry.choose(order.model, source, target), order.source].append((index, target))
-    return dict(found)
+            try:
+                name = registry.choose(order.model, source, target)
+            except Fault as fault:
+                if order.source is not None or source is None:
+                    raise
+                error = UnknownLanguage(fault.message)
+                lost.append(Result(index, text, source, target, order.model or registry.default, error=error))
+            else:
+                found[name, order.source].append((index, target))
+    return dict(found), lost
 
 
 def _texts(

@@ -16,15 +16,16 @@ from dragoman.server.bodies import read_json, texts_of
 from dragoman.server.faults import Fault, fault_of, invalid
 from dragoman.server.fragments import XmlRules
 from dragoman.server.glossaries import of_mapping
+from dragoman.server.openapi import errors
 from dragoman.server.orders import Order, Result, check_length, result_of, stream, text_of
 from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls, attended
 from dragoman.translation.options import translation_options
+from dragoman.translation.results import MEMORY
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.ErrorResponse}
-    for status in (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 429, 431, 456, 500, 503, 504)
-}
+ERRORS = errors(
+    schemas.ErrorResponse, (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 429, 431, 456, 500, 503, 504)
+)
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
 TYPES |= {429: "rate_limit_error", 456: "insufficient_quota"}
 
@@ -260,6 +261,7 @@ def _record(result: Result) -> dict[str, Any]:
         "model": result.model,
         "detected": result.detected and _detected(result.detected),
         "pivot": result.pivot,
+        "origin": MEMORY if result.is_remembered else "model",
         "alternatives": list(result.alternatives),
         "sentences": [
             {
@@ -289,7 +291,7 @@ async def detections(state: State, request: Request, caller: Caller, texts: tupl
     def work(calls: Calls) -> list[Any]:
         return [state.registry.detect(text) for text in texts]
 
-    return await attended(request, state.workshop.do(caller.owner, size, work))
+    return await attended(request, state.workshop.do(caller.owner, size, state.traced(request, work)))
 
 
 def _detected(found: Any) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class Settings:
     """As `--vocabulary` of `dragoman translate`, for all models."""
     threads: int | None = None
     """Threads that the models work in."""
+    tm: Path | None = None
+    """A translation memory (.sqlite or .tmx): what it has is the answer, whatever model is asked for."""
 
     host: str = "127.0.0.1"
     """The address to listen at; other than loopback needs keys, or allow_open."""
@@ -49,6 +51,8 @@ class Settings:
     allow_open, else only those of this computer, so that no page of the web can."""
     origins: tuple[str, ...] = ()
     """Origins of other web pages that may use the server from a browser, such as https://example.org."""
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses or networks (10.0.0.0/8) of proxies, whose X-Forwarded-For says who a client is; * is any."""
     public_url: str | None = None
     """The address that clients see, where links to files are to be absolute: https://example.org/translate."""
     keys: Path | None = None
@@ -94,6 +98,14 @@ class Settings:
     """How long a request may take to arrive."""
     drain_seconds: float = 30.0
     """How long requests under way may take once the server is told to stop."""
+    supervise: bool = True
+    """Serve in a process below another one, which replaces it when it dies or hangs."""
+    hang_seconds: float = 30.0
+    """How long the serving process may give no sign of life before it is replaced."""
+    stall_seconds: float = 300.0
+    """How long one step of a model may take before the serving process is replaced."""
+    traces: str | None = None
+    """Where OpenTelemetry's traces go, by OTLP over HTTP: http://localhost:4318/v1/traces (extra otel)."""
     log: str = "info"
     """What is logged: debug, info, warning or error."""
 
@@ -108,6 +120,8 @@ class Settings:
             raise InvalidOption(f"log is {self.log!r}; it must be one of {', '.join(LEVELS)}")
         for name in ("max_json", "max_upload"):
             parse_size(getattr(self, name))
+        for proxy in self.proxies:
+            _check_proxy(proxy)
 
     @property
     def json_bytes(self) -> int:
@@ -146,7 +160,17 @@ _RANGES = (
     ("queue_seconds", 0, 3600),
     ("body_seconds", 0.1, 3600),
     ("drain_seconds", 0, 3600),
+    ("hang_seconds", 2, 86_400),
+    ("stall_seconds", 2, 86_400),
 )
+
+
+def _check_proxy(proxy: str) -> None:
+    try:
+        if proxy != "*":
+            ipaddress.ip_network(proxy)
+    except ValueError as error:
+        raise InvalidOption(f"proxies has {proxy!r}, which is no address and no network: {error}") from None
 
 
 def read_settings(file: Path | None, environment: Mapping[str, str], given: Mapping[str, Any]) -> Settings:
@@ -179,7 +203,7 @@ def _read_file(path: Path) -> dict[str, Any]:
             hint = f"do you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
             raise InvalidOption(f"{path}: {name!r} is no setting; {hint}")
         values[name] = _of_toml(f"{path}: {name}", hints[name], value)
-    for name in ("keys", "data"):
+    for name in ("keys", "data", "tm"):
         if values.get(name) is not None:  # relative to the file, wherever the server is started
             values[name] = path.parent / values[name]
     return values

@@ -87,7 +87,9 @@ def _plan(folder: Path, precision: str, name: str | None, pack: LanguagePack | N
         recipes = nllb_recipes(files, precision)
     else:
         recipes = llama_recipes(files, precision)
-    config = {**read_config(base), "vocab_size": files.config.vocab_size, **_experts(files)}
+    vocabulary = None if pack is None else pack.vocabulary
+    config = read_config(base) if vocabulary is None else vocabulary.ids.settings(read_config(base))
+    config |= {"vocab_size": files.config.vocab_size, **_experts(files)}
     card = _card(folder, base, name)
     return Plan(
         tuple(recipes),
@@ -97,6 +99,7 @@ def _plan(folder: Path, precision: str, name: str | None, pack: LanguagePack | N
         copied_from(folder, base) | (_statistics(folder, base) if pack is None else {}),
         _metadata(files, precision, folder) | ({} if pack is None else pack.metadata()),
         {place.file for place in _places(files)},
+        {} if vocabulary is None else vocabulary.files,
     )
 
 

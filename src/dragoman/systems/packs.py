@@ -1,17 +1,19 @@
-"""What of a model some languages need: experts, or language modules, and a card that says so."""
+"""What of a model some languages need: experts, tokens, or language modules, and a card that says so."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from dragoman.checkpoints.cards import ModelCard
 from dragoman.checkpoints.catalog import base_of
-from dragoman.checkpoints.cutting import Kept, keep_experts
-from dragoman.checkpoints.families import ENGLISH, family_of, is_adapter
+from dragoman.checkpoints.cutting import Kept, keep_experts, keep_rows
+from dragoman.checkpoints.families import ENGLISH, family_of, has_tokenizer, is_adapter
 from dragoman.checkpoints.llama_files import LlamaFiles
 from dragoman.checkpoints.nllb_files import NllbFiles
+from dragoman.checkpoints.telling import NLLB
 from dragoman.errors import InvalidOption
 from dragoman.evaluation.expert_choice import choose_experts, keep_counts
 from dragoman.evaluation.experts import SIDES, ExpertStatistics
@@ -19,6 +21,10 @@ from dragoman.languages import Language, find, of_code
 from dragoman.models.config import NllbConfig
 from dragoman.models.llama_config import LLAMA
 from dragoman.models.xalma import group_of
+from dragoman.text.tokenizers import NllbTokenizer
+from dragoman.text.tokenizers.cutting import CutTokenizer, cut_tokenizer
+from dragoman.text.tokenizers.m2m100 import M2m100Tokenizer
+from dragoman.text.vocabulary import target_vocabulary
 
 NAMED = 6
 """Languages up to which a pack is called by their codes."""
@@ -32,10 +38,14 @@ class LanguagePack:
     """NLLB codes."""
     experts: Kept | None = None
     """Of a mixture of experts."""
+    vocabulary: CutTokenizer | None = None
+    """Of NLLB's kind; None: all of it."""
 
     def cut(self, files: NllbFiles | LlamaFiles) -> Any:
-        """The files without what isn't needed: experts, or X-ALMA's modules of other languages."""
+        """The files without what isn't needed: experts and tokens, or X-ALMA's modules of other languages."""
         if isinstance(files, NllbFiles):
+            if self.vocabulary is not None:
+                files = keep_rows(files, self.vocabulary.ids.rows(files.config.vocab_size))
             return files if self.experts is None else keep_experts(files, self.experts)
         groups = {group_of(code) for code in self.languages if code != ENGLISH}
         return replace(
@@ -49,17 +59,25 @@ class LanguagePack:
         made: dict[str, Any] = {"of": card.name}
         if isinstance(files, LlamaFiles):
             made["groups"] = sorted(files.modules)
-        elif self.experts is not None:
+            return replace(card, name=f"{card.name} ({named})", languages=self.languages, pack=made)
+        if self.experts is not None:
             config = files.config
             made["experts"] = {
                 side: {"kept": config.experts(side), "of": config.num_experts} for side in self.experts
             }
+        if self.vocabulary is not None:
+            ids = self.vocabulary.ids
+            made["vocabulary"] = {"kept": len(ids.kept), "of": len(ids.pieces)}
         return replace(card, name=f"{card.name} ({named})", languages=self.languages, pack=made)
 
     def metadata(self) -> dict[str, str]:
         """By which the files of one pack are told from those of another."""
         found = {"languages": ",".join(self.languages)}
-        return found if self.experts is None else {**found, "experts": json.dumps(self.experts)}
+        if self.experts is not None:
+            found["experts"] = json.dumps(self.experts)
+        if self.vocabulary is not None:
+            found["vocabulary"] = sha256(json.dumps(self.vocabulary.ids.kept).encode()).hexdigest()
+        return found
 
 
 def pack_languages(card: ModelCard, spellings: Sequence[str]) -> tuple[str, ...]:
@@ -79,21 +97,32 @@ def pack_languages(card: ModelCard, spellings: Sequence[str]) -> tuple[str, ...]
     return codes
 
 
-def sparse_config(folder: Path) -> NllbConfig | None:
-    """The config of the mixture of experts in `folder`; None for X-ALMA.
+def config_of(folder: Path) -> NllbConfig | None:
+    """The config of the model of NLLB's kind in `folder`; None for X-ALMA."""
+    base = base_of(folder) if is_adapter(folder) else folder
+    return None if LLAMA in family_of(base).model_types else NllbConfig.from_folder(base)
 
-    InvalidOption for a model without experts or modules, of which a pack would leave nothing out.
+
+def needed_vocabulary(
+    folder: Path,
+    languages: Sequence[str],
+    size: int,
+    texts: Mapping[str, Sequence[str]] | None = None,
+) -> CutTokenizer | None:
+    """The tokenizer of the model in `folder` with `size` tokens for each language (`text.vocabulary`).
+
+    texts: by NLLB code, lines such as are to be read and written. None if no token can be left out.
+    InvalidOption for a size below 1.
     """
     base = base_of(folder) if is_adapter(folder) else folder
-    if LLAMA in family_of(base).model_types:
-        return None
-    config = NllbConfig.from_folder(base)
-    if not config.is_sparse:
-        raise InvalidOption(
-            f"{folder} has neither experts nor language modules, so there is nothing to leave out; "
-            "pack all of it with dragoman convert"
-        )
-    return config
+    where = folder if has_tokenizer(folder) else base
+    kind = NllbTokenizer if family_of(base).name == NLLB else M2m100Tokenizer
+    tokenizer = kind.from_folder(where)
+    wanted = set[int]()
+    for code in languages:
+        wanted.update(target_vocabulary(tokenizer, of_code(code), size, (texts or {}).get(code)))
+    cut = cut_tokenizer(tokenizer, where, wanted)
+    return cut if len(cut.ids.kept) < len(cut.ids.pieces) else None
 
 
 def needed_experts(

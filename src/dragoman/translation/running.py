@@ -130,8 +130,9 @@ def _sentence(piece: str, journey: Journey, pipeline: Pipeline) -> Generator[str
         pipeline.wait()
 
 
-def answer(system: ChatSystem, job: Job, timeout: float | None) -> Generator[str, None, None]:
-    """The answer to a question in pieces, each as soon as it is certain."""
+def answer(system: ChatSystem, job: Job, timeout: float | None) -> Generator[str, None, bool]:
+    """The answer to a question in pieces, each as soon as it is certain; returns whether the model ended it
+    itself."""
     deadline = Deadline(timeout)
     tokens: list[int] = []
     events: SimpleQueue[None] = SimpleQueue()
@@ -150,8 +151,10 @@ def answer(system: ChatSystem, job: Job, timeout: float | None) -> Generator[str
             if len(text) > shown:
                 yield text[shown:]
                 shown = len(text)
-        text = system.answer(best_tokens(ticket.result()))
+        ranked = ticket.result()
+        text = system.answer(best_tokens(ranked))
     finally:
         ticket.cancel()
     if len(text) > shown:
         yield text[shown:]
+    return bool(ranked) and system.is_complete(ranked[0])

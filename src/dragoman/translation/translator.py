@@ -260,8 +260,9 @@ class Translator:
 
     def ask_live(
         self, question: str, language: str, **options: Unpack[AnswerKeywords]
-    ) -> Generator[str, None, None]:
-        """As `ask`, in pieces, each as soon as no better answer can change it."""
+    ) -> Generator[str, None, bool]:
+        """As `ask`, in pieces, each as soon as no better answer can change it; returns whether the model
+        ended it itself, and not a limit of length."""
         system: Any = self.system
         refuse_unknown(options, list(AnswerKeywords.__annotations__))
         if not hasattr(system, "question"):

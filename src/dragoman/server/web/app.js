@@ -1,7 +1,7 @@
 // The page: a text is translated as it is typed.
 
 import { Failure, events, get, post, useKey } from "./api.js";
-import { watchFiles } from "./files.js";
+import { listFormats, watchFiles } from "./files.js";
 import * as history from "./history.js";
 
 const at = (id) => document.getElementById(id);
@@ -39,7 +39,7 @@ async function begin() {
   at("key-form").hidden = true;
   offer();
   count();
-  watchFiles(() => ({ source: from.value, target: to.value, model: model() }), fail).catch(fail);
+  listFormats().catch(fail);
   translate();
 }
 
@@ -311,5 +311,6 @@ at("theme").addEventListener("click", () => {
 });
 paint(localStorage.getItem("dragoman.theme") ?? "");
 
+watchFiles(() => ({ source: from.value, target: to.value, model: model() }), fail);
 listHistory();
 begin();

@@ -13,8 +13,15 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// What files may be, once the server says it.
+export async function listFormats() {
+  const { formats } = await get("v1/documents/formats");
+  input.accept = formats.flatMap((format) => format.extensions).join(",");
+  document.getElementById("formats").textContent = formats.map((format) => format.extensions[0]).join(" ");
+}
+
 // wanted: a function that says the languages and the model; fail: what to do with an error.
-export async function watchFiles(wanted, fail) {
+export function watchFiles(wanted, fail) {
   input.addEventListener("change", () => {
     [...input.files].forEach((file) => handIn(file, wanted(), fail));
     input.value = "";
@@ -39,10 +46,6 @@ export async function watchFiles(wanted, fail) {
     event.preventDefault();
     [...event.dataTransfer.files].forEach((file) => handIn(file, wanted(), fail));
   });
-  const { formats } = await get("v1/documents/formats");
-  const extensions = formats.flatMap((format) => format.extensions);
-  input.accept = extensions.join(",");
-  document.getElementById("formats").textContent = formats.map((format) => format.extensions[0]).join(" ");
 }
 
 async function handIn(file, { source, target, model }, fail) {
@@ -101,6 +104,13 @@ async function follow(id, parts) {
   }
 }
 
+// The name in a Content-Disposition, in either of its spellings.
+function saved(disposition) {
+  const encoded = /filename\*=utf-8''([^;]+)/i.exec(disposition);
+  if (encoded) return decodeURIComponent(encoded[1]);
+  return /filename="?([^";]+)/.exec(disposition)?.[1];
+}
+
 function finish(found, { bar, state, actions, remove }) {
   const flagged = found.flagged ? `, ${found.flagged} to look at` : "";
   state.textContent = `done: ${found.segments} segments${flagged}`;
@@ -109,9 +119,9 @@ function finish(found, { bar, state, actions, remove }) {
   save.setAttribute("aria-label", `Save the translation of ${found.name}`);
   save.addEventListener("click", async () => {
     const response = await call(`v1/documents/${found.id}/result`);
-    const name = /filename="?([^";]+)/.exec(response.headers.get("Content-Disposition") ?? "");
+    const name = saved(response.headers.get("Content-Disposition") ?? "") ?? found.name;
     const url = URL.createObjectURL(await response.blob());
-    element("a", { href: url, download: name ? name[1] : found.name }).click();
+    element("a", { href: url, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
   });
   actions.prepend(save);

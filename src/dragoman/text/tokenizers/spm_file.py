@@ -4,7 +4,7 @@ The file is a protocol buffer (`sentencepiece_model.proto`); only the few fields
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,30 @@ class SpmFile:
             for cut in range(1, len(piece))
             if piece[:cut] in score and piece[cut:] in score
         ]
+
+
+def without_pieces(path: str | Path, gone: Collection[str]) -> bytes:
+    """The file without some of its ordinary pieces; all else stays as it is, to the byte.
+
+    CheckpointError if it is no SentencePiece model.
+    """
+    try:
+        data = Path(path).read_bytes()
+        return b"".join(data[start:end] for start, end in _left(data, gone))
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error}") from None
+    except (ValueError, LookupError, struct.error) as error:
+        raise CheckpointError(f"{path} is no SentencePiece model: {error}") from None
+
+
+def _left(data: bytes, gone: Collection[str]) -> Iterator[tuple[int, int]]:
+    """Where the fields that stay begin and end."""
+    start = 0
+    for number, value, end in _spans(data):
+        name, _, kind = _piece(value) if number == 1 else ("", 0.0, UNKNOWN)
+        if kind != NORMAL or name not in gone:
+            yield start, end
+        start = end
 
 
 def to_tokenizer_json(model: str | Path, target: str | Path) -> None:
@@ -150,13 +174,18 @@ def _piece(data: bytes) -> tuple[str, float, int]:
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """The fields of a message: numbers as int, everything else as bytes."""
+    return ((number, value) for number, value, _ in _spans(data))
+
+
+def _spans(data: bytes) -> Iterator[tuple[int, Any, int]]:
+    """Its fields, and where each ends."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
         wire = key & 7
         if wire == _VARINT:
             value, at = _varint(data, at)
-            yield key >> 3, value
+            yield key >> 3, value, at
             continue
         if wire == _BYTES:
             size, at = _varint(data, at)
@@ -166,7 +195,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
             raise ValueError(f"a field of unknown kind {wire} at byte {at}")
         if at + size > len(data):
             raise ValueError(f"it ends in the middle of a field, at byte {at}")
-        yield key >> 3, data[at : at + size]
+        yield key >> 3, data[at : at + size], at + size
         at += size
 
 
