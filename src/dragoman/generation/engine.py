@@ -137,6 +137,11 @@ class Engine:
         """Whether jobs wait or are under way."""
         return bool(self._places.open())
 
+    @property
+    def turns(self) -> int:
+        """How often it has begun a step: while it is `busy`, this stands still for as long as one takes."""
+        return self._worker.turns
+
     def close(self) -> None:
         """Cancel what isn't done, and end the thread; RuntimeError for what is submitted from now on."""
         self._worker.closed = True

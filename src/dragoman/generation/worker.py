@@ -79,6 +79,9 @@ class Worker:
         self.task = task
         self.post = Post()
         self.closed = False
+        self.turns = 0
+        """How often the thread has done something: while there is work and this stands still, it is at one
+        thing."""
         self._end = weakref.finalize(self, self.post.end)
         self._end.atexit = False  # see _end_all
         _workers.add(self)
@@ -112,6 +115,7 @@ class Worker:
                     if entry is None:
                         return False
                     self._try(entry[1])
+            self.turns += 1
             try:
                 is_left = self.task.turn()
             except BaseException as error:

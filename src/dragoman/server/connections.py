@@ -12,6 +12,9 @@ _PIECES = 4096
 _PIECE_BYTES = 512
 """Bytes a piece that a body in more pieces has on average at least: each costs time, however small it is."""
 
+_ON_ITS_WAY = 0.2
+"""Seconds that an idle connection stays open once the server is about to end."""
+
 
 class _Sparing(h11.Connection):
     """HTTP/1.1 whose bodies don't come in crumbs."""
@@ -38,6 +41,7 @@ def protocol(seconds: float) -> type[H11Protocol]:
     class Impatient(H11Protocol):
         _timer: asyncio.TimerHandle | None = None
         _writing: asyncio.TimerHandle | None = None
+        _ends = False
 
         def connection_made(self, transport: Any) -> None:
             self.conn = _Sparing(h11.SERVER, self.config.h11_max_incomplete_event_size or _HEAD_BYTES)
@@ -62,6 +66,19 @@ def protocol(seconds: float) -> type[H11Protocol]:
             self._stop_writing_timer()
             super().resume_writing()
 
+        def shutdown(self) -> None:
+            """The server is about to end; a request that is on its way already is answered."""
+            self._ends = True
+            if self.cycle is None or self.cycle.response_complete:
+                self.loop.call_later(_ON_ITS_WAY, self._shut)
+            else:
+                super().shutdown()
+
+        def handle_events(self) -> None:
+            super().handle_events()
+            if self._ends and self.cycle is not None:
+                self.cycle.keep_alive = False
+
         def timeout_keep_alive_handler(self) -> None:
             super().timeout_keep_alive_handler()
             self._abort_later()
@@ -76,6 +93,10 @@ def protocol(seconds: float) -> type[H11Protocol]:
                 super().send_400_response(msg)
             else:  # the answer has begun
                 self.transport.abort()
+
+        def _shut(self) -> None:
+            if not self.transport.is_closing():
+                super().shutdown()
 
         def _watch(self) -> None:
             """Wait for a head, unless a request is being answered."""

@@ -35,6 +35,9 @@ class Metrics:
         self._warnings = Counter(
             "dragoman_warnings", "Warnings about translations.", ["model", "kind"], registry=found
         )
+        self._replaced = Counter(
+            "dragoman_workers_replaced", "Processes that were replaced.", ["reason"], registry=found
+        )
         gone = Counter("dragoman_clients_gone", "Requests whose client went away.", registry=found)
         self.client_gone = gone.inc
         for name, admission in (("texts", workshop.texts), ("files", workshop.files)):
@@ -46,6 +49,10 @@ class Metrics:
         """A request has been answered. route: its path as it is declared."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
+
+    def replaced(self, reason: str, count: int) -> None:
+        """So many processes have served before this one, and were replaced."""
+        self._replaced.labels(reason).inc(count)
 
     def translated(self, result: "Result", characters: int) -> None:
         """A text has been translated."""

@@ -1,25 +1,20 @@
 """A server as a process: its models loaded, its address bound, its end awaited."""
 
 import contextlib
-import signal
+import os
 import socket
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dragoman.errors import InvalidOption
-from dragoman.jobs.database import state_folder
+from dragoman.server import logs
 from dragoman.server.keys import KeyFile
 from dragoman.server.registry import read_routes
 from dragoman.server.settings import Settings, default_keys_file
+from dragoman.server.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from dragoman.translation.translator import Translator
-
-CONNECTIONS = 1024
-"""Connections that are open at a time; further ones are told that the server is busy."""
 
 
 def key_file(settings: Settings) -> KeyFile | None:
@@ -55,6 +50,7 @@ def model_names(settings: Settings) -> dict[str, str]:
 def check(settings: Settings) -> list[str]:
     """What the settings come to, in lines for people. Raises what stands against them; loads no model."""
     from dragoman.checkpoints.catalog import find_card
+    from dragoman.server.memory import SharedMemory
 
     names = model_names(settings)
     read_routes(settings.route, list(names))
@@ -62,6 +58,9 @@ def check(settings: Settings) -> list[str]:
     cards = {name: find_card(model) for name, model in names.items()}
     lines = [f"model {name}: {len(card.languages)} languages; {card.licence}" for name, card in cards.items()]
     lines += [f"route {route}" for route in settings.route]
+    if settings.tm is not None:
+        with contextlib.closing(SharedMemory(settings.tm)) as memory:
+            lines.append(f"translation memory: {len(memory):,} units")
     lines.append("keys: none are asked for" if keys is None else f"keys: {len(keys.all())} in {keys.path}")
     return [*lines, f"address: http://{settings.host}:{settings.port}"]
 
@@ -78,55 +77,28 @@ def load_models(settings: Settings) -> "dict[str, Translator]":
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; then answer what is under way, for as long as the settings say."""
-    import uvicorn
+    """Serve until SIGTERM or SIGINT; then answer what is under way, for as long as the settings say.
 
-    from dragoman.server import logs
-    from dragoman.server.app import create_app
-    from dragoman.server.connections import protocol
-    from dragoman.server.guard import HEADER_BYTES
-
-    keys = key_file(settings)
+    Below a process that replaces it the application runs in one of its own, unless the settings, or a system
+    that can't hand sockets down, say otherwise.
+    """
+    key_file(settings)
     read_routes(settings.route, list(model_names(settings)))
-    if settings.data is None:
-        settings = replace(settings, data=state_folder() / f"server-{settings.port}")
     listener = _listen(settings)
     logs.set_up(settings.log)
+    host, port = listener.getsockname()[:2]
+
+    def started() -> None:
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        print(f"listening at {address}", file=sys.stderr, flush=True)
+
     with contextlib.closing(listener):
-        app = create_app(settings, load_models(settings), keys)
-        config = uvicorn.Config(
-            app,
-            http=protocol(settings.body_seconds),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            forwarded_allow_ips=list(settings.proxies),
-            limit_concurrency=CONNECTIONS,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-            h11_max_incomplete_event_size=HEADER_BYTES,
-        )
+        if settings.supervise and os.name == "posix":
+            Supervisor(settings, listener, started).run()
+        else:
+            from dragoman.server import worker
 
-        class Server(uvicorn.Server):
-            @contextlib.contextmanager
-            def capture_signals(self) -> Iterator[None]:
-                def stop(number: int, frame: FrameType | None) -> None:
-                    self.force_exit = self.should_exit  # told twice
-                    self.should_exit = app.state.dragoman.is_draining = True
-
-                before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
-                try:
-                    yield
-                finally:
-                    for each, handler in before.items():
-                        signal.signal(each, handler)
-
-        host, port = listener.getsockname()[:2]
-        print(
-            f"listening at http://{f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr, flush=True
-        )
-        Server(config).run(sockets=[listener])
+            worker.serve(settings, listener, started)
 
 
 def _listen(settings: Settings) -> socket.socket:
