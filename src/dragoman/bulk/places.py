@@ -56,6 +56,11 @@ def find_inputs(given: Sequence[str], format: str | None, output: str) -> list[I
     return list(found.values())
 
 
+def absolute(url: str) -> str:
+    """A path or URL as any process finds it, whatever its working directory."""
+    return _whole(*_system(url))
+
+
 class Folder:
     """Where the outputs go. Every file appears whole or not at all."""
 
