@@ -1,4 +1,4 @@
-"""Several nodes of Ray on this computer, as a process: says where they are, and kills one for each line read."""
+"""Some nodes of Ray on this computer, as a process: says where they are, and kills one for each line read."""
 
 import os
 import random

@@ -32,7 +32,7 @@ def asked(monkeypatch, translator):
 
 def test_only_missing_blocks_are_done_and_give_the_same_bytes(run, asked, texts, tmp_path):
     out = tmp_path / "out"
-    command = ("bulk", texts, "--to", "en", "--output", out, "--block", 2)
+    command = ("bulk", texts, "--to", "en", "--output", out, "--block", 2, "--beams", 1)
     assert run(*command).code == 0
     whole = outputs(out)
     assert len(whole) == 4
@@ -64,12 +64,12 @@ def test_a_finished_run_is_found_without_a_model(run, texts, tmp_path, monkeypat
 
 def test_what_has_changed_is_said_and_refused_until_it_is_forced(run, texts, tmp_path):
     out = tmp_path / "out"
-    command = ("bulk", texts, "--to", "en", "--output", out, "--block", 2)
+    command = ("bulk", texts, "--to", "en", "--output", out, "--block", 2, "--beams", 1)
     assert run(*command).code == 0
     before = outputs(out)
     for change, said in (
-        (("--beams", 2), "options.beams: none, now 2"),
-        (("--precision", "int8"), "loading.precision: none, now int8"),
+        (("--no-repeat-ngram", 3), "--no-repeat-ngram: none, now 3"),
+        (("--precision", "int8"), "precision: none, now int8"),
         (("--from", "de"), "source: none, now deu_Latn"),
         (("--glossary", tmp_path / "terms.tsv"), "glossary: none, now"),
     ):
@@ -98,7 +98,7 @@ def test_another_model_of_the_same_name_is_noticed(run, texts, tmp_path, combine
     data = bytearray(shards[0].read_bytes())
     data[-1] ^= 1
     shards[0].write_bytes(data)
-    assert f"model.files: {shards[0].name} was changed" in run(*command).err
+    assert f"files of the model: {shards[0].name} was changed" in run(*command).err
 
 
 def test_results_that_nothing_explains_are_not_taken_for_ones_own(run, texts, tmp_path):
