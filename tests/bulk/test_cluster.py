@@ -18,7 +18,7 @@ from tests.bulk.conftest import outputs
 if importlib.util.find_spec("ray") is None:
     pytest.skip("needs Ray: pip install 'dragoman[cluster]'", allow_module_level=True)
 
-PATIENCE = 1800
+PATIENCE = 3600
 ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray takes 127.0.0.1 for what it is, and not for the computer's other address."""
 OPTIONS = ("--to", "en", "--precision", "int8", "--beams", 1)
@@ -93,6 +93,7 @@ def test_nodes_and_drivers_may_die_and_nothing_is_lost_or_done_twice(process, no
     block = max(2, len(lines) // 200)
     count = -(-len(lines) // block)
     command = ("bulk", path, *OPTIONS, "--block", block, "--output")
+    alone = process(*command, tmp_path / "alone")
     address = nodes.stdout.readline().strip()
     out = tmp_path / "out"
     random.seed(1)
@@ -113,7 +114,6 @@ def test_nodes_and_drivers_may_die_and_nothing_is_lost_or_done_twice(process, no
             driver.wait(PATIENCE)
     _, said = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, said.decode()
-    alone = process(*command, tmp_path / "alone")
     assert alone.wait(PATIENCE) == 0
     assert outputs(out) == outputs(tmp_path / "alone")
     assert len(outputs(out)) == count

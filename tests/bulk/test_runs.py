@@ -1,6 +1,7 @@
 """What is done stays done, what has changed is noticed, and what was asked for is checked first."""
 
 import json
+import time
 
 import fsspec
 import pytest
@@ -49,6 +50,28 @@ def test_only_missing_blocks_are_done_and_give_the_same_bytes(run, asked, texts,
     assert "is finished: 7 rows in 4 blocks" in result.err
     assert json.loads(result.out)["done"] is None
     assert not asked
+
+
+def test_a_process_may_be_killed_and_another_goes_on(run, process, translator, texts, tmp_path):
+    texts.write_text("".join(f"{text}\n" for text in SENTENCES * 6), encoding="utf-8")
+    command = ("bulk", texts, "--to", "en", "--block", 2, "--beams", 1, "--output")
+    out = tmp_path / "out"
+    killed = process(*command, out)
+    while len(list(out.glob("0*.jsonl"))) < 3:
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    stranger = out / "mine.part"
+    stranger.touch()
+    done = {path.name: path.stat().st_mtime_ns for path in out.glob("0*.jsonl")}
+    assert len(done) < 21
+    assert run(*command, out).code == 0
+    assert run(*command, tmp_path / "whole").code == 0
+    assert stranger.exists()
+    stranger.unlink()
+    assert outputs(out) == outputs(tmp_path / "whole")
+    assert {name: (out / name).stat().st_mtime_ns for name in done} == done
 
 
 def test_a_finished_run_is_found_without_a_model(run, texts, tmp_path, monkeypatch):

@@ -32,8 +32,9 @@ _TASKS = 10_000
 _DEATHS = 20
 """So many actors in a row may die while they load the model before the run is given up."""
 _BEFORE_IMPORT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Makes Ray take 127.0.0.1 for the address of this computer, and listen nowhere else."""
+_STARTED_HERE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
+"""Makes Ray take 127.0.0.1 for the address of this computer, and listen nowhere else; and gives its workers the
+rank that this process has."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _gpus(order: Order) -> int:
 def _connected(cluster: Cluster) -> Iterator[Any]:
     """Ray, connected to a cluster as long as the block takes."""
     address = os.environ.get("RAY_ADDRESS", "") if cluster.address == AUTO else cluster.address
-    for name, value in {**_BEFORE_IMPORT, **({} if address else _ON_LOOPBACK)}.items():
+    for name, value in {**_BEFORE_IMPORT, **({} if address else _STARTED_HERE)}.items():
         os.environ.setdefault(name, value)
     try:
         import ray
