@@ -27,6 +27,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "systems",
         "translation huggingface",
         "jobs",
+        "bulk",
         "server",
         "cli",
         "__main__",
@@ -62,6 +63,7 @@ WITHOUT_TORCH = {
     "checkpoints/packing.py",
     "checkpoints/part_forms.py",
     "systems/converting.py",
+    "bulk",
     "server",
     "cli",
 }

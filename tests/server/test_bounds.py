@@ -160,7 +160,7 @@ def test_what_is_not_done_when_the_server_ends_is_told_so():
         return {"type": "http.request", "body": b""}
 
     def passed(is_draining: bool) -> None:
-        state = SimpleNamespace(settings=Settings(), keys=None, is_draining=is_draining)
+        state = SimpleNamespace(settings=Settings(), keys=None, is_draining=is_draining, tracing=None)
         state.metrics = SimpleNamespace(request=lambda *facts: None)
         headers = [(b"host", b"localhost")]
         scope = {"type": "http", "method": "POST", "path": "/translate_file", "headers": headers}

@@ -1,4 +1,4 @@
-"""DeepL's API, used by its own client and as Weblate does."""
+"""DeepL's API, used by its own client."""
 
 import io
 import socket
@@ -169,24 +169,6 @@ def test_a_broken_document_says_why(client):
         time.sleep(0.05)
     assert not status.ok
     assert status.error_message
-
-
-def test_weblate_keeps_its_placeholders(server):
-    body = {
-        "text": ['Hello <x id="6"></x>, how are you?', "You &amp; me"],
-        "source_lang": "EN",
-        "target_lang": "FR",
-        "formality": "default",
-        "tag_handling": "xml",
-        "ignore_tags": ["x"],
-    }
-    headers = {"Authorization": "DeepL-Auth-Key any"}
-    made = server.post("/v2/translate", body, headers=headers).json()["translations"]
-    assert made[0]["text"].count('<x id="6"></x>') == 1
-    assert "&amp;" in made[1]["text"] or "&" not in made[1]["text"]
-    for kind in ("source", "target"):
-        found = server.get("/v2/languages", params={"type": kind}, headers=headers).json()
-        assert all(language["language"].isupper() for language in found)
 
 
 def test_a_form_does_what_json_does(server):

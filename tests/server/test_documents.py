@@ -94,7 +94,7 @@ def test_a_file_that_is_removed_while_it_is_worked_on_leaves_no_job_and_no_folde
     from dragoman.jobs import Jobs
 
     served = serve(data=tmp_path)
-    id = hand_in(served, "a.txt", TEXT * 20, source="en").json()["id"]
+    id = hand_in(served, "a.txt", TEXT * 4, source="en").json()["id"]
     while served.get(f"/v1/documents/{id}").json()["progress"] == 0:
         time.sleep(0.01)
     assert served.delete(f"/v1/documents/{id}").status_code == 204
@@ -171,7 +171,7 @@ def test_results_are_forgotten_after_a_while(serve):
     id = hand_in(served, "a.txt", "Yes.").json()["id"]
     wait(served, id)
     upload = served.uploads.owned(served.caller, id)
-    upload.ended -= 7
+    served.uploads.progress(upload).goes -= 7
     assert served.get(f"/v1/documents/{id}").status_code == 404
     assert not (served.uploads.folder / id).exists()
 

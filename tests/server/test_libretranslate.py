@@ -1,4 +1,4 @@
-"""LibreTranslate's API, used by its own client, by curl and as Weblate does."""
+"""LibreTranslate's API, used by its own client and by curl."""
 
 import json
 import shutil
@@ -91,12 +91,20 @@ def test_curl_with_a_form(server, hello):
     assert json.loads(made.stdout) == {"translatedText": hello}
 
 
-def test_weblate_sends_a_form_with_an_empty_key(server):
-    codes = {language["code"] for language in server.get("/languages").json()}
-    assert {"en", "fr"} <= codes
-    form = {"api_key": "", "q": "Good morning!", "source": "en", "target": "fr"}
-    response = server.post("/translate", data=form)
-    assert set(response.json()) == {"translatedText"}
+def test_curl_with_a_file(server, translator, tmp_path):
+    (tmp_path / "notes.txt").write_text("Where is the station?")
+    form = ["-F", f"file=@{tmp_path / 'notes.txt'}", "-F", "source=en", "-F", "target=fr", "-F", "api_key="]
+    url = json.loads(
+        subprocess.check_output(["curl", "-sS", *form, f"{server.url}/translate_file"], timeout=60)
+    )
+    made = subprocess.check_output(["curl", "-sS", url["translatedFileUrl"]], timeout=60)
+    assert made.decode() == translator.translate("Where is the station?", "en", "fr")
+
+
+def test_curl_with_a_query(server, hello):
+    query = ["-G", "-X", "POST", "--data-urlencode", "q=Hello!", "-d", "source=en", "-d", "target=es"]
+    made = subprocess.check_output(["curl", "-sS", *query, f"{server.url}/translate"], timeout=60)
+    assert json.loads(made) == {"translatedText": hello}
 
 
 def test_several_texts_come_back_in_their_order_each_with_its_own_language(server, translator):

@@ -22,6 +22,7 @@ from dragoman.server import (
     openai,
     own,
     own_glossaries,
+    own_jobs,
     pages,
     schemas,
 )
@@ -87,6 +88,10 @@ def create_app(
         await asyncio.to_thread(state.workshop.close)
         uploads.close()
         state.glossaries.close()
+        if state.memory is not None:
+            state.memory.close()
+        if state.tracing is not None:
+            await asyncio.to_thread(state.tracing.close)
 
     app = FastAPI(
         title="Dragoman",
@@ -109,7 +114,7 @@ def create_app(
         app.include_router(dialect.router(state))
     if settings.web:
         app.include_router(pages.router(state))
-    for with_files in (documents, libretranslate, deepl):
+    for with_files in (documents, own_jobs, libretranslate, deepl):
         app.include_router(with_files.router(state, uploads))
     app.add_middleware(Guard, state=state, answer=answer)
     app.add_exception_handler(Fault, _of_fault)

@@ -132,13 +132,14 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         fields = await read_fields(request)
         state.caller(request, fields.get("auth_key"))
         found = uploads.find(id, fields.get("document_key"))
-        answer: dict[str, Any] = {"document_id": found.id, "status": found.status}
+        status = "error" if found.status == "cancelled" else found.status
+        answer: dict[str, Any] = {"document_id": found.id, "status": status}
         left = uploads.progress(found).seconds_left
         if found.status == "translating" and left is not None:
             answer["seconds_remaining"] = left
         if found.status in ("done", "downloaded"):
             answer["billed_characters"] = found.characters
-        if found.status == "error":
+        if status == "error":
             answer["error_message"] = found.error
         return JSONResponse(answer)
 

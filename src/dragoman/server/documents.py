@@ -1,6 +1,6 @@
 """Files over our own API, `/v1/documents`: handed in, asked for, fetched, cancelled."""
 
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
@@ -13,7 +13,7 @@ from dragoman.server.filework import EXTENSIONS, FileOrder
 from dragoman.server.openapi import fields_of, one_of, spellings
 from dragoman.server.own import ERRORS
 from dragoman.server.state import State
-from dragoman.server.uploads import Upload, Uploads
+from dragoman.server.uploads import Status, Upload, Uploads
 
 _FIELDS = ("file", "target", "source", "model", "glossary")
 
@@ -23,7 +23,7 @@ class DocumentFound(BaseModel):
 
     id: str
     name: str
-    status: Literal["queued", "translating", "done", "downloaded", "error"]
+    status: Status
     progress: float
     seconds_left: int | None
     source: str | None
@@ -127,7 +127,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
 
 def result_response(uploads: Uploads, upload: Upload) -> Response:
     """As `file_response`. Raises a Fault if there is no result, not yet or not any more."""
-    if upload.status == "error":
+    if upload.status in ("error", "cancelled"):
         raise Fault(404, "not_translated", upload.error, "id")
     if upload.status == "downloaded":
         raise Fault(404, "already_downloaded", "the file has been fetched already", "id")

@@ -57,6 +57,8 @@ class Guard:
         given = headers.get("x-request-id", "")
         number = given if _ID.fullmatch(given) else secrets.token_hex(8)
         scope["dragoman.request"] = number
+        if self._state.tracing is not None:
+            scope["dragoman.span"] = self._state.tracing.begin(headers)
         status = _CLIENT_CLOSED
 
         async def sending(message: Message) -> None:
@@ -160,6 +162,9 @@ class Guard:
             "key": scope.get("dragoman.key"),
             "characters": scope.get("dragoman.characters"),
         }
+        if self._state.tracing is not None:
+            method, characters = str(facts["method"]), scope.get("dragoman.characters")
+            self._state.tracing.end(scope["dragoman.span"], method, route, status, characters)
         known = {name: fact for name, fact in facts.items() if fact is not None}
         logs.event("request", logging.INFO, **known)
 

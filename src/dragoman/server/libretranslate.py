@@ -108,7 +108,7 @@ def router(state: State, uploads: Uploads) -> APIRouter:
         except BaseException:
             await uploads.remove(upload)
             raise
-        if upload.status == "error":
+        if upload.status in ("error", "cancelled"):
             raise Fault(upload.error_status, "not_translated", upload.error, "file")
         if upload.status != "done":
             raise Fault(503, "shutting_down", "the server is about to end", None, 10)

@@ -14,7 +14,7 @@ def set_up(level: str) -> None:
     """Have all that the server and its libraries log written to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in ("dragoman", "uvicorn", "uvicorn.error"):
+    for name in ("dragoman", "opentelemetry", "uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler] if name != "uvicorn.error" else []
         # Below warnings uvicorn tells its own steps, which say nothing to those who didn't write it.

@@ -89,6 +89,12 @@ class Result:
     error: DragomanError | None = None
     """Why the text is still that of the source."""
 
+    @property
+    def is_remembered(self) -> bool:
+        """Whether all of it comes from a translation memory; of markup that isn't told."""
+        origins = {sentence.candidates[0].origin for sentence in self.sentences if sentence.candidates}
+        return origins == {"memory"}
+
 
 def fulfil(order: Order, registry: Registry, calls: Calls) -> list[Result]:
     """All results, by texts and then by target languages. Raises the error of the first that has one."""

@@ -21,6 +21,7 @@ from dragoman.server.orders import Order, Result, check_length, result_of, strea
 from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls, attended
 from dragoman.translation.options import translation_options
+from dragoman.translation.results import MEMORY
 
 ERRORS = errors(
     schemas.ErrorResponse, (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 429, 431, 456, 500, 503, 504)
@@ -260,6 +261,7 @@ def _record(result: Result) -> dict[str, Any]:
         "model": result.model,
         "detected": result.detected and _detected(result.detected),
         "pivot": result.pivot,
+        "origin": MEMORY if result.is_remembered else "model",
         "alternatives": list(result.alternatives),
         "sentences": [
             {
@@ -289,7 +291,7 @@ async def detections(state: State, request: Request, caller: Caller, texts: tupl
     def work(calls: Calls) -> list[Any]:
         return [state.registry.detect(text) for text in texts]
 
-    return await attended(request, state.workshop.do(caller.owner, size, work))
+    return await attended(request, state.workshop.do(caller.owner, size, state.traced(request, work)))
 
 
 def _detected(found: Any) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def model_names(settings: Settings) -> dict[str, str]:
 def check(settings: Settings) -> list[str]:
     """What the settings come to, in lines for people. Raises what stands against them; loads no model."""
     from dragoman.checkpoints.catalog import find_card
+    from dragoman.server.memory import SharedMemory
 
     names = model_names(settings)
     read_routes(settings.route, list(names))
@@ -57,6 +58,9 @@ def check(settings: Settings) -> list[str]:
     cards = {name: find_card(model) for name, model in names.items()}
     lines = [f"model {name}: {len(card.languages)} languages; {card.licence}" for name, card in cards.items()]
     lines += [f"route {route}" for route in settings.route]
+    if settings.tm is not None:
+        with contextlib.closing(SharedMemory(settings.tm)) as memory:
+            lines.append(f"translation memory: {len(memory):,} units")
     lines.append("keys: none are asked for" if keys is None else f"keys: {len(keys.all())} in {keys.path}")
     return [*lines, f"address: http://{settings.host}:{settings.port}"]
 

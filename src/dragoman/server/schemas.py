@@ -166,6 +166,9 @@ class Translated(BaseModel):
     model: str
     detected: Detected | None = None
     pivot: str | None = Field(None, description="Code of the language it went through.")
+    origin: Literal["model", "memory"] = Field(
+        "model", description="memory: all of the text comes from the server's translation memory."
+    )
     alternatives: list[str] = Field([], description="Of a text of one sentence.")
     sentences: list[SentenceFound] = Field([], description="If n_best is above 1.")
     warnings: list[Warned] = []

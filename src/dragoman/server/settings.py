@@ -37,6 +37,8 @@ class Settings:
     """As `--vocabulary` of `dragoman translate`, for all models."""
     threads: int | None = None
     """Threads that the models work in."""
+    tm: Path | None = None
+    """A translation memory (.sqlite or .tmx): what it has is the answer, whatever model is asked for."""
 
     host: str = "127.0.0.1"
     """The address to listen at; other than loopback needs keys, or allow_open."""
@@ -102,6 +104,8 @@ class Settings:
     """How long the serving process may give no sign of life before it is replaced."""
     stall_seconds: float = 300.0
     """How long one step of a model may take before the serving process is replaced."""
+    traces: str | None = None
+    """Where OpenTelemetry's traces go, by OTLP over HTTP: http://localhost:4318/v1/traces (extra otel)."""
     log: str = "info"
     """What is logged: debug, info, warning or error."""
 
@@ -199,7 +203,7 @@ def _read_file(path: Path) -> dict[str, Any]:
             hint = f"do you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
             raise InvalidOption(f"{path}: {name!r} is no setting; {hint}")
         values[name] = _of_toml(f"{path}: {name}", hints[name], value)
-    for name in ("keys", "data"):
+    for name in ("keys", "data", "tm"):
         if values.get(name) is not None:  # relative to the file, wherever the server is started
             values[name] = path.parent / values[name]
     return values

@@ -5,22 +5,26 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dragoman.errors import DragomanError, InvalidOption
 from dragoman.server import logs
 from dragoman.server.faults import Fault, invalid
 from dragoman.server.glossaries import Glossaries
 from dragoman.server.keys import Key, KeyFile
+from dragoman.server.memory import SharedMemory
 from dragoman.server.metering import Meter
 from dragoman.server.metrics import Metrics
 from dragoman.server.orders import Order, Result, fulfil
 from dragoman.server.registry import Registry
 from dragoman.server.settings import Settings
+from dragoman.server.tracing import Tracing
 from dragoman.server.work import Calls, Workshop, attended
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+T = TypeVar("T")
 
 _ATTEMPTS = 20
 """Wrong keys of an address in a minute, after which its next are told to wait."""
@@ -49,10 +53,12 @@ class State:
         self.settings, self.registry, self.keys = settings, registry, keys
         usage = None if settings.data is None else settings.data / "usage.json"
         self.meter = Meter(usage if keys else None)
-        self.workshop = Workshop(settings)
+        self.memory = None if settings.tm is None else SharedMemory(settings.tm)
+        self.workshop = Workshop(settings, self.memory)
         folder = settings.data and settings.data / "glossaries"
         self.glossaries = Glossaries(folder)
         self.metrics = Metrics(self.workshop)
+        self.tracing = None if settings.traces is None else Tracing(settings.traces)
         self.is_draining = False
         self.started = int(time.time())
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
@@ -94,7 +100,8 @@ class State:
             return fulfil(order, self.registry, calls)
 
         try:
-            results = await attended(request, self.workshop.do(caller.owner, order.characters, work))
+            traced = self.traced(request, work)
+            results = await attended(request, self.workshop.do(caller.owner, order.characters, traced))
         except (Fault, DragomanError):
             self.meter.give_back(caller.key, order.characters)
             raise
@@ -113,7 +120,8 @@ class State:
         self._take(request, caller, order)
         is_begun = False
         try:
-            async for thing in self.workshop.stream(caller.owner, order.characters, work):
+            traced = self.traced(request, work)
+            async for thing in self.workshop.stream(caller.owner, order.characters, traced):
                 if isinstance(thing, Result):
                     self.metrics.translated(thing, len(order.texts[thing.index]))
                 is_begun = True
@@ -122,6 +130,11 @@ class State:
             if not is_begun:
                 self.meter.give_back(caller.key, order.characters)
             raise
+
+    def traced(self, request: "Request", work: Callable[..., T]) -> Callable[..., T]:
+        """The work of a request, of which OpenTelemetry is told if it is to be."""
+        span = request.scope.get("dragoman.span")
+        return work if self.tracing is None or span is None else self.tracing.timed(span, work)
 
     def _take(self, request: "Request", caller: Caller, order: Order) -> None:
         order.check(self.settings)

@@ -9,6 +9,7 @@ import contextlib
 import hmac
 import json
 import logging
+import math
 import re
 import secrets
 import shutil
@@ -31,7 +32,7 @@ from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls
 from dragoman.translation.pipeline import Cancelled
 
-Status = Literal["queued", "translating", "done", "downloaded", "error"]
+Status = Literal["queued", "translating", "done", "downloaded", "error", "cancelled"]
 
 MOST = 1000
 """Files that are kept at a time, translated or not."""
@@ -77,7 +78,7 @@ class Upload:
 
     @property
     def is_over(self) -> bool:
-        return self.status in ("done", "downloaded", "error")
+        return self.status in ("done", "downloaded", "error", "cancelled")
 
 
 @dataclass
@@ -89,6 +90,8 @@ class Progress:
     """Whether nobody goes on with it: what its thread holds, it drops itself."""
     began: float = 0.0
     share: float = 0.0
+    goes: float = math.inf
+    """When it is forgotten, by the clock that never jumps."""
 
     @property
     def seconds_left(self) -> int | None:
@@ -126,7 +129,11 @@ class Uploads:
         for home in folder.iterdir():
             if _ID.fullmatch(home.name) and not (home / _RECORD).exists():
                 shutil.rmtree(home, ignore_errors=True)  # the process ended while the file came
-        found._uploads = {upload.id: upload for upload in _read_all(folder)}
+        for upload in _read_all(folder):
+            found._uploads[upload.id] = upload
+            if upload.is_over:
+                age = time.time() - (upload.ended or upload.began)
+                found._progress[upload.id] = Progress(share=1.0, goes=found._end_of(age))
         found.forget()
         return found
 
@@ -211,12 +218,25 @@ class Uploads:
 
     async def remove(self, upload: Upload) -> None:
         """Stop the work on a file, and forget all of it."""
+        await self._stop(upload)
+        await asyncio.to_thread(self._delete, upload)
+
+    async def cancel(self, upload: Upload) -> None:
+        """Stop the work on a file, of which is left that there was any; what is over stays as it is."""
+        if upload.is_over:
+            return
+        upload.status, upload.error, upload.error_status = "cancelled", "it was cancelled", 409
+        upload.ended, self.progress(upload).goes = time.time(), self._end_of(0.0)
+        self._note(upload)
+        await self._stop(upload)
+        await asyncio.to_thread(self._drop_job, upload)
+
+    async def _stop(self, upload: Upload) -> None:
         progress = self._progress.get(upload.id)
         if progress is not None and progress.task is not None and not progress.task.done():
             progress.is_removed = True
             progress.task.cancel()
             await asyncio.wait({progress.task})
-        await asyncio.to_thread(self._delete, upload)
 
     def fetched(self, upload: Upload) -> None:
         """The result has been fetched, by a dialect in which that is possible once."""
@@ -238,6 +258,8 @@ class Uploads:
 
     async def _work(self, upload: Upload, caller: Caller, progress: Progress) -> None:
         def work(calls: Calls) -> FileResult:
+            if progress.is_removed:
+                raise Cancelled
             upload.status, progress.began = "translating", time.monotonic()
             try:
                 return self._translate(upload, caller, calls, progress)
@@ -250,7 +272,9 @@ class Uploads:
                 raise
 
         try:
-            made = await self.state.workshop.do_file(upload.owner, upload.size, work)
+            tracing = self.state.tracing
+            traced = work if tracing is None else tracing.apart("file", work)
+            made = await self.state.workshop.do_file(upload.owner, upload.size, traced)
             upload.result, upload.spoken = made.name, made.source.nllb if made.source else None
             upload.characters, upload.segments, upload.flagged = made.characters, made.segments, made.flagged
             upload.status, progress.share = "done", 1.0
@@ -264,7 +288,7 @@ class Uploads:
         except Exception as error:
             logs.event("a file could not be translated", logging.ERROR, error=logs.told(error))
             upload.error, upload.status = "the server failed on this file; its log has more", "error"
-        upload.ended = time.time()
+        upload.ended, progress.goes = time.time(), self._end_of(0.0)
         self._note(upload)
 
     def _translate(self, upload: Upload, caller: Caller, calls: Calls, progress: Progress) -> FileResult:
@@ -334,10 +358,14 @@ class Uploads:
 
     def forget(self) -> None:
         """Forget what nobody has fetched in time."""
-        oldest = time.time() - 60 * self.state.settings.file_minutes
+        now = time.monotonic()
         for upload in list(self._uploads.values()):
-            if upload.is_over and (upload.ended or upload.began) < oldest:
+            if upload.is_over and self.progress(upload).goes <= now:
                 self._delete(upload)
+
+    def _end_of(self, age: float) -> float:
+        """When a file is forgotten that was done so many seconds ago, or by a wrong clock will be."""
+        return time.monotonic() + 60 * self.state.settings.file_minutes - max(0.0, age)
 
     def _delete(self, upload: Upload) -> None:
         self._uploads.pop(upload.id, None)

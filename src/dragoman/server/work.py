@@ -20,6 +20,7 @@ from dragoman.translation.pipeline import Cancelled
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from dragoman.server.memory import SharedMemory
     from dragoman.translation.results import Text, Translation
     from dragoman.translation.running import Run
     from dragoman.translation.translator import Translator
@@ -35,10 +36,11 @@ FILES_WAITING = 16
 class Calls:
     """The translator's calls that one request makes; any thread may stop them all."""
 
-    def __init__(self, seconds: float, batch: int) -> None:
-        """seconds: for all of them together, from now on; batch: sentences that are worked on at a time."""
+    def __init__(self, seconds: float, batch: int, memory: "SharedMemory | None" = None) -> None:
+        """seconds: for all of them together, from now on; batch: sentences that are worked on at a time;
+        memory: what is known already."""
         self._end = time.monotonic() + seconds
-        self._seconds, self._batch = seconds, batch
+        self._seconds, self._batch, self._memory = seconds, batch, memory
         self._lock = threading.Lock()
         self._runs: set[Run] = set()
         self._stopped = threading.Event()
@@ -91,7 +93,7 @@ class Calls:
     def _run(self, translator: "Translator", options: dict[str, Any]) -> "Generator[Run, None, None]":
         self.check()
         wanted = options.get("timeout")
-        options = {"batch_size": self._batch, **options}
+        options = {"batch_size": self._batch, "translation_memory": self._memory, **options}
         options["timeout"] = self.left if wanted is None else min(self.left, wanted)
         run = translator.run(**options)
         with self._lock:
@@ -107,8 +109,8 @@ class Calls:
 class Workshop:
     """Where requests are worked on: a queue for texts, one for files, and the threads for both."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, memory: "SharedMemory | None" = None) -> None:
+        self._settings, self._memory = settings, memory
         rest = (settings.queue, settings.queue_per_key, settings.queue_characters)
         self.texts = Admission(Bounds(settings.active, *rest, settings.queue_seconds))
         most = FILES_WAITING * settings.upload_bytes
@@ -159,7 +161,7 @@ class Workshop:
                 await asyncio.wait({doing})
 
     async def _do(self, place: Place, seconds: float, work: Callable[[Calls], T]) -> T:
-        calls = Calls(seconds, self._settings.batch)
+        calls = Calls(seconds, self._settings.batch, self._memory)
         self._calls.add(calls)
         loop = asyncio.get_running_loop()
 

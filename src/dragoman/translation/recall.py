@@ -41,9 +41,9 @@ class Recalls:
 
 def request_key(request: Request, salt: str = "") -> bytes:
     """Sixteen bytes that tell requests apart; salt: what else decides their results."""
-    terms = "\0".join(f"{term.source}\0{term.target}" for term in request.terms)
-    told = f"{salt}\0{request.source.nllb}\0{request.target.nllb}\0{request.text}\0{terms}"
-    return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    terms = [(term.source, term.target) for term in request.terms]
+    told = json.dumps([salt, request.source.nllb, request.target.nllb, request.text, terms])
+    return blake2b(told.encode(), digest_size=16).digest()
 
 
 def packed(candidates: tuple[Candidate, ...]) -> bytes:

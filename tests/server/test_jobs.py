@@ -1,0 +1,60 @@
+"""`/v1/jobs`: the work on files, listed, looked at, cancelled."""
+
+import time
+
+from dragoman.jobs import Jobs
+from dragoman.server.keys import KeyFile
+from tests.server.test_documents import TEXT, hand_in, wait
+
+
+def test_jobs_are_listed_looked_at_and_their_owners_alone(serve, tmp_path):
+    keys = KeyFile(tmp_path / "keys.json")
+    anna, otto = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("anna", "otto"))
+    served = serve(keys=keys.path)
+    id = hand_in(served, "a.txt", "Yes.", headers=anna).json()["id"]
+    wait(served, id, headers=anna)
+    (job,) = served.get("/v1/jobs", headers=anna).json()["jobs"]
+    assert (job["id"], job["kind"], job["status"], job["progress"]) == (id, "document", "done", 1.0)
+    assert job["created"] <= job["ended"]
+    assert served.get(f"/v1/jobs/{id}", headers=anna).json() == job
+    assert served.get("/v1/jobs", headers=otto).json() == {"jobs": []}
+    assert served.get(f"/v1/jobs/{id}", headers=otto).status_code == 404
+    assert served.post(f"/v1/jobs/{id}/cancel", headers=otto).status_code == 404
+    assert served.get("/v1/jobs").status_code == 401
+    assert served.post(f"/v1/jobs/{id}/cancel", headers=anna).json() == job  # what is over stays
+
+
+def test_a_job_that_is_cancelled_frees_its_rows_stays_in_the_list_and_is_no_next_servers(serve, tmp_path):
+    served = serve(data=tmp_path)
+    ids = [
+        hand_in(served, "a.txt", TEXT * 4, source="en").json()["id"] for _ in range(3)
+    ]  # one of them waits
+    while served.get(f"/v1/jobs/{ids[0]}").json()["progress"] == 0:
+        time.sleep(0.01)
+    for id in ids:
+        job = served.post(f"/v1/jobs/{id}/cancel").json()
+        assert (job["status"], job["error"]) == ("cancelled", "it was cancelled")
+    assert served.idle()
+    assert served.get(f"/v1/documents/{ids[0]}").json()["status"] == "cancelled"
+    assert served.get(f"/v1/documents/{ids[0]}/result").status_code == 404
+    with Jobs(tmp_path) as jobs:
+        assert jobs.all() == []
+    served.stop()
+    later = serve(data=tmp_path)
+    assert {job["status"] for job in later.get("/v1/jobs").json()["jobs"]} == {"cancelled"}
+    assert later.delete(f"/v1/documents/{ids[0]}").status_code == 204
+    assert len(later.get("/v1/jobs").json()["jobs"]) == 2
+
+
+def test_who_waits_for_a_file_that_is_cancelled_is_told_so(serve):
+    from concurrent.futures import ThreadPoolExecutor
+
+    served = serve()
+    with ThreadPoolExecutor(1) as pool:
+        form, files = {"source": "en", "target": "fr"}, {"file": ("a.txt", TEXT * 4)}
+        answer = pool.submit(served.post, "/translate_file", data=form, files=files)
+        while not (found := served.get("/v1/jobs").json()["jobs"]):
+            time.sleep(0.01)
+        served.post(f"/v1/jobs/{found[0]['id']}/cancel")
+        assert answer.result().status_code == 409
+        assert answer.result().json() == {"error": "it was cancelled"}
