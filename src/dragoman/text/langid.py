@@ -103,8 +103,9 @@ def _keep(path: Path, found: tuple[Any, ...]) -> None:
     import numpy as np
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {name: np.asarray(part) for name, part in zip(_PARTS, found, strict=True)}
     with replacing_file(path) as file:
-        np.savez(file, **{name: np.asarray(part) for name, part in zip(_PARTS, found, strict=True)})
+        np.savez(file, **arrays)
 
 
 @cache
