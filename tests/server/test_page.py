@@ -109,6 +109,77 @@ def test_a_file_is_translated_and_can_be_saved(page, translator, tmp_path):
     page.until("!document.querySelector('#files li')")
 
 
+def test_files_of_this_tab_are_still_there_when_the_page_is_loaded_again(page, server, tmp_path):
+    files = [tmp_path / name for name in ("a.txt", "b.txt")]
+    for file in files:
+        file.write_text("Yes.")
+    page.choose_file("#file", *files)
+    page.until("document.querySelectorAll('#files .actions button:first-child').length === 2")
+    page.until("[...document.querySelectorAll('#files .actions')].every(e => e.textContent === 'SaveRemove')")
+    page.open(server.url)
+    page.until("document.querySelectorAll('#files li').length === 2")
+    page.until("[...document.querySelectorAll('#files .actions')].every(e => e.textContent === 'SaveRemove')")
+    page.run("document.querySelectorAll('#files button:last-child').forEach(each => each.click())")
+    page.until("sessionStorage.getItem('dragoman.files') === '[]'")
+    page.open(server.url)
+    page.until("document.querySelectorAll('#target-language option').length === 5")
+    assert page.run("document.querySelectorAll('#files li').length") == 0
+
+
+def test_a_glossary_is_written_chosen_changed_and_forgotten(page, server):
+    choose(page, "#target-language", "fra_Latn")
+    page.run("document.getElementById('glossary-new').click()")
+    choose(page, "#glossary-source", "eng_Latn")
+    page.type("#glossary-name", "<b>Trains</b>")
+    page.type("#glossary-entries", "station = Dragonia\nticket\tBillettus\n\nDragoman\n")
+    page.run("document.querySelector('#glossary-form button').click()")
+    page.until("document.getElementById('glossary').selectedOptions[0].text.startsWith('<b>Trains</b>')")
+    (kept,) = server.get("/v1/glossaries").json()["glossaries"]
+    assert server.get(f"/v1/glossaries/{kept['id']}").json()["entries"] == {
+        "station": "Dragonia",
+        "ticket": "Billettus",
+        "Dragoman": "Dragoman",
+    }
+    page.type("#source", TEXT)
+    page.until("document.getElementById('target').textContent.includes('Dragonia')")
+    page.run("document.getElementById('glossary-edit').click()")
+    page.until("!document.getElementById('glossary-form').hidden")
+    fill(page, "#glossary-entries", "", "input")
+    page.type("#glossary-entries", "station = " + "x" * 300)
+    page.run("document.querySelector('#glossary-form button').click()")
+    page.until("!document.getElementById('glossary-error').hidden")
+    page.events.clear()  # the refused request is an error in the log
+    fill(page, "#glossary-entries", "", "input")
+    page.type("#glossary-entries", "station = Drakonia")
+    page.run("document.querySelector('#glossary-form button').click()")
+    page.until("document.getElementById('target').textContent.includes('Drakonia')")
+    choose(page, "#target-language", "deu_Latn")
+    assert page.run("document.getElementById('glossary').options.length") == 1
+    choose(page, "#target-language", "fra_Latn")
+    page.until("document.getElementById('target').textContent.includes('Drakonia')")
+    page.run("document.getElementById('glossary-edit').click()")
+    page.until("!document.getElementById('glossary-form').hidden")
+    page.run("document.getElementById('glossary-delete').click()")
+    page.until("document.getElementById('target').textContent.includes('gare')")
+    assert server.get("/v1/glossaries").json() == {"glossaries": []}
+
+
+def test_what_comes_from_a_memory_says_so(browser, serve, tmp_path):
+    from dragoman.translation.memory import TranslationMemory
+    from dragoman.translation.tmx import Unit
+
+    with TranslationMemory(tmp_path / "memory.sqlite") as memory:
+        memory.add([Unit("Yes.", "Mais oui !", "eng_Latn", "fra_Latn")])
+    browser.open(serve(tm=tmp_path / "memory.sqlite").url)
+    browser.until("document.querySelectorAll('#target-language option').length === 5")
+    choose(browser, "#target-language", "fra_Latn")
+    choose(browser, "#source-language", "eng_Latn")
+    browser.type("#source", "Yes.")
+    output(browser, "Mais oui !")
+    assert browser.run("document.getElementById('origin').textContent") == "from the translation memory"
+    browser.run("localStorage.clear()")
+
+
 def test_a_file_is_saved_under_its_name_in_any_script(page, tmp_path):
     file = tmp_path / "записки.txt"
     file.write_text("Yes.")
