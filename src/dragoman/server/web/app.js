@@ -1,6 +1,6 @@
 // The page: a text is translated as it is typed.
 
-import { Failure, events, get, post, useKey } from "./api.js";
+import { Failure, events, get, hasKey, post, useKey } from "./api.js";
 import { listFiles, listFormats, watchFiles } from "./files.js";
 import { glossary, listGlossaries, offerGlossaries, watchGlossaries } from "./glossary.js";
 import * as history from "./history.js";
@@ -206,8 +206,9 @@ function count() {
 }
 
 function fail(error, before = "") {
-  at("error").hidden = !error;
-  at("error").textContent = error ? before + error.message : "";
+  const asks = error?.status === 401 && !hasKey(); // which the form says by itself
+  at("error").hidden = !error || asks;
+  at("error").textContent = error && !asks ? before + error.message : "";
   if (error?.status === 401) {
     at("key-form").hidden = false;
     at("key").focus();
@@ -226,7 +227,12 @@ function listHistory() {
     ...history.entries().map((entry) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = `${entry.text.slice(0, 120)} → ${entry.made.slice(0, 120)}`;
+      for (const text of [entry.text, entry.made]) {
+        const line = document.createElement("span");
+        line.dir = "auto";
+        line.textContent = text.slice(0, 120);
+        button.append(line);
+      }
       button.addEventListener("click", () => {
         source.value = entry.text;
         choose(to, entry.target);

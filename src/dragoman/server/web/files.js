@@ -144,7 +144,8 @@ function saved(disposition) {
 
 function finish(found, { bar, state, actions, remove }) {
   const flagged = found.flagged ? `, ${found.flagged} to look at` : "";
-  state.textContent = `done: ${found.segments} segments${flagged}`;
+  const segments = found.segments === 1 ? "1 segment" : `${found.segments} segments`;
+  state.textContent = `done: ${segments}${flagged}`;
   bar.remove();
   const save = element("button", { type: "button", textContent: "Save" });
   save.setAttribute("aria-label", `Save the translation of ${found.name}`);
