@@ -23,11 +23,12 @@ from dragoman.models.nllb import Nllb, initialize_
 from dragoman.text.tokenizers.nllb import NllbTokenizer
 from dragoman.training.augmentation.examples import Augmentation
 from dragoman.training.config import TrainingConfig
-from dragoman.training.data import ENGLISH, EOS, Batches, Example, assemble, can_make_up, cut
+from dragoman.training.data import EOS, PAD, Batches, Example, assemble, can_make_up, cut
 from dragoman.training.filters import text_key
 from dragoman.training.loop import Trainer
 from dragoman.training.names import names_in
-from dragoman.training.parts import Part, read_part
+from dragoman.training.objectives.translation import Translation
+from dragoman.training.parts import ENGLISH, Part, read_part
 from dragoman.training.reading import BadRows, read_rows
 from dragoman.training.tokenizer import train_tokenizer
 from dragoman.training.warm_start import warm_start_
@@ -69,7 +70,8 @@ def train(config: TrainingConfig, data: Path, out: Path, finish: int | None) -> 
     batches = batches_of(config, parts, tokenizer)
     model = first_model(config, tokenizer, out)
     evaluation = Evaluation(config, data, tokenizer, batches.language_ids)
-    trainer = Trainer(model, batches, config, out, evaluation)
+    objective = Translation(PAD, config.label_smoothing, config.balance_loss, config.z_loss)
+    trainer = Trainer(model, objective, batches, config, out, evaluation)
     evaluation.trainer = trainer
     trainer.run(finish)
 
@@ -212,7 +214,7 @@ class Evaluation:
         metric = sacrebleu.CHRF(word_order=2)
         nll = tokens = 0.0
         for batch in self.batches:
-            nll += self.trainer.losses(batch, 0.0)[1]
+            nll += self.trainer.losses(batch).figures["loss"]
             tokens += int((batch.target[:, 1:] != self.tokenizer.pad_id).sum())
         figures = {"dev_loss": round(nll / tokens, 4)}
         for code, pairs in self.pairs.items():

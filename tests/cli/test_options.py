@@ -88,7 +88,7 @@ def test_help_tells_of_environment_exit_status_and_all_systems(dragoman):
 def test_completion_can_be_had(dragoman, monkeypatch):
     assert "--show-completion" in dragoman("--help").out
     monkeypatch.setenv("_DRAGOMAN_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", "dragoman tr")
+    monkeypatch.setenv("COMP_WORDS", "dragoman trans")
     monkeypatch.setenv("COMP_CWORD", "1")
     assert dragoman().out.split() == ["translate"]
     monkeypatch.setenv("COMP_WORDS", "dragoman translate --to zh")

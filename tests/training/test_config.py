@@ -29,14 +29,24 @@ def test_settings_are_read_from_toml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("update = 7", "unknown setting update; it may have .*updates"),
-        ('[[parts]]\nname = "a"\nshares = 1', "unknown setting parts.shares; it may have .*share"),
-        ('[[parts]]\nname = "a"', "parts is not complete: .*share"),
-        ("[augmentation]\nnoises = 1", "unknown setting augmentation.noises; it may have .*noise"),
-        ("[model]\nd_modle = 64", "unknown setting model.d_modle; it may have .*d_model"),
-        ("[model]\nvocab_size = 64", "unknown setting model.vocab_size"),
-        ('optimizer = "sgd"', "optimizer 'sgd' is neither 'adamw' nor 'muon'"),
-        ('precision = "fp8"', "precision 'fp8' is none of"),
+        ("update = 7", "update is an unknown setting; did you mean updates.*warmup"),
+        ('[[parts]]\nname = "a"\nshares = 1', "parts.shares is an unknown setting; did you mean share"),
+        ("[[parts]]\nshare = 1", "parts.name is missing"),
+        ("[augmentation]\nnoises = 1", "augmentation.noises is an unknown setting; did you mean noise"),
+        ("[model]\nd_modle = 64", "model.d_modle is an unknown setting; did you mean d_model"),
+        ("[model]\nvocab_size = 64", "model.vocab_size is an unknown setting"),
+        ('[model]\nmodel_type = "llama"\nd_model = 64', "model.d_model is an unknown setting"),
+        ('optimizer = "sgd"', "optimizer is 'sgd'; it must be one of 'adamw', 'muon'"),
+        ('precision = "fp8"', "precision is 'fp8'; it must be one of"),
+        ('objective = "ppo"', "objective is 'ppo'; it must be one of .*'simpo'"),
+        ('updates = "many"', "updates is 'many'; it must be a whole number"),
+        ("updates = true", "updates is True; it must be a whole number"),
+        ("lora = 3", "lora is 3; it must be a table"),
+        ("updates = ", "is no TOML file"),
+        ('train = "lora"', "needs a model to start from"),
+        ('train = "module"\nstart = "x"\nobjective = "sft"', "group goes with train"),
+        ('[[parts]]\nname = "a"\nkind = "preferences"', "learns from parallel text"),
+        ('[[parts]]\nname = "a"\n[[phases]]\nupdates = 3\nparts = ["b"]', "phases.parts is 'b'"),
     ],
 )
 def test_unknown_setting_is_an_error_that_names_the_known_ones(
@@ -55,6 +65,13 @@ def test_unknown_setting_is_an_error_that_names_the_known_ones(
 def test_rate_rises_stays_and_falls(update: int, factor: float) -> None:
     schedule = Schedule(TrainingConfig(updates=100, warmup=10, decay=0.3))
     assert schedule.factor(update) == pytest.approx(factor)
+
+
+def test_rate_falls_by_the_root_of_updates_or_along_a_cosine() -> None:
+    root = Schedule(TrainingConfig(updates=400, warmup=100, decay=0.0, schedule="inverse_sqrt"))
+    assert [root.factor(update) for update in (49, 99, 399)] == pytest.approx([0.5, 1.0, 0.5])
+    cosine = Schedule(TrainingConfig(updates=110, warmup=10, decay=0.0, schedule="cosine"))
+    assert [cosine.factor(update) for update in (4, 10, 60, 110)] == pytest.approx([0.5, 1.0, 0.5, 0.0])
 
 
 def test_rate_without_warmup_and_decay_is_constant() -> None:

@@ -8,8 +8,9 @@ import torch
 
 from dragoman.errors import InvalidOption
 from dragoman.training.augmentation.examples import Augmentation, AugmentationOptions
-from dragoman.training.data import ENGLISH, Batches, Example, assemble, cut, part_weights
-from dragoman.training.parts import Part
+from dragoman.training.data import MADE_UP, Batches, Example, assemble, cut
+from dragoman.training.mixture import Draw, part_weights
+from dragoman.training.parts import ENGLISH, Part
 
 FRENCH, GERMAN = "fra_Latn", "deu_Latn"
 IDS = {ENGLISH: 90, FRENCH: 91, GERMAN: 92}
@@ -162,17 +163,17 @@ def test_balance_draws_more_of_small_languages(balance: float, shares: tuple[flo
 def test_parts_share_their_language_as_they_say_whatever_their_sizes() -> None:
     parts = [part(FRENCH, 90, "large", 1), part(FRENCH, 10, "small", 3), Part(GERMAN, "phrases", 5, ())]
     parts.append(part(GERMAN, 100, "pairs", 5))
-    assert part_weights(parts, 1.0) == pytest.approx([0.125, 0.375, 0.25, 0.25])
+    assert part_weights(parts, 1.0, made_up=MADE_UP) == pytest.approx([0.125, 0.375, 0.25, 0.25])
 
 
 def test_part_without_pairs_that_nobody_makes_up_is_refused() -> None:
     with pytest.raises(InvalidOption, match=r"'poems' has no pairs.*phrases, copies"):
-        part_weights([Part(FRENCH, "poems", 1, ())], 1.0)
+        part_weights([Part(FRENCH, "poems", 1, ())], 1.0, made_up=MADE_UP)
 
 
 def test_made_up_parts_make_examples_of_their_language() -> None:
     parts = [Part(GERMAN, "phrases", 1, ()), Part(GERMAN, "copies", 1, ())]
     batches = batches_of(parts, round_examples=20)
-    rows = [batches.texts(at, part, i, Random(i)) for at, part in enumerate(parts) for i in range(10)]
+    rows = [batches.texts(Draw(at, i, Random(i))) for at in range(len(parts)) for i in range(10)]
     assert all({row[2], row[3]} == {ENGLISH, GERMAN} for row in rows)
     assert all(source == target for source, target, *_ in rows[10:])

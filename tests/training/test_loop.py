@@ -12,9 +12,11 @@ from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import generate
 from dragoman.models.nllb import Nllb, initialize_
 from dragoman.training.config import TrainingConfig
-from dragoman.training.data import ENGLISH, Batches, assemble
-from dragoman.training.loop import Trainer, resolve_precision
-from dragoman.training.parts import Part
+from dragoman.training.data import PAD, Batches, assemble
+from dragoman.training.loop import Phase, Trainer
+from dragoman.training.objectives.translation import Translation
+from dragoman.training.parts import ENGLISH, Part
+from dragoman.training.precision import resolve_precision
 
 FRENCH = "fra_Latn"
 IDS = {ENGLISH: 14, FRENCH: 15}
@@ -74,7 +76,13 @@ def trainer_in(
 ) -> Trainer:
     model = Nllb(config.model_config(VOCABULARY))
     initialize_(model, config.seed)
-    return Trainer(model, batches_of(copies(300, longest), config), config, folder, evaluate)
+    return Trainer(
+        model, objective_of(config), batches_of(copies(300, longest), config), config, folder, evaluate
+    )
+
+
+def objective_of(config: TrainingConfig) -> Translation:
+    return Translation(PAD, config.label_smoothing, config.balance_loss, config.z_loss)
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
@@ -122,7 +130,7 @@ def test_model_learns_to_copy_digits(optimizer: str, tmp_path: Path) -> None:
         evaluate_every=2000,
     )
     trainer = trainer_in(tmp_path, config)
-    trainer.batches = batches_of(copies(20_000, 6), config)
+    trainer.phases = [Phase(batches_of(copies(20_000, 6), config))]
     trainer.run()
     assert accuracy(trainer.model, 6) >= 0.95
 
@@ -172,26 +180,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
     assert whole.position == second.position
     assert whole.position.round >= 2
     logs = [[{**row, "seconds": 0} for row in log_of(tmp_path / part)] for part in ("whole", "parts")]
-    # The window of figures that was interrupted holds only what came after.
-    known = ("update", "pairs", "rate")
-    assert [[row.get(k) for k in known] for row in logs[0]] == [
-        [row.get(k) for k in known] for row in logs[1]
-    ]
-
-
-def test_figures_of_a_shortened_window_are_means_too(tmp_path: Path) -> None:
-    config = config_of(updates=25, rate=1e-9, save_every=15, evaluate_every=20)
-
-    def interrupt(_: Nllb) -> dict[str, float]:
-        raise Interruption
-
-    with pytest.raises(Interruption):
-        trainer_in(tmp_path / "parts", config, interrupt).run()
-    trainer_in(tmp_path / "parts", config).run()
-    trainer_in(tmp_path / "whole", config).run()
-    short, full = (next(r for r in log_of(tmp_path / part) if "loss" in r) for part in ("parts", "whole"))
-    for name in ("loss", "aux", "norm"):  # nothing is learnt at this rate, so they stay as they are
-        assert short[name] == pytest.approx(full[name], rel=0.1)
+    assert logs[0] == logs[1]
 
 
 def test_log_forgets_what_a_resumed_run_does_again(tmp_path: Path) -> None:
@@ -231,18 +220,18 @@ def test_accumulated_batches_count_by_their_tokens(tmp_path: Path) -> None:
     config = config_of(balance_loss=0.0, clip=1e9)
     trainer = trainer_in(tmp_path, config)
     trainer.optimizers.step = lambda: None  # type: ignore[method-assign]
-    batches = trainer.batches.round(0)[:3]
+    batches = trainer.feed.round(0)[:3]
     sizes = [int((batch.target[:, 1:] != 1).sum()) for batch in batches]
     figures = trainer._train(batches)
     together = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
     trainer.model.zero_grad()
     nll = 0.0
     for batch in batches:
-        loss, likelihood, _ = trainer.losses(batch, config.label_smoothing)
-        (loss / sum(sizes)).backward()
-        nll += likelihood
+        losses = trainer.losses(batch)
+        (losses.terms["tokens"] / sum(sizes)).backward()
+        nll += losses.figures["loss"]
     assert figures["tokens"] == sum(sizes)
-    assert figures["nll"] == pytest.approx(nll)
+    assert figures["loss"] == pytest.approx(nll)
     for name, p in trainer.model.named_parameters():
         if p.grad is not None:
             torch.testing.assert_close(together[name], p.grad)
@@ -251,11 +240,12 @@ def test_accumulated_batches_count_by_their_tokens(tmp_path: Path) -> None:
 def test_padding_has_no_part_in_the_loss(tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path, config_of(balance_loss=0.0))
     trainer.model.eval()
-    examples = trainer.batches.examples(0)[:20]
-    together = trainer.losses(assemble(examples), 0.1)
-    alone = [trainer.losses(assemble([example]), 0.1) for example in examples]
-    assert float(together[0].detach()) == pytest.approx(sum(float(a[0].detach()) for a in alone), rel=1e-4)
-    assert together[1] == pytest.approx(sum(a[1] for a in alone), rel=1e-4)
+    examples = trainer.feed.examples(0)[:20]
+    together = trainer.losses(assemble(examples))
+    alone = [trainer.losses(assemble([example])) for example in examples]
+    smoothed = [float(losses.terms["tokens"].detach()) for losses in (together, *alone)]
+    assert smoothed[0] == pytest.approx(sum(smoothed[1:]), rel=1e-4)
+    assert together.figures["loss"] == pytest.approx(sum(a.figures["loss"] for a in alone), rel=1e-4)
 
 
 def test_loss_that_is_no_number_stops_the_run_before_anything_is_stored(tmp_path: Path) -> None:
@@ -353,7 +343,7 @@ def test_run_told_to_finish_ends_there_though_it_is_interrupted(tmp_path: Path) 
 def test_run_whose_texts_have_changed_goes_on_with_the_next_round(tmp_path: Path) -> None:
     trainer_in(tmp_path, config_of(updates=4)).run()
     again = trainer_in(tmp_path, config_of(updates=9))
-    again.batches = batches_of(copies(200, 6), again.config)
+    again.phases = [Phase(batches_of(copies(200, 6), again.config))]
     stopped = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["position"]
     again.resume()
     assert (again.position.round, again.position.batch) == (stopped["round"] + 1, 0)
@@ -387,8 +377,8 @@ def test_bfloat16_gradients_are_near_those_of_full_precision(tmp_path: Path) -> 
     for precision in ("fp32", "bf16"):
         trainer = trainer_in(tmp_path / precision, config_of(precision=precision))
         trainer.model.train()
-        loss, _, aux = trainer.losses(trainer.batches.round(0)[0], 0.1)
-        (loss + aux).backward()
+        terms = trainer.losses(trainer.feed.round(0)[0]).terms
+        (terms["tokens"] + terms["batches"]).backward()
         gradients.append(trainer.model.shared.weight.grad)
     assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 0.1
     assert trainer.model.shared.weight.dtype == torch.float32

@@ -24,6 +24,7 @@ from dragoman.cli import (
     modules,
     pack,
     serve,
+    train,
     translate,
 )
 from dragoman.cli.commands import HELP, Command
@@ -58,6 +59,7 @@ app.command("models", cls=Command)(models.list_models)
 app.command("convert", cls=Command)(convert.convert)
 app.command("pack", cls=Command)(pack.pack)
 app.command(cls=Command)(evaluate.evaluate)
+app.command("train", cls=Command)(train.train)
 app.command("serve", cls=Command)(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.add_typer(modules.app, name="modules")

@@ -4,7 +4,8 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -70,3 +71,60 @@ class Speed:
             self._marks.popleft()
         began, before = self._marks[0]
         return f"{(done - before) / max(now - began, 1e-3):.1f} {what}/s"
+
+
+class _Bar:
+    """Tells how a training run goes: on a terminal by a bar, else by a line now and then."""
+
+    EVERY = 30.0
+    """Seconds between lines."""
+
+    def __init__(self, show: Callable[[int, int, str], None]) -> None:
+        self.show = show
+        self.tokens, self.last = 0, ""
+        self.speed = Speed()
+
+    def updated(self, update: int, ends: int, figures: Mapping[str, float]) -> None:
+        """As `training.run_log.Observer`."""
+        self.tokens += int(figures["tokens"])
+        loss = figures["loss"] / max(1.0, figures["tokens"])
+        load = figures.get("load", 0.0) / max(1.0, figures.get("batches", 1.0))
+        experts = f", busiest expert {load:.2f}x" if load else ""
+        speed = self.speed.told(self.tokens, "tokens")
+        self.show(update, ends, f"loss {loss:.3f}{experts}, {speed}")
+
+    def logged(self, row: Mapping[str, Any]) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def training() -> Iterator[_Bar]:
+    """An observer of a training run, which shows updates, loss, the experts' load and tokens a second."""
+    if sys.stderr is None:
+        yield _Bar(lambda update, ends, words: None)
+        return
+    if not sys.stderr.isatty():
+        yield _Bar(_lines_apart(_Bar.EVERY))
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+        yield _Bar(
+            lambda update, ends, words: bar.update(task, completed=update, total=ends, description=words)
+        )
+
+
+def _lines_apart(seconds: float) -> Callable[[int, int, str], None]:
+    """Prints what it is told, at most once in so many seconds; the last update always."""
+    told = time.monotonic()
+
+    def show(update: int, ends: int, words: str) -> None:
+        nonlocal told
+        if update == ends or time.monotonic() - told > seconds:
+            told = time.monotonic()
+            print(f"update {update:,} of {ends:,}: {words}", file=sys.stderr, flush=True)
+
+    return show

@@ -1,48 +1,134 @@
 """Settings of a training run, read from a TOML file."""
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dragoman.errors import InvalidOption
+from dragoman.errors import InvalidOption, UnknownLanguage
+from dragoman.languages import find
 from dragoman.models.config import NllbConfig
+from dragoman.models.llama_config import LLAMA, LlamaConfig
+from dragoman.models.xalma import group_of
+from dragoman.text.prompt_style import STYLES
 from dragoman.training.augmentation.examples import AugmentationOptions
-from dragoman.training.parts import PartOptions
+from dragoman.training.parts import KINDS, PREFERENCES, PartOptions
+from dragoman.training.settings import check_keys, one_of, read_toml, table
+
+TRANSLATION, CAUSAL, SFT = "translation", "causal", "sft"
+PREFERENCE = ("cpo", "arpo", "arpo-repository", "dpo", "simpo")
+OBJECTIVES = (TRANSLATION, CAUSAL, SFT, *PREFERENCE)
+SCHEDULES = ("constant", "inverse_sqrt", "cosine")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+TRAINED = ("all", "lora", "module")
+
+
+@dataclass(frozen=True)
+class PreferenceOptions:
+    """Constants of preference losses, for those that have them."""
+
+    beta: float | None = None
+    """How steep the loss is; 0.1, and 2 for SimPO."""
+    eta: float = 1.5
+    """ARPO: how fast a growing difference makes the rejected side count in full."""
+    gamma: float = 1.0
+    """SimPO: the margin that is aimed at, times beta."""
+    nll: float | None = None
+    """Weight of the chosen side's negative log-likelihood; 1 for CPO and ARPO, 0 for DPO and SimPO."""
+    scorer: str = "kiwi_xcomet"
+    """Of rows with scores, those by which the best and the worst translation are told."""
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank additions, for `train = "lora"` and "module"."""
+
+    rank: int = 16
+    scale: float = 2.0
+    """What the products are multiplied by: PEFT's alpha / rank."""
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ()
+    """Projections that get one, such as "q_proj"; all linear layers if empty. A module has all."""
+
+
+@dataclass(frozen=True)
+class PhaseOptions:
+    """A part of a curriculum: what is learned from when on."""
+
+    updates: int
+    """How long it lasts; the last phase goes on to the end."""
+    languages: tuple[str, ...] = ()
+    """Corpus codes of the languages that are learned; all if empty."""
+    parts: tuple[str, ...] = ()
+    """Names of the parts; all if empty."""
+    max_tokens: int = 0
+    """Examples with a longer side are left out; 0 for the run's own limit."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """One run. Absent keys keep the defaults; unknown keys stop the run."""
 
+    objective: str = TRANSLATION
+    """translation (NLLB); causal, sft, cpo, arpo, arpo-repository, dpo or simpo (Llama and X-ALMA)."""
+    start: str = ""
+    """The model to go on from, as a name or folder: weights and tokenizer. Empty: a new one, of [model]."""
+    train: str = "all"
+    """all weights; lora: a LoRA beside frozen ones; module: X-ALMA's language module of `group` alone."""
+    group: int = 0
+    """X-ALMA's language group, 1 to 8, whose module is trained."""
+    prompts: str = ""
+    """chat (X-ALMA) or plain (ALMA); empty for what the model's name or its files say."""
+    data: str = "."
+    """The folder below which files are named."""
+    out: str = ""
+    """The folder of the run; empty for runs/ and the recipe's name."""
     languages: dict[str, str] = field(default_factory=dict)
-    """Corpus code -> NLLB code of every language but English, e.g. {"fr": "fra_Latn"}."""
+    """Corpus code -> NLLB code of every language but English, e.g. {"fr": "fra_Latn"}; in a file also a list
+    of corpus codes, where each says which language it is."""
+    new_languages: dict[str, str] = field(default_factory=dict)
+    """Codes to teach NLLB beside its own -> a language whose embedding each begins with."""
+    held_out: tuple[str, ...] = ()
+    """Files of sentences that models are tested on, with {language} and {code}: what shares one is out.
+    Beginning with ./ they are beside the settings, else below `data`."""
+    dev: str = ""
+    """A file of pairs, with {language}, whose loss is computed at evaluations; never learned from."""
     parts: tuple[PartOptions, ...] = ()
     """The kinds of text of the mixture: a table [[parts]] each."""
+    phases: tuple[PhaseOptions, ...] = ()
+    """A curriculum: a table [[phases]] each, one after the other."""
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
     """How examples are changed: the table [augmentation]."""
+    preference: PreferenceOptions = field(default_factory=PreferenceOptions)
+    """Constants of preference losses: the table [preference]."""
+    lora: LoraOptions = field(default_factory=LoraOptions)
+    """The table [lora]."""
     vocabulary: int = 8000
     """SentencePiece pieces, without the language codes."""
     byte_fallback: bool = False
     """Characters without a piece become bytes, and digits stand alone."""
     max_tokens: int = 48
-    """Examples with a longer side are left out."""
+    """Examples with a longer side are left out; of causal text, how long its blocks are."""
     balance: float = 1.0
     """Examples drawn from a language of n pairs are proportional to n**balance."""
+    ratios: dict[str, float] = field(default_factory=dict)
+    """Corpus code -> how often a language is drawn, relative to the others, instead of by `balance`."""
     round_examples: int = 16384
     """How many examples are drawn and sorted by length together."""
     model: dict[str, Any] = field(default_factory=dict)
-    """Fields of NllbConfig; the vocabulary size follows from the tokenizer."""
+    """Fields of NllbConfig, or with model_type = "llama" of LlamaConfig; the vocabulary size follows from the
+    tokenizer."""
     warm_start: str = ""
     """A model to take the layers from, as a name or folder; empty to begin with random numbers."""
     batch_tokens: int = 6000
     """Padded source and target tokens of one micro-batch."""
     accumulate: int = 1
-    """Micro-batches in one update."""
+    """Micro-batches in one update, of each process."""
     updates: int = 10000
     warmup: int = 300
     """Updates over which the rate rises from zero."""
+    schedule: str = "constant"
+    """What the rate does afterwards: constant, inverse_sqrt or cosine (to zero at the last update)."""
     decay: float = 0.3
     """Share of the updates, at the end, over which the rate falls to zero; 0 to keep it until a run is told
     to finish."""
@@ -52,6 +138,10 @@ class TrainingConfig:
     """Peak rate of the matrices under muon, if not the same."""
     optimizer: str = "adamw"
     """adamw, or muon: orthogonalised momentum for the matrices, AdamW for all else."""
+    beta2: float = 0.98
+    """AdamW's memory of squared gradients."""
+    epsilon: float = 1e-8
+    """AdamW's least root of a squared gradient."""
     weight_decay: float = 0.01
     clip: float = 1.0
     """Largest gradient norm."""
@@ -64,50 +154,133 @@ class TrainingConfig:
     z_loss: float = 0.0
     """Weight of the routers' z-loss, summed over layers."""
     precision: str = "auto"
-    """fp32, bf16 (autocast), or auto: bf16 where the processor multiplies it natively."""
+    """fp32, bf16 or fp16 (autocast), or auto: bf16 where the processor multiplies it natively."""
+    checkpointing: bool = False
+    """Layers forget activations and compute them again for gradients: less memory, a third more time."""
     log_every: int = 25
     """Updates between lines of figures."""
     evaluate_every: int = 500
     """Updates between evaluations."""
     evaluate_pairs: int = 40
-    """Development pairs translated per direction at an evaluation."""
+    """Development pairs per language at an evaluation."""
     save_every: int = 250
     """Updates between checkpoints."""
     seed: int = 1
 
     @classmethod
     def from_toml(cls, path: str | Path) -> "TrainingConfig":
-        """Read `path`; InvalidOption names a key that does not exist."""
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        _check_keys(path, "", data, {f.name for f in dataclasses.fields(cls)})
-        data["parts"] = tuple(_table(path, "parts", PartOptions, part) for part in data.get("parts", ()))
-        data["augmentation"] = _table(path, "augmentation", AugmentationOptions, data.get("augmentation", {}))
-        config = cls(**data)
-        if config.optimizer not in ("adamw", "muon"):
-            raise InvalidOption(f"{path}: optimizer {config.optimizer!r} is neither 'adamw' nor 'muon'")
-        if config.precision not in ("auto", "fp32", "bf16"):
-            raise InvalidOption(f"{path}: precision {config.precision!r} is none of 'auto', 'fp32', 'bf16'")
-        shape = {f.name for f in dataclasses.fields(NllbConfig)} - {"model_type", "vocab_size"}
-        _check_keys(path, "model.", config.model, shape)
+        """Read `path`; InvalidOption names a key that does not exist, or a value that can't be."""
+        data = read_toml(path)
+        where = f"{path}: "
+        check_keys(where, data, {f.name for f in dataclasses.fields(cls)})
+        data["languages"] = _languages(where, data.get("languages", {}))
+        if isinstance(data.get("held_out"), list):
+            data["held_out"] = [_beside(path, name) for name in data["held_out"]]
+        for name, kind in (("parts", PartOptions), ("phases", PhaseOptions)):
+            rows = [table(f"{where}{name}.", kind, row) for row in data.pop(name, ())]
+            data[name] = rows
+        tables: dict[str, type] = {
+            "augmentation": AugmentationOptions,
+            "preference": PreferenceOptions,
+            "lora": LoraOptions,
+        }
+        made: dict[str, Any] = {
+            name: table(f"{where}{name}.", kind, data.pop(name, {})) for name, kind in tables.items()
+        }
+        config = dataclasses.replace(table(where, cls, data, but=tables), **made)
+        config.check(where)
         return config
 
+    def check(self, where: str = "") -> None:
+        """InvalidOption for settings that don't go together. where: what stands before their names."""
+        one_of(f"{where}objective", self.objective, OBJECTIVES)
+        one_of(f"{where}optimizer", self.optimizer, ("adamw", "muon"))
+        one_of(f"{where}precision", self.precision, PRECISIONS)
+        one_of(f"{where}schedule", self.schedule, SCHEDULES)
+        one_of(f"{where}train", self.train, TRAINED)
+        if self.prompts:
+            one_of(f"{where}prompts", self.prompts, STYLES)
+        shape: set[str] = {f.name for f in dataclasses.fields(LlamaConfig if self.is_llama else NllbConfig)}
+        type_too = set() if self.is_llama else {"model_type"}
+        check_keys(f"{where}model.", self.model, shape - {"vocab_size"} - type_too)
+        self._check_what_is_trained(where)
+        self._check_parts(where)
+
+    def _check_what_is_trained(self, where: str) -> None:
+        if self.train != "all" and not self.start:
+            raise InvalidOption(
+                f'{where}train is "{self.train}", which needs a model to start from; set start'
+            )
+        if (self.train == "module") != bool(self.group):
+            raise InvalidOption(f'{where}group goes with train = "module", and that with a group from 1 to 8')
+        for code in self.languages.values() if self.group else ():
+            if group_of(code) != self.group:
+                raise InvalidOption(
+                    f"{where}{code} is of X-ALMA's group {group_of(code)}, not {self.group}; a module is "
+                    "trained with the languages of its group"
+                )
+        if self.group and self.objective == TRANSLATION:
+            raise InvalidOption(f'{where}objective "translation" is NLLB\'s, which has no language modules')
+        if self.start and self.model:
+            raise InvalidOption(f"{where}start brings a model of its own; leave [model] out")
+        if self.warm_start and (self.start or self.is_llama):
+            raise InvalidOption(f"{where}warm_start is for a new NLLB with another vocabulary; leave it out")
+        if self.new_languages and not (self.start and self.objective == TRANSLATION and self.train == "all"):
+            raise InvalidOption(
+                f"{where}new_languages are for an NLLB to start from, all of whose weights learn"
+            )
+        if not self.start and self.objective == TRANSLATION and self.is_llama:
+            raise InvalidOption(f'{where}objective "translation" needs an NLLB; a Llama learns by "sft"')
+
+    def _check_parts(self, where: str) -> None:
+        wanted = {
+            TRANSLATION: ("parallel",),
+            SFT: ("parallel",),
+            CAUSAL: ("monolingual", "parallel"),
+        }.get(self.objective, (PREFERENCES,))
+        for part in self.parts:
+            one_of(f"{where}parts.kind", part.kind, KINDS)
+            if part.kind not in wanted:
+                raise InvalidOption(
+                    f"{where}the part {part.name!r} is of the kind {part.kind!r}; objective "
+                    f"{self.objective!r} learns from {' and '.join(wanted)} text"
+                )
+        names = {part.name for part in self.parts}
+        for phase in self.phases:
+            for name in phase.parts:
+                one_of(f"{where}phases.parts", name, names)
+            for code in phase.languages:
+                one_of(f"{where}phases.languages", code, self.languages)
+        for code in self.ratios:
+            one_of(f"{where}ratios", code, (*self.languages, "en"))
+
+    @property
+    def is_llama(self) -> bool:
+        """Whether a new model would be a Llama."""
+        return self.model.get("model_type") == LLAMA or self.objective != TRANSLATION
+
     def model_config(self, vocab_size: int) -> NllbConfig:
-        """The model's shape with `vocab_size` embedding rows."""
+        """A new NLLB's shape with `vocab_size` embedding rows."""
         return NllbConfig.from_dict({"model_type": "nllb-moe", "vocab_size": vocab_size, **self.model})
 
+    def llama_config(self, vocab_size: int) -> LlamaConfig:
+        """A new Llama's shape with `vocab_size` embedding rows."""
+        return LlamaConfig.from_dict({"model_type": LLAMA, **self.model, "vocab_size": vocab_size})
 
-def _table(path: str | Path, name: str, kind: type, found: dict[str, Any]) -> Any:
-    """A table of a file as a dataclass whose fields are its keys; lists become tuples."""
-    _check_keys(path, f"{name}.", found, {f.name for f in dataclasses.fields(kind)})
+
+def _languages(where: str, found: object) -> dict[str, str]:
+    """Corpus code -> NLLB code, also from a list of codes; InvalidOption for a language that isn't one."""
+    if isinstance(found, dict):
+        return found
+    if not isinstance(found, list):
+        raise InvalidOption(f"{where}languages is {found!r}; it must be a table or a list of codes")
     try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
-    except TypeError as error:
-        raise InvalidOption(f"{path}: {name} is not complete: {error}") from None
+        return {code: find(code).nllb for code in found}
+    except UnknownLanguage as error:
+        raise InvalidOption(f"{where}languages: {error}") from None
 
 
-def _check_keys(path: str | Path, prefix: str, found: dict[str, Any], known: set[str]) -> None:
-    for key in found:
-        if key not in known:
-            raise InvalidOption(
-                f"{path}: unknown setting {prefix}{key}; it may have {', '.join(sorted(known))}"
-            )
+def _beside(path: str | Path, name: object) -> object:
+    """A file's name, in full if it is given relative to the settings."""
+    is_beside = isinstance(name, str) and name.startswith("./")
+    return str(Path(path).absolute().parent / str(name)) if is_beside else name

@@ -1,10 +1,8 @@
 """Batches of parallel text: drawn from parts, changed, encoded, sorted by length."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from random import Random
 from typing import Protocol
 
@@ -12,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dragoman.errors import InvalidOption
 from dragoman.training.augmentation import copying
 from dragoman.training.augmentation.examples import Augmentation
 from dragoman.training.augmentation.phrases import WRITINGS, phrase
+from dragoman.training.mixture import Draw, Mixture, part_weights
 from dragoman.training.parts import Part
 
-ENGLISH = "eng_Latn"
 PAD, EOS = 1, 2
 
 
@@ -45,6 +42,12 @@ class Batch:
     source: Tensor
     target: Tensor
 
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.source.to(device), self.target.to(device))
+
 
 @dataclass(frozen=True)
 class Position:
@@ -52,6 +55,8 @@ class Position:
 
     round: int = 0
     batch: int = 0
+    phase: int = 0
+    """Of a curriculum: whose rounds these are."""
 
 
 class Batches:
@@ -66,20 +71,21 @@ class Batches:
         self,
         parts: Sequence[Part],
         encoder: Encoder,
-        language_ids: dict[str, int],
+        language_ids: Mapping[str, int],
         batch_tokens: int,
         max_tokens: int,
         balance: float = 1.0,
         seed: int = 1,
         augmentation: Augmentation | None = None,
         round_examples: int = 16384,
+        ratios: Mapping[str, float] | None = None,
     ) -> None:
-        """balance: a language of n pairs gets a share proportional to n**balance."""
+        """balance: a language of n pairs gets a share proportional to n**balance; ratios: to its number."""
         self.parts, self.encoder, self.language_ids = list(parts), encoder, language_ids
         self.batch_tokens, self.max_tokens = batch_tokens, max_tokens
         self.seed, self.augmentation, self.round_examples = seed, augmentation, round_examples
-        self._weights = part_weights(self.parts, balance)
-        self._order = lru_cache(maxsize=4 * len(self.parts))(self._permutation)
+        weights = part_weights(self.parts, balance, ratios, MADE_UP)
+        self.mixture = Mixture(self.parts, weights, seed, round_examples)
 
     @property
     def pad(self) -> int:
@@ -87,7 +93,7 @@ class Batches:
 
     def fingerprint(self) -> str:
         """Differs where the examples would: a run that finds another one begins a new round."""
-        facts = [(part.code, part.name, len(part), weight) for part, weight in self._weighted()]
+        facts = self.mixture.facts()
         options = self.augmentation and self.augmentation.options
         text = repr((facts, options, self.seed, self.round_examples, self.batch_tokens, self.max_tokens))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -102,40 +108,23 @@ class Batches:
 
     def examples(self, number: int) -> list[Example]:
         """Those of a round, in order of their parts."""
-        texts: list[tuple[str, str, str, str]] = []
-        for at, (part, weight) in enumerate(self._weighted()):
-            per_round = self.round_examples * weight
-            for index in range(int(number * per_round), int((number + 1) * per_round)):
-                rng = Random((self.seed << 96) | (at << 64) | index)
-                texts.append(self.texts(at, part, index, rng))
-        return self._encoded(texts)
+        return self._encoded([self.texts(draw) for draw in self.mixture.round(number)])
 
-    def texts(self, at: int, part: Part, index: int, rng: Random) -> tuple[str, str, str, str]:
-        """Source, target and their languages of the example `index` of the part `at`."""
-        codes = part.code, ENGLISH
+    def texts(self, draw: Draw) -> tuple[str, str, str, str]:
+        """Source, target and their languages of a drawn example."""
+        part, rng = self.parts[draw.part], draw.rng
+        codes = part.code, part.other
         source = rng.randrange(2)
-        pair = self._pair(at, part, index, rng)
+        pair = part.pairs[self.mixture.row(draw)] if part.pairs else self._any(part, rng)
         texts = pair[source], pair[1 - source]
         if self.augmentation is not None:
             texts = self.augmentation.example(pair, codes, source, rng, lambda draw: self._any(part, draw))
         return *texts, codes[source], codes[1 - source]
 
-    def _pair(self, at: int, part: Part, index: int, rng: Random) -> tuple[str, str]:
-        if not part.pairs:
-            return self._any(part, rng)
-        round_, place = divmod(index, len(part))
-        return part.pairs[self._order(at, round_)[place]]
-
     def _any(self, part: Part, rng: Random) -> tuple[str, str]:
         if part.pairs:
             return part.pairs[rng.randrange(len(part))]
         return MADE_UP[part.name](part.code, rng)
-
-    def _permutation(self, at: int, round_: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, at, round_)).permutation(len(self.parts[at]))
-
-    def _weighted(self) -> Iterable[tuple[Part, float]]:
-        return zip(self.parts, self._weights, strict=True)
 
     def _encoded(self, texts: list[tuple[str, str, str, str]]) -> list[Example]:
         sides = [self.encoder.encode_pieces([row[side] for row in texts]) for side in (0, 1)]
@@ -154,26 +143,6 @@ MADE_UP = {"phrases": phrase, "copies": lambda _, rng: copying.pure(rng)}
 def can_make_up(name: str, code: str) -> bool:
     """Whether a part without pairs can be made up in a language: phrases need its tables."""
     return name != "phrases" or code in WRITINGS
-
-
-def part_weights(parts: Sequence[Part], balance: float) -> list[float]:
-    """The share of each part; of all parts together 1.
-
-    A language's share is proportional to its number of pairs to the power of `balance`; within it
-    parts share as they say. InvalidOption for a part without pairs that nobody knows how to make up.
-    """
-    for part in parts:
-        if not part.pairs and part.name not in MADE_UP:
-            raise InvalidOption(
-                f"the part {part.name!r} has no pairs; give it files, or name it one of {', '.join(MADE_UP)}"
-            )
-    sizes, shares = Counter[str](), Counter[str]()
-    for part in parts:
-        sizes[part.code] += len(part)
-        shares[part.code] += part.share  # type: ignore[assignment]
-    powers = {code: max(1, size) ** balance for code, size in sizes.items()}
-    total = sum(powers.values())
-    return [powers[part.code] / total * part.share / shares[part.code] for part in parts]
 
 
 def cut(examples: list[Example], batch_tokens: int, rng: np.random.Generator) -> list[list[Example]]:
@@ -197,11 +166,12 @@ def cut(examples: list[Example], batch_tokens: int, rng: np.random.Generator) ->
 
 def assemble(examples: Sequence[Example]) -> Batch:
     """One padded batch."""
-    return Batch(_pad([e.source for e in examples]), _pad([e.target for e in examples]))
+    return Batch(padded([e.source for e in examples]), padded([e.target for e in examples]))
 
 
-def _pad(rows: list[list[int]]) -> Tensor:
-    out = np.full((len(rows), max(map(len, rows))), PAD, np.int64)
+def padded(rows: Sequence[Sequence[int]], pad: int = PAD) -> Tensor:
+    """[rows, longest], padded on the right."""
+    out = np.full((len(rows), max(map(len, rows))), pad, np.int64)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row
     return torch.from_numpy(out)

@@ -3,9 +3,16 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from xxhash import xxh3_64_intdigest
+
+from dragoman.text.detect import detect
+
+FREQUENT = ("eng_Latn", "deu_Latn", "fra_Latn", "spa_Latn", "rus_Cyrl", "zho_Hans")
+"""What text in another language often turns out to be."""
 _DIGITS = re.compile(r"\d+")
 _OPENING_WORDS = 4
 
@@ -33,7 +40,8 @@ class PairFilter:
     """How many English sentences may begin with the same four words; 0 for any number."""
     dropped: Counter[str] = field(default_factory=Counter)
     kept: int = 0
-    _pairs: set[tuple[str, str]] = field(default_factory=set)
+    _pairs: set[int] = field(default_factory=set)
+    """Hashes of those that were seen."""
     _openings: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
@@ -51,9 +59,8 @@ class PairFilter:
             return "without words"
         if keys[0] in self.forbidden or keys[1] in self.forbidden:
             return "held out"
-        if keys in self._pairs:
+        if self._is_known("\t".join(keys)):
             return "had before"
-        self._pairs.add(keys)
         if text == english:
             return "identical sides"
         sizes = sorted((len(text), len(english)))
@@ -63,6 +70,12 @@ class PairFilter:
             return "other numbers"
         return self._opening(english)
 
+    def _is_known(self, key: str) -> bool:
+        """Whether a pair was seen before; from now on it was."""
+        count = len(self._pairs)
+        self._pairs.add(xxh3_64_intdigest(key.encode()))
+        return len(self._pairs) == count
+
     def _opening(self, english: str) -> str | None:
         words = english.casefold().split(" ", _OPENING_WORDS)[:_OPENING_WORDS]
         if not self.same_opening or len(words) < _OPENING_WORDS:
@@ -70,6 +83,53 @@ class PairFilter:
         opening = " ".join(words)
         self._openings[opening] += 1
         return "begins like many" if self._openings[opening] > self.same_opening else None
+
+
+@dataclass
+class TextFilter:
+    """Passes single texts on, and counts by reason what it leaves out."""
+
+    forbidden: Collection[str] = ()
+    dropped: Counter[str] = field(default_factory=Counter)
+    kept: int = 0
+    _texts: set[int] = field(default_factory=set)
+
+    def __call__(self, texts: Iterable[str]) -> Iterator[str]:
+        for text in texts:
+            reason = self._reason(text)
+            if reason is None:
+                self.kept += 1
+                yield text
+            else:
+                self.dropped[reason] += 1
+
+    def _reason(self, text: str) -> str | None:
+        key = text_key(text)
+        if not key:
+            return "without words"
+        if key in self.forbidden:
+            return "held out"
+        count = len(self._texts)
+        self._texts.add(xxh3_64_intdigest(key.encode()))
+        return "had before" if len(self._texts) == count else None
+
+
+def in_their_languages(rows: Iterable[Any], codes: Sequence[str], dropped: Counter[str]) -> Iterator[Any]:
+    """The rows whose texts may be in their languages; counts those that surely are in another of these.
+
+    rows: tuples whose first items are the texts in the languages `codes`. A text that doesn't tell passes.
+    """
+    for row in rows:
+        if any(is_elsewhere(text, code, codes) for text, code in zip(row, codes, strict=False)):
+            dropped["another language"] += 1
+        else:
+            yield row
+
+
+def is_elsewhere(text: str, code: str, among: Iterable[str]) -> bool:
+    """Whether a text surely is in another language than `code`, one of `among` or one in another script."""
+    found = detect(text, frozenset((code, *among, *FREQUENT)))
+    return found is not None and found.sure and found.code != code
 
 
 def digits(text: str) -> str:

@@ -1,27 +1,54 @@
-"""The training loop: updates, evaluations, checkpoints, and going on after an interruption."""
+"""The training loop: updates, evaluations, checkpoints, and going on after an interruption.
+
+It knows neither models nor what they learn: an `Objective` computes losses, a `Feed` has the batches.
+"""
 
 import contextlib
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import nn
 
+from dragoman.errors import InvalidOption
 from dragoman.files import replacing_file
-from dragoman.models.nllb import Nllb, Trace
 from dragoman.training.averaging import WeightAverage
 from dragoman.training.config import TrainingConfig
-from dragoman.training.data import Batch, Batches, Position
-from dragoman.training.losses import router_losses, smoothed_cross_entropy
+from dragoman.training.data import Position
+from dragoman.training.objectives.base import Losses, Objective
 from dragoman.training.optimizers import Optimizers, clip_
+from dragoman.training.precision import LossScale, products_in, resolve_precision
+from dragoman.training.processes import Processes
+from dragoman.training.recomputation import recompute_
+from dragoman.training.run_log import Observer, RunLog
+from dragoman.training.trainable import load_trained_, trained_state
 
-Evaluate = Callable[[Nllb], dict[str, float]]
+Evaluate = Callable[[Any], dict[str, float]]
+CHECKPOINT = "checkpoint.pt"
+EMPTY_ROUNDS = 20
+"""So many one after the other are no accident: small shares come every few rounds."""
+
+
+class Feed(Protocol):
+    """Batches in endless rounds, the same for the same seed."""
+
+    def round(self, number: int) -> Sequence[Any]:
+        """The batches of a round; each can be moved by `to`."""
+
+    def fingerprint(self) -> str:
+        """Differs where the batches would."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What is read from an update on."""
+
+    feed: Feed
+    begins: int = 0
 
 
 class Trainer:
@@ -33,18 +60,34 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Nllb, batches: Batches, config: TrainingConfig, folder: Path, evaluate: Evaluate
+        self,
+        model: nn.Module,
+        objective: Objective,
+        phases: Feed | Sequence[Phase],
+        config: TrainingConfig,
+        folder: Path,
+        evaluate: Evaluate | None = None,
+        observer: Observer | None = None,
+        processes: Processes | None = None,
     ) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        """phases: one after the other, by when they begin; or the only one's feed."""
+        self.processes = processes or Processes()
+        default = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self.processes.device or default
         self.model = model.to(self.device)
-        self.batches, self.config, self.folder, self.evaluate = batches, config, folder, evaluate
+        self.objective, self.config, self.folder, self.evaluate = objective, config, folder, evaluate
+        self.phases = list(phases) if isinstance(phases, Sequence) else [Phase(phases)]
+        if config.checkpointing:
+            recompute_(model)
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizers = Optimizers(model, config)
         self.dtype = resolve_precision(config.precision, self.device)
+        self.scale = LossScale(self.dtype)
         self.average = WeightAverage(model, config.average) if config.average else None
         self.position = Position()
         self.update = self.pairs = 0
         self.seconds = 0.0
-        folder.mkdir(parents=True, exist_ok=True)
+        self.log = RunLog(folder / "log.jsonl", objective.figures, observer, self.processes.is_first)
 
     def run(self, finish: int | None = None) -> None:
         """Train to the end of the schedule, from the last checkpoint if there is one.
@@ -57,21 +100,19 @@ class Trainer:
             self.optimizers.schedule.finish(self.update, finish)
             self.save()
         began = time.monotonic() - self.seconds
-        window: dict[str, float] = {}
         for batches in self._updates():
             if self.finished:
                 break
             # Anew for each update, so that a resumed run draws as an uninterrupted one would.
             torch.manual_seed(self.config.seed * 10**6 + self.update)
-            for name, value in self._train(batches).items():
-                window[name] = window.get(name, 0.0) + value
+            figures = self._train(batches)
             self.update += 1
+            self.log.add(self.update, self.optimizers.schedule.ends, figures)
             if self.average is not None:
                 self.average.add()
             self.seconds = time.monotonic() - began
             if self.update % self.config.log_every == 0:
-                self._log(window)
-                window = {}
+                self.log.write_window(self._state(), self.optimizers.rate)
             if self.update % self.config.evaluate_every == 0 or self.finished:
                 self._evaluate()
             if self.update % self.config.save_every == 0 or self.finished:
@@ -81,143 +122,148 @@ class Trainer:
     def finished(self) -> bool:
         return self.update >= self.optimizers.schedule.ends
 
+    def _state(self) -> dict[str, Any]:
+        return {"update": self.update, "pairs": self.pairs, "seconds": round(self.seconds, 1)}
+
     def _evaluate(self) -> None:
+        if self.evaluate is None or not self.processes.is_first:
+            return
         self.model.eval()
         averaged = contextlib.nullcontext() if self.average is None else self.average.used()
         with averaged:
-            self._write({"update": self.update, "pairs": self.pairs, **self.evaluate(self.model)})
+            found = self.evaluate(self.model)
+        self.log.write({"update": self.update, "pairs": self.pairs, **found})
 
-    def _updates(self) -> Iterator[list[Batch]]:
-        """The batches of each coming update, from where the run has read to."""
-        batches: list[Batch] = []
+    # ---- batches ----
+
+    @property
+    def feed(self) -> Feed:
+        """What is read now."""
+        return self.phases[self.position.phase].feed
+
+    def _phase(self) -> int:
+        """Which phase the coming update belongs to."""
+        return max(i for i, phase in enumerate(self.phases) if phase.begins <= self.update)
+
+    def _updates(self) -> Iterator[list[Any]]:
+        """The batches of each coming update, of all processes, from where the run has read to."""
+        wanted = self.config.accumulate * self.processes.count
+        batches: list[Any] = []
+        empty = 0
         while True:
-            found = self.batches.round(self.position.round)
+            if self.position.phase != self._phase():
+                self.position, batches = Position(phase=self._phase()), []
+            found = self.feed.round(self.position.round)
+            empty = 0 if found else empty + 1
+            if empty == EMPTY_ROUNDS:
+                raise InvalidOption(
+                    f"{empty} rounds of examples hold none that fits; raise max_tokens, or look at the texts"
+                )
             for place in range(self.position.batch, len(found)):
                 batches.append(found[place])
-                if len(batches) == self.config.accumulate:
-                    self.position = Position(self.position.round, place + 1)
-                    yield batches
-                    batches = []
-            self.position = Position(self.position.round + 1)
+                if len(batches) < wanted:
+                    continue
+                self.position = replace(self.position, batch=place + 1)
+                yield batches
+                batches = []
+                if self.position.phase != self._phase():
+                    break
+            else:
+                self.position = replace(self.position, round=self.position.round + 1, batch=0)
 
-    def _train(self, batches: list[Batch]) -> dict[str, float]:
+    # ---- one update ----
+
+    def _train(self, batches: Sequence[Any]) -> dict[str, float]:
+        """One update; the sums of all figures over all its batches, and what they are counted by."""
         self.model.train()
-        tokens = sum(int((b.target[:, 1:] != self.batches.pad).sum()) for b in batches)
-        figures = {"updates": 1.0, "nll": 0.0, "tokens": float(tokens), "aux": 0.0}
-        for batch in batches:
-            loss, nll, aux = self.losses(batch, self.config.label_smoothing)
-            if not math.isfinite(nll):
-                raise FloatingPointError(
-                    f"the loss is {nll} in update {self.update + 1}; lower `rate`, or raise `warmup`, "
-                    f"and run again: it goes on from {self.folder / 'checkpoint.pt'}, if that is there"
-                )
-            (loss / tokens + aux / len(batches)).backward()
-            figures["nll"] += nll
-            figures["aux"] += float(aux.detach()) / len(batches)
-            self.pairs += len(batch.source)
-        norm = float(clip_(list(self.model.parameters()), self.config.clip))
-        if math.isfinite(norm):
-            figures["norm"] = norm
-            self.optimizers.step()
-        else:
-            figures["skipped"] = 1.0
+        counts = _added(self.objective.counts(batch) for batch in batches)
+        found: list[Mapping[str, float]] = []
+        for batch in self.processes.share(batches):
+            losses = self.losses(batch)
+            parts = [term / counts[name] for name, term in losses.terms.items() if counts[name]]
+            loss = sum(parts[1:], parts[0])
+            if loss.requires_grad:
+                self.scale.scaled(loss).backward()
+            found.append(losses.figures)
+        figures = dict.fromkeys(self.objective.figures, 0.0) | _added(found)
+        figures = self.processes.add_figures(figures)
+        self._check(figures)
+        self.processes.add_gradients_(self.parameters)
+        self.scale.unscale_(self.parameters)
+        self.pairs += sum(map(len, batches))
+        return {**figures, **counts, "updates": 1.0, **self._step()}
+
+    def _step(self) -> dict[str, float]:
+        """Change the weights, unless a gradient is infinite."""
+        norm = float(clip_(self.parameters, self.config.clip))
+        is_finite = math.isfinite(norm)
+        self.scale.update(is_finite)
+        if not is_finite:
             self.optimizers.skip()
-        return figures
+            return {"skipped": 1.0}
+        self.optimizers.step()
+        return {"norm": norm}
 
-    def losses(self, batch: Batch, smoothing: float) -> tuple[Tensor, float, Tensor]:
-        """Smoothed loss and negative log-likelihood, summed over target tokens; router losses."""
-        source, target = batch.source.to(self.device), batch.target.to(self.device)
-        pad = self.batches.pad
-        encoder, decoder = Trace(), Trace()
-        with self._context():
-            keep = source != pad
-            encoded = self.model.encoder(source, keep, encoder)
-            keep_target = target[:, :-1] != pad
-            hidden = self.model.decoder(target[:, :-1], encoded, keep, keep_target, trace=decoder)
-        gold = target[:, 1:]
-        real = gold != pad
-        loss, nll = smoothed_cross_entropy(
-            hidden[real].to(self.dtype), self.model.lm_head.weight, gold[real], smoothing
-        )
-        routings = encoder.routings + decoder.routings
-        return loss, float(nll), router_losses(routings, self.config.balance_loss, self.config.z_loss)
+    def _check(self, figures: Mapping[str, float]) -> None:
+        if not all(map(math.isfinite, figures.values())):
+            raise FloatingPointError(
+                f"the loss is {figures['loss']} in update {self.update + 1}; lower `rate`, or raise "
+                f"`warmup`, and run again: it goes on from {self.folder / CHECKPOINT}, if that is there"
+            )
 
-    @contextlib.contextmanager
-    def _context(self) -> Iterator[None]:
-        enabled = self.dtype != torch.float32
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(torch.autocast(self.device.type, self.dtype, enabled=enabled))
-            if self.device.type == "cpu" and enabled:
-                # On short sentences the CPU's bf16 flash kernel takes seven times as long backwards.
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            yield
+    def losses(self, batch: Any) -> Losses:
+        """What the objective makes of a batch, in the run's precision."""
+        with products_in(self.dtype, self.device):
+            return self.objective(self.model, batch.to(self.device))
 
-    def _log(self, window: dict[str, float]) -> None:
-        count, skipped = window["updates"], window.get("skipped", 0.0)
-        figures = {
-            "update": self.update,
-            "pairs": self.pairs,
-            "seconds": round(self.seconds, 1),
-            "loss": round(window["nll"] / window["tokens"], 4),
-            "aux": round(window["aux"] / count, 5),
-            "norm": round(window.get("norm", 0.0) / max(1.0, count - skipped), 3),
-            "rate": self.optimizers.rate,
-        }
-        # Updates that were not made because a gradient was infinite.
-        self._write(figures | ({"skipped": int(skipped)} if skipped else {}))
-
-    def _write(self, figures: dict[str, Any]) -> None:
-        line = json.dumps(figures)
-        print(line, flush=True)
-        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
-            log.write(line + "\n")
+    # ---- checkpoints ----
 
     def save(self) -> None:
         """Write `checkpoint.pt`; a crash while writing leaves the previous one."""
+        if not self.processes.is_first:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
         state = {
-            "model": self.model.state_dict(),
+            "model": trained_state(self.model),
             "optimizers": self.optimizers.state_dict(),
+            "scale": self.scale.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "update": self.update,
             "pairs": self.pairs,
             "seconds": self.seconds,
             "position": asdict(self.position),
-            "texts": self.batches.fingerprint(),
+            "texts": self.feed.fingerprint(),
+            "window": self.log.window,
             "config": asdict(self.config),
         }
-        with replacing_file(self.folder / "checkpoint.pt") as file:
+        with replacing_file(self.folder / CHECKPOINT) as file:
             torch.save(state, file)
 
     def resume(self) -> None:
         """Take up the run of `checkpoint.pt`, if there is one; the log loses what came after it."""
-        path = self.folder / "checkpoint.pt"
+        path = self.folder / CHECKPOINT
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
+        load_trained_(self.model, state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
+        if "scale" in state:
+            self.scale.load_state_dict(state["scale"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
         self.update, self.pairs, self.seconds = state["update"], state["pairs"], state["seconds"]
         self.position = Position(**state["position"])
-        if state["texts"] != self.batches.fingerprint():
-            self.position = Position(self.position.round + 1)
-        log = self.folder / "log.jsonl"
-        if log.exists():
-            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-            log.write_text("".join(line for line in lines if self._is_past(line)), encoding="utf-8")
-
-    def _is_past(self, line: str) -> bool:
-        try:
-            return json.loads(line)["update"] <= self.update
-        except ValueError:
-            return False  # cut off by a crash
+        if self.position.phase >= len(self.phases):
+            self.position = Position(phase=self._phase())
+        elif state["texts"] != self.feed.fingerprint():
+            self.position = Position(self.position.round + 1, phase=self.position.phase)
+        self.log.resume(self.update, state.get("window", {}))
 
 
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The data type of products: what is asked for, or bf16 where the hardware multiplies it natively."""
-    if precision == "fp32":
-        return torch.float32
-    if precision == "bf16" or device.type == "cuda":
-        return torch.bfloat16
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+def _added(rows: Iterator[Mapping[str, float]] | Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The sums by name."""
+    total: dict[str, float] = {}
+    for row in rows:
+        for name, value in row.items():
+            total[name] = total.get(name, 0.0) + value
+    return total

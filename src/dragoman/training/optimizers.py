@@ -1,5 +1,6 @@
 """Which parameter learns how."""
 
+import math
 import warnings
 from typing import Any
 
@@ -13,13 +14,14 @@ from dragoman.training.muon import Muon
 
 
 class Schedule:
-    """Linear warm-up, a constant rate, then linear to zero over the last updates.
+    """Linear warm-up, a rate of some shape, then linear to zero over the last updates.
 
-    How long a run is may be decided while it is under way: `finish` begins the fall.
+    The shape is constant, or falls with the root of the updates, or along half a cosine. How long a run is
+    may be decided while it is under way: `finish` begins the fall.
     """
 
     def __init__(self, config: TrainingConfig) -> None:
-        self.warmup = config.warmup
+        self.warmup, self.shape, self.planned = config.warmup, config.schedule, config.updates
         self.ends = config.updates
         self.falls = config.updates - round(config.decay * config.updates)
 
@@ -38,7 +40,17 @@ class Schedule:
         if update < self.warmup and update < self.falls:
             return (update + 1) / self.warmup
         left = self.ends - update
-        return max(0.0, min(1.0, left / (self.ends - self.falls))) if self.ends > self.falls else 1.0
+        fall = max(0.0, min(1.0, left / (self.ends - self.falls))) if self.ends > self.falls else 1.0
+        return fall * self._shaped(update)
+
+    def _shaped(self, update: int) -> float:
+        """The factor after the warm-up, before the fall."""
+        if self.shape == "inverse_sqrt":
+            return math.sqrt(max(1, self.warmup) / max(1, self.warmup, update + 1))
+        if self.shape == "cosine":
+            done = (update - self.warmup) / max(1, self.planned - self.warmup)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+        return 1.0
 
 
 class Optimizers:
@@ -53,15 +65,18 @@ class Optimizers:
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
-            special = ("shared", "lm_head", "router")
+            if not parameter.requires_grad:
+                continue
+            special = ("shared", "lm_head", "router", "embed_tokens")
             plain = parameter.dim() == 2 and not any(part in name for part in special)
             (matrices if plain else others).append(parameter)
-        adam: dict[str, Any] = {"betas": (0.9, 0.98), "eps": 1e-8}
+        adam: dict[str, Any] = {"betas": (0.9, config.beta2), "eps": config.epsilon}
         if config.optimizer == "muon":
             self.all: list[torch.optim.Optimizer] = [
-                Muon(matrices, config.matrix_rate or config.rate, config.weight_decay),
-                torch.optim.AdamW(others, lr=config.rate, weight_decay=0.0, **adam),
+                Muon(matrices, config.matrix_rate or config.rate, config.weight_decay)
             ]
+            if others:
+                self.all.append(torch.optim.AdamW(others, lr=config.rate, weight_decay=0.0, **adam))
         else:
             groups = [
                 {"params": matrices, "weight_decay": config.weight_decay},

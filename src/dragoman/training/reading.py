@@ -7,13 +7,15 @@
 | `.json[l][.gz]` | `{"translation": {"de": "...", "en": "..."}}` as of ALMA, in a list or one a line |
 | `.tmx[.gz]` | a `tu` with a `tuv` in either language |
 | `.parquet` | columns `de` and `en`, or a column `translation` of both |
+
+Any other language may stand in the place of English.
 """
 
 import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -53,17 +55,22 @@ class BadRows:
 
 
 def read_rows(
-    path: str | Path, language: str, bad: BadRows, english: str | Path | None = None
+    path: str | Path,
+    language: str,
+    bad: BadRows,
+    english: str | Path | None = None,
+    other: str = ENGLISH,
 ) -> Iterator[Row]:
     """The rows of a file, in their order.
 
     language: the short code of the text that is not English. english: of Moses' pairs of files the other one.
+    other: what stands there instead of English.
     Pairs whose origin ends in `+hant` mix Traditional script into Simplified Chinese and are left out.
     InvalidOption if a file can't be opened or its form is none of the above.
     """
     path = Path(path)
-    for text, other, origin, place in _found(path, language, bad, english):
-        sides = [" ".join(side.split()) for side in (text, other)]
+    for text, translation, origin, place in _found(path, (language, other), bad, english):
+        sides = [" ".join(side.split()) for side in (text, translation)]
         if not all(sides):
             bad.add(path, place, "an empty side")
         elif not origin.endswith("+hant"):
@@ -74,18 +81,23 @@ _Found = Iterator[tuple[str, str, str, str]]
 """Text, English, origin, place."""
 
 
-def _found(path: Path, language: str, bad: BadRows, english: str | Path | None) -> _Found:
+def kind_of(path: Path) -> str:
+    """The end of a file's name, compressed or not: "tsv"."""
+    return path.name.removesuffix(".gz").rpartition(".")[2].lower()
+
+
+def _found(path: Path, codes: tuple[str, str], bad: BadRows, english: str | Path | None) -> _Found:
     if english is not None:
         return _moses(path, Path(english), bad)
-    kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
+    kind = kind_of(path)
     if kind == "tsv":
         return _tsv(path, bad)
     if kind in ("json", "jsonl"):
-        return _json(path, language, bad)
+        return _pairs(path, json_rows(path, bad), codes, bad)
     if kind == "tmx":
-        return _tmx(path, language, bad)
+        return _tmx(path, codes, bad)
     if kind == "parquet":
-        return _parquet(path, language, bad)
+        return _pairs(path, parquet_rows(path, {"translation", *codes, "origin"}, bad), codes, bad)
     raise InvalidOption(
         f"{path} is no .tsv, .json, .jsonl, .tmx or .parquet; plain text needs a second file of English lines"
     )
@@ -101,7 +113,7 @@ def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
         yield file
 
 
-def _lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
+def utf8_lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
     """The lines that are UTF-8, with their numbers from 1; a compressed file that is cut off ends there."""
     number = 0
     with _opened(path) as file:
@@ -122,7 +134,7 @@ def _lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
 
 
 def _tsv(path: Path, bad: BadRows) -> _Found:
-    for number, line in _lines(path, bad):
+    for number, line in utf8_lines(path, bad):
         cells = line.split("\t")
         if len(cells) > 1:
             yield cells[0], cells[1], cells[2] if len(cells) > 2 else "", f"line {number}"
@@ -131,7 +143,7 @@ def _tsv(path: Path, bad: BadRows) -> _Found:
 
 
 def _moses(path: Path, english: Path, bad: BadRows) -> _Found:
-    for one, other in zip_longest(_lines(path, bad), _lines(english, bad)):
+    for one, other in zip_longest(utf8_lines(path, bad), utf8_lines(english, bad)):
         if one is None or other is None:
             longer, number = (path, one[0]) if other is None else (english, other[0])
             bad.add(longer, f"line {number}", "no line beside it in the other file")
@@ -139,14 +151,21 @@ def _moses(path: Path, english: Path, bad: BadRows) -> _Found:
             yield one[1], other[1], "", f"line {one[0]}"
 
 
-def _json(path: Path, language: str, bad: BadRows) -> _Found:
+_Objects = Iterable[tuple[str, Any]]
+"""Place and row."""
+
+
+def json_rows(path: Path, bad: BadRows) -> _Objects:
+    """The objects of a list, or one a line, with their places."""
     if path.name.removesuffix(".gz").endswith(".json"):
         with _opened(path) as file:
-            rows = _listed(path, file.read(), bad)
-    else:
-        rows = _parsed(path, bad)
+            return _listed(path, file.read(), bad)
+    return _parsed(path, bad)
+
+
+def _pairs(path: Path, rows: _Objects, codes: tuple[str, str], bad: BadRows) -> _Found:
     for place, row in rows:
-        yield from _pair(path, place, row, language, bad)
+        yield from _pair(path, place, row, codes, bad)
 
 
 def _listed(path: Path, data: bytes, bad: BadRows) -> Iterable[tuple[str, Any]]:
@@ -165,7 +184,7 @@ def _listed(path: Path, data: bytes, bad: BadRows) -> Iterable[tuple[str, Any]]:
 
 
 def _parsed(path: Path, bad: BadRows) -> Iterator[tuple[str, Any]]:
-    for number, line in _lines(path, bad):
+    for number, line in utf8_lines(path, bad):
         try:
             if line.strip():
                 yield f"line {number}", json.loads(line)
@@ -173,19 +192,18 @@ def _parsed(path: Path, bad: BadRows) -> Iterator[tuple[str, Any]]:
             bad.add(path, f"line {number}", "no JSON")
 
 
-def _pair(path: Path, place: str, row: Any, language: str, bad: BadRows) -> _Found:
+def _pair(path: Path, place: str, row: Any, codes: tuple[str, str], bad: BadRows) -> _Found:
     """The two texts of a row, in `translation` or in the row itself."""
-    texts = row.get("translation", row) if isinstance(row, dict) else None
-    if not isinstance(texts, dict) or not isinstance(texts.get(language), str):
-        bad.add(path, place, f"no text in {language}")
-    elif not isinstance(texts.get(ENGLISH), str):
-        bad.add(path, place, f"no text in {ENGLISH}")
-    else:
-        origin = row.get("origin", "")
-        yield texts[language], texts[ENGLISH], origin if isinstance(origin, str) else "", place
+    texts = row.get("translation", row) if isinstance(row, dict) else {}
+    for code in codes:
+        if not isinstance(texts, dict) or not isinstance(texts.get(code), str):
+            bad.add(path, place, f"no text in {code}")
+            return
+    origin = row.get("origin", "")
+    yield texts[codes[0]], texts[codes[1]], origin if isinstance(origin, str) else "", place
 
 
-def _tmx(path: Path, language: str, bad: BadRows) -> _Found:
+def _tmx(path: Path, codes: tuple[str, str], bad: BadRows) -> _Found:
     number = 0
     with _opened(path) as file:
         try:
@@ -195,7 +213,7 @@ def _tmx(path: Path, language: str, bad: BadRows) -> _Found:
                 number += 1
                 row = dict(_variants(element))
                 element.clear()  # what was read takes no memory
-                yield from _pair(path, f"unit {number}", row, language, bad)
+                yield from _pair(path, f"unit {number}", row, codes, bad)
         except (ElementTree.ParseError, EOFError, OSError, zlib.error) as error:
             bad.add(path, f"behind unit {number}", f"a file that is damaged from there on ({error})")
 
@@ -221,7 +239,8 @@ def _words(segment: ElementTree.Element) -> Iterator[str]:
         yield part.tail or ""
 
 
-def _parquet(path: Path, language: str, bad: BadRows) -> _Found:
+def parquet_rows(path: Path, wanted: Collection[str], bad: BadRows) -> _Objects:
+    """The rows of a table, with their places; of its columns those that are wanted."""
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -230,12 +249,11 @@ def _parquet(path: Path, language: str, bad: BadRows) -> _Found:
     number = 0
     try:
         with ParquetFile(path) as file:
-            wanted = {"translation", language, ENGLISH, "origin"}
             columns = [name for name in file.schema_arrow.names if name in wanted]
             for batch in file.iter_batches(columns=columns):
                 for row in batch.to_pylist():
                     number += 1
-                    yield from _pair(path, f"row {number}", row, language, bad)
+                    yield f"row {number}", row
     except FileNotFoundError as error:
         raise InvalidOption(f"{path} can't be read: {error}") from error
     except (ArrowException, OSError) as error:

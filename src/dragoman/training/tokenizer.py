@@ -53,6 +53,34 @@ def train_tokenizer(
     return prefix.with_suffix(".bpe.model")
 
 
+def train_llama_tokenizer(sentences: Iterable[str], folder: Path, vocabulary: int, threads: int = 2) -> Path:
+    """Write `tokenizer.model` into `folder`: BPE of Llama-2's kind, with bytes for what has no piece."""
+    import sentencepiece
+
+    folder.mkdir(parents=True, exist_ok=True)
+    prefix = folder / "tokenizer"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=_iterator(sentences),
+        model_prefix=str(prefix),
+        vocab_size=vocabulary,
+        model_type="bpe",
+        byte_fallback=True,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        character_coverage=0.9999,
+        num_threads=threads,
+        minloglevel=1,
+    )
+    prefix.with_suffix(".vocab").unlink(missing_ok=True)
+    return prefix.with_suffix(".model")
+
+
 def required_characters() -> str:
     """ASCII, the letters and signs of Latin-1, and what typesetting adds to them."""
     latin = (chr(c) for c in range(0xA1, 0x100) if c != 0xAD)

@@ -5,8 +5,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dragoman.layers.moe import Routing
-from dragoman.training.losses import _SmoothedCrossEntropy, router_losses, smoothed_cross_entropy
+from dragoman.training.objectives.cross_entropy import (
+    _SmoothedCrossEntropy,
+    _TokenLogProbs,
+    smoothed_cross_entropy,
+    token_log_probs,
+)
 
 HIDDEN, VOCABULARY = 16, 37
 
@@ -84,18 +88,22 @@ def test_likelihood_carries_no_gradient() -> None:
     assert not nll.requires_grad
 
 
-def test_router_losses_are_weighed_and_summed_over_layers() -> None:
-    generator = torch.Generator().manual_seed(0)
-    routings = []
-    for _ in range(2):
-        logits = torch.randn(10, 4, generator=generator).requires_grad_()
-        top = logits.detach().topk(2).indices
-        routings.append(Routing(top, torch.ones(10, 2), logits, None))
-    balance = sum(r.balance_loss() for r in routings)
-    z = sum(r.z_loss() for r in routings)
-    torch.testing.assert_close(router_losses(routings, 0.5, 0.25), 0.5 * balance + 0.25 * z)
-    torch.testing.assert_close(router_losses(routings, 0.5, 0.0), 0.5 * balance)
-    assert not router_losses(routings, 0.0, 0.0).requires_grad
-    assert float(router_losses([], 0.5, 0.5)) == 0
-    router_losses(routings, 0.5, 0.25).backward()
-    assert all(r.logits.grad is not None and r.logits.grad.any() for r in routings)
+@pytest.mark.parametrize("count", [1, _TokenLogProbs.SLICE + 3])
+def test_log_probabilities_and_gradients_are_those_of_torch(count: int) -> None:
+    hidden, weight, targets = inputs(count)
+    shares = torch.linspace(-1, 2, count)
+    (token_log_probs(hidden, weight, targets) * shares).sum().backward()
+    other, other_weight, _ = inputs(count)
+    expected = (other @ other_weight.T).log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
+    (expected * shares).sum().backward()
+    torch.testing.assert_close(token_log_probs(hidden, weight, targets), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(hidden.grad, other.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(weight.grad, other_weight.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_output_layer_gets_no_gradient() -> None:
+    hidden, weight, targets = inputs(4)
+    weight.requires_grad_(False)
+    token_log_probs(hidden, weight, targets).sum().backward()
+    assert weight.grad is None
+    assert hidden.grad is not None

@@ -1,0 +1,74 @@
+"""What a run multiplies in, and how small gradients survive half precision."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+_NAMED = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The data type of products: what is asked for, or bf16 where the hardware multiplies it natively."""
+    if precision in _NAMED:
+        return _NAMED[precision]
+    if device.type == "cuda":
+        return torch.bfloat16
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+@contextlib.contextmanager
+def products_in(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """Inside, products are taken in `dtype`, weights stay what they are."""
+    enabled = dtype != torch.float32
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, dtype, enabled=enabled))
+        if device.type == "cpu" and enabled:
+            # On short sentences the CPU's bf16 flash kernel takes seven times as long backwards.
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield
+
+
+class LossScale:
+    """Multiplies the loss, so that gradients in fp16 don't vanish, and divides the gradients again.
+
+    An infinite gradient halves it; after `PATIENCE` updates without one it doubles. In other precisions it
+    is 1.
+    """
+
+    PATIENCE = 2000
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.enabled = dtype == torch.float16
+        self.factor = 65536.0 if self.enabled else 1.0
+        self.good = 0
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        return loss * self.factor if self.enabled else loss
+
+    @torch.no_grad()
+    def unscale_(self, parameters: list[nn.Parameter]) -> None:
+        """Give the gradients their own size."""
+        if self.enabled:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad /= self.factor
+
+    def update(self, is_finite: bool) -> None:
+        """Told of each update whether its gradients were numbers."""
+        if not self.enabled:
+            return
+        self.good = self.good + 1 if is_finite else 0
+        if not is_finite:
+            self.factor /= 2
+        elif self.good == self.PATIENCE:
+            self.factor, self.good = self.factor * 2, 0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"factor": self.factor, "good": self.good}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        if self.enabled:
+            self.factor, self.good = state["factor"], int(state["good"])

@@ -1,0 +1,89 @@
+"""A recipe from settings to a model: `train` does it, `check` says whether it could be done."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dragoman.training.collecting import collect
+from dragoman.training.config import TrainingConfig
+from dragoman.training.loop import Trainer
+from dragoman.training.making import dev_loss, objective_of, phases_of
+from dragoman.training.processes import Processes
+from dragoman.training.run_log import Observer
+from dragoman.training.saving import save
+from dragoman.training.starting import begin, open_start_tokenizer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings, and where their run reads and writes."""
+
+    config: TrainingConfig
+    name: str
+    data: Path
+    out: Path
+
+    @classmethod
+    def read(cls, path: Path, data: Path | None = None, out: Path | None = None) -> "Recipe":
+        """From a TOML file. data and out: instead of what it says."""
+        config = TrainingConfig.from_toml(path)
+        folder = out or Path(config.out or f"runs/{path.stem}")
+        return cls(config, path.stem, (data or Path(config.data)).expanduser(), folder.expanduser())
+
+
+def train(
+    recipe: Recipe,
+    observer: Observer | None = None,
+    finish: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train, from the last checkpoint if there is one, and write the model; its folder.
+
+    finish: let the rate fall now, and end after so many updates; say: is told what was read.
+    """
+    config, out = recipe.config, recipe.out
+    processes = Processes.joined()
+    texts = collect(config, recipe.data, out / "rows" / str(processes.rank))
+    with processes.first_alone():
+        subject = begin(config, texts.parts, out)
+    if processes.is_first:
+        say(f"{texts}\n{subject.size}")
+    phases = phases_of(config, texts.parts, subject.tokenizer, subject.style)
+    objective = objective_of(config, subject.model)
+    evaluate = dev_loss(config, texts, subject.tokenizer, subject.style)
+    trainer = Trainer(subject.model, objective, phases, config, out, evaluate, observer, processes)
+    if evaluate is not None:
+        evaluate.trainer = trainer
+    trainer.run(finish)
+    folder = out / "model"
+    if processes.is_first:
+        averaged = nullcontext() if trainer.average is None else trainer.average.used()
+        with averaged:
+            save(subject, config, out, recipe.name)
+    processes.close()
+    return folder
+
+
+def check(recipe: Recipe) -> Iterator[str]:
+    """Read all texts, open the tokenizer, and make the first round of each phase; what there is, in lines.
+
+    No weight is read. Raises what `train` would, before it began.
+    """
+    config = recipe.config
+    with TemporaryDirectory() as scratch:
+        texts = collect(config, recipe.data, Path(scratch) / "rows")
+        yield str(texts)
+        yield f"{len(texts.dev)} languages with {sum(map(len, texts.dev)):,} development rows"
+        if not config.start:
+            yield f"a tokenizer of {config.vocabulary:,} pieces is to be trained"
+        else:
+            tokenizer, style = open_start_tokenizer(config, Path(scratch))
+            for number, phase in enumerate(phases_of(config, texts.parts, tokenizer, style), 1):
+                batches = phase.feed.round(0)
+                yield (
+                    f"phase {number}, from update {phase.begins}: a round has {sum(map(len, batches)):,} of "
+                    f"{config.round_examples:,} examples in {len(batches):,} batches"
+                )
+        yield f"{config.updates:,} updates of {config.accumulate} batches of {config.batch_tokens:,} tokens"
