@@ -13,6 +13,7 @@ import typer
 import dragoman
 from dragoman.cli import (
     ask,
+    bulk,
     convert,
     evaluate,
     experts,
@@ -53,6 +54,7 @@ app = typer.Typer(
     help="Self-hosted translation with NLLB-200, NLLB-MoE and X-ALMA.",
 )
 app.command(cls=Command)(translate.translate)
+app.command(cls=Command)(bulk.bulk)
 app.command(cls=Command)(ask.ask)
 app.command("languages", cls=Command)(languages.list_languages)
 app.command("models", cls=Command)(models.list_models)
