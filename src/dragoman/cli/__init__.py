@@ -27,6 +27,7 @@ from dragoman.cli import (
     serve,
     train,
     translate,
+    verify,
 )
 from dragoman.cli.commands import HELP, Command
 
@@ -62,6 +63,7 @@ app.command("convert", cls=Command)(convert.convert)
 app.command("pack", cls=Command)(pack.pack)
 app.command(cls=Command)(evaluate.evaluate)
 app.command("train", cls=Command)(train.train)
+app.command(cls=Command)(verify.verify)
 app.command("serve", cls=Command)(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.add_typer(modules.app, name="modules")
