@@ -17,7 +17,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
         "errors",
-        "limits files lines database",
+        "limits files folders lines database",
         "languages data",
         "kernels",
         "layers store",
@@ -39,6 +39,7 @@ TRANSFORMERS = {"transformers", "peft", "accelerate"}
 WITHOUT_TORCH = {
     "errors",
     "files",
+    "folders",
     "lines",
     "limits",
     "languages",
