@@ -33,8 +33,8 @@ _DEATHS = 20
 """So many actors in a row may die while they load the model before the run is given up."""
 _BEFORE_IMPORT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 _STARTED_HERE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
-"""Makes Ray take 127.0.0.1 for the address of this computer, and listen nowhere else; and gives its workers the
-rank that this process has."""
+"""Makes Ray take 127.0.0.1 for the address of this computer, and listen nowhere else; and gives its
+workers the rank that this process has."""
 
 
 @dataclass(frozen=True)
