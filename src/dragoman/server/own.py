@@ -58,7 +58,10 @@ def router(state: State) -> APIRouter:
         """Translate texts; with `stream` as server-sent events: `piece`, `translation`, `error`, `done`."""
         caller = state.caller(request)
         body = schemas.read(asked, await read_json(request))
-        order = await asyncio.to_thread(_order, state, caller, body)  # glossaries take their time
+        if body.glossary is None:
+            order = _order(state, caller, body)
+        else:  # they take their time
+            order = await asyncio.to_thread(_order, state, caller, body)
         if body.stream:
             return await _streamed(state, request, caller, order)
         found = await _all(state, request, caller, order)
