@@ -1,7 +1,7 @@
 """Clients of a server that take next to nothing of the processors it is measured on.
 
-`python -m benchmarks.load` reads one line of JSON (see `Load`) and writes one (see `run`). It is a process of its
-own, with one thread and plain sockets, and says what processor time it took itself. Each client sends one
+`python -m benchmarks.load` reads one line of JSON (see `Load`) and writes one (see `run`). It is a process of
+its own, with one thread and plain sockets, and says what processor time it took itself. Each client sends one
 request after the other over a connection of its own, and waits for the answer before the next.
 """
 

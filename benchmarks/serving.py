@@ -2,17 +2,16 @@
 
 `python -m benchmarks.serving --clients 64 --seconds 60 --rounds 3`
 
-Each client sends one sentence after the other over a connection of its own, of Tatoeba's test sentences in turn
-(`benchmarks.load`). In each round these take turns, each as a process with both processors to itself and the
-clients:
+Each client sends one sentence after the other over a connection of its own, of Tatoeba's test sentences in
+turn (`benchmarks.load`). These take turns, each as a process with the processors to itself and the clients:
 
 - the server, with the embedded model;
-- its engine by itself on the same sentences, in the same order, with as many under way as there are clients, and
-  nobody beside it;
-- LibreTranslate's way: CTranslate2, one sentence after the other. It has no mixture of experts, so its model is a
-  dense one of the same shape with random weights, which computes less: one feed-forward block where ours has
-  two experts and a router. It writes exactly as many tokens as ours for each sentence, and gets ids, so that it
-  tokenises nothing;
+- its engine by itself on the same sentences, in the same order, with as many under way as there are clients,
+  and nobody beside it;
+- LibreTranslate's way: CTranslate2, one sentence after the other. It has no mixture of experts, so its model
+  is a dense one of the same shape with random weights, which computes less: one feed-forward block where ours
+  has two experts and a router. It writes exactly as many tokens as ours for each sentence, and gets ids, so
+  that it tokenises nothing;
 - a plain transformers server: `generate` on the embedded model itself, one request after the other.
 
 The other ways have Python's own HTTP server around one lock, which costs less than Flask or FastAPI. The last
@@ -214,7 +213,7 @@ def _ctranslate2(sentences: list[str], target: str) -> Iterator[tuple[int, int, 
     bodies = []
     with Translator.load() as translator:
         tokenizer = translator.system.tokenizer
-        for text, made in zip(sentences, translator.stream(sentences, "en", target), strict=True):
+        for made in translator.stream(sentences, "en", target):
             rows = [tokenizer.encode(sentence.source, find("en").nllb) for sentence in made.sentences]
             lengths = [len(sentence.candidates[0].tokens) for sentence in made.sentences]
             bodies.append(json.dumps({"rows": rows, "lengths": lengths}))

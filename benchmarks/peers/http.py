@@ -14,7 +14,7 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def serve(answer: Answer) -> None:
-    """Answer on a free port, which is said on standard error; connections have threads, the model has a lock."""
+    """Answer on a free port, which is said on standard error. Connections have threads, the model a lock."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):

@@ -37,8 +37,8 @@ class _Sparing(h11.Connection):
 
 
 class _Gathering:
-    """A transport that sends together what is written in one turn of the event loop: the head of an answer and
-    its body are one packet, and one call of the system.
+    """A transport that sends together what is written in one turn of the event loop: the head of an answer
+    and its body are one packet, and one call of the system.
     """
 
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:

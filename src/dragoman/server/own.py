@@ -324,7 +324,8 @@ def _model(state: State, name: str) -> dict[str, Any]:
         "owned_by": "dragoman",
         "licence": card.licence,
         "non_commercial": "NC" in card.licence,
-        "precision": translator.system.precision,
+        "precision": translator.precision,
+        "loaded": translator.is_loaded,
         "languages": [language.nllb for language in translator.languages],
         "pivot": card.pivot,
         "answers_questions": answers(translator),
@@ -333,4 +334,4 @@ def _model(state: State, name: str) -> dict[str, Any]:
 
 def answers(translator: Any) -> bool:
     """Whether a model answers open questions."""
-    return getattr(translator.system, "style", None) == "chat"
+    return bool(translator.style == "chat")

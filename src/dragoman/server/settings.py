@@ -32,7 +32,7 @@ class Settings:
     precision: str = "auto"
     """fp32, fp16, int8, int4 or auto, for all models."""
     memory: str | None = None
-    """What each model may take, such as "12GB"."""
+    """What all models may take together, such as "12GB"."""
     vocabulary: int | None = None
     """As `--vocabulary` of `dragoman translate`, for all models."""
     threads: int | None = None

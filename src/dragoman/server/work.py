@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from dragoman.server.memory import SharedMemory
+    from dragoman.server.models import Model
     from dragoman.translation.results import Text, Translation
     from dragoman.translation.running import Run
-    from dragoman.translation.translator import Translator
 
 T = TypeVar("T")
 
 _TOGETHER = 512
-"""Sentences of all requests that are worked on at a time, about: what comes then still finds room in the engine."""
+"""Sentences of all requests that are worked on at a time, about: what comes then finds room in the engine."""
 _FEWEST = 4
 """Of one request, however many there are."""
 FILES_AT_A_TIME = 2
@@ -76,44 +76,43 @@ class Calls:
         self.check()
 
     def stream(
-        self, translator: "Translator", texts: "Iterable[str | Text]", **options: Any
+        self, model: "Model", texts: "Iterable[str | Text]", **options: Any
     ) -> "Generator[Translation, None, None]":
         """As `Translator.stream`."""
-        with self._run(translator, options) as run:
+        with self._run(model, options) as run:
             yield from run.translations(texts)
 
-    def pieces(
-        self, translator: "Translator", text: "Text", **options: Any
-    ) -> "Generator[str, None, Translation]":
+    def pieces(self, model: "Model", text: "Text", **options: Any) -> "Generator[str, None, Translation]":
         """A text's translation in pieces; returns all of it, or what stood against it."""
         from dragoman.translation.preparing import TextJob
 
-        with self._run(translator, {**options, "listens": True}) as run:
+        with self._run(model, {**options, "listens": True}) as run:
             job = run.preparing.prepare(text)
             if not isinstance(job, TextJob):
                 return job
             return (yield from run.pieces(job))
 
     @contextlib.contextmanager
-    def _run(self, translator: "Translator", options: dict[str, Any]) -> "Generator[Run, None, None]":
+    def _run(self, model: "Model", options: dict[str, Any]) -> "Generator[Run, None, None]":
         self.check()
         wanted = options.get("timeout")
         options = {"batch_size": self._batch, "translation_memory": self._memory, **options}
-        options["timeout"] = self.left if wanted is None else min(self.left, wanted)
-        run = translator.run(**options)
-        with self._lock:
-            self._runs.add(run)
-        try:
-            self.check()
-            yield run
-        finally:
+        with model.use(self.check) as loaded:
+            options["timeout"] = self.left if wanted is None else min(self.left, wanted)
+            run = loaded.run(**options)
             with self._lock:
-                self._runs.discard(run)
+                self._runs.add(run)
+            try:
+                self.check()
+                yield run
+            finally:
+                with self._lock:
+                    self._runs.discard(run)
 
 
 class Hops:
-    """Takes calls from threads to an event loop, as many as have come at a time: to wake a loop costs more than
-    what it is woken for.
+    """Takes calls from threads to an event loop, as many as have come at a time: to wake a loop costs more
+    than what it is woken for.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
