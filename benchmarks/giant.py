@@ -93,7 +93,11 @@ def main() -> None:
     model = NativeNllb(packed.config, weights)
     opened = time.perf_counter() - began
     engine = Engine(model, memory=placed.budget.work)
-    found = {"open_seconds": opened, **measure(engine, weights, args), "peak_gigabytes": peak_gigabytes()}
+    found = {"open_seconds": opened}
+    for name, value in measure(engine, weights, args):
+        print(f"{name}: {value:.3g}", flush=True)  # it takes minutes: what is known shouldn't be lost
+        found[name] = value
+    found["peak_gigabytes"] = peak_gigabytes()
     speed = read_gigabytes(args.threads)
     step_bytes = bytes_of_step(packed, 4)
     found["step_share"] = step_bytes / 1e9 / speed / found["step_seconds"]
@@ -102,7 +106,7 @@ def main() -> None:
     report({"benchmark": "giant", "memory": str(memory), "threads": args.threads, "row": rounded(found)})
 
 
-def measure(engine: Engine, weights: FolderWeights, args: argparse.Namespace) -> dict[str, Any]:
+def measure(engine: Engine, weights: FolderWeights, args: argparse.Namespace) -> Iterator[tuple[str, float]]:
     rng = np.random.default_rng(0)
 
     def job(new: int) -> Job:
@@ -118,17 +122,17 @@ def measure(engine: Engine, weights: FolderWeights, args: argparse.Namespace) ->
         return time.perf_counter() - began
 
     store = weights.store
-    found: dict[str, Any] = {"first_token_seconds_at_start": seconds(job(2))}
+    yield "first_token_seconds_at_start", seconds(job(2))
     if store is not None:
         decoder = store.shelves[0]
         while len(decoder.where) < len(decoder.slots) or any(
             s.state.value == "loading" for s in decoder.slots
         ):
             time.sleep(0.1)
-        found["decoder_resident"] = len(decoder.slots) / len(decoder.pieces)
-        found["encoder_resident"] = len(store.shelves[1].slots) / len(store.shelves[1].pieces)
+        yield "decoder_resident", len(decoder.slots) / len(decoder.pieces)
+        yield "encoder_resident", len(store.shelves[1].slots) / len(store.shelves[1].pieces)
     seconds(job(8))
-    found["first_token_seconds"] = statistics.median(seconds(job(2)) for _ in range(3))
+    yield "first_token_seconds", statistics.median(seconds(job(2)) for _ in range(3))
     steps = []
     for _ in range(3):
         one = job(34)
@@ -137,16 +141,16 @@ def measure(engine: Engine, weights: FolderWeights, args: argparse.Namespace) ->
         )
         seconds(short)  # its experts are there now, as far as they fit
         steps.append((seconds(one) - seconds(short)) / 32)
-    found["step_seconds"] = statistics.median(steps)
-    found["sentences"] = args.sentences
-    found["sentences_a_second"] = args.sentences / seconds(*[job(args.tokens) for _ in range(args.sentences)])
+    yield "step_seconds", statistics.median(steps)
+    yield "sentences", args.sentences
+    corpus = [job(args.tokens) for _ in range(args.sentences)]
+    yield "sentences_a_second", args.sentences / seconds(*corpus)
     if store is not None:
         for side, shelf in zip(("decoder", "encoder"), store.shelves, strict=True):
             tally = shelf.tally
-            found[f"{side}_hits"] = 1 - tally.misses / max(1, tally.uses)
-            found[f"{side}_read_gigabytes"] = tally.bytes / 1e9
-            found[f"{side}_waited_seconds"] = tally.waited
-    return found
+            yield f"{side}_hits", 1 - tally.misses / max(1, tally.uses)
+            yield f"{side}_read_gigabytes", tally.bytes / 1e9
+            yield f"{side}_waited_seconds", tally.waited
 
 
 def bytes_of_step(packed: PackedModel, rows: int) -> float:

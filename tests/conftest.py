@@ -24,8 +24,9 @@ DATA = Path(__file__).parent / "data"
 
 @pytest.fixture(autouse=True, scope="session")
 def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Jobs of tests are nobody's."""
+    """Jobs of tests are nobody's, and so is what they keep."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DRAGOMAN_CACHE", str(tmp_path_factory.getbasetemp().parent / "dragoman-cache"))
         patch.setenv("DRAGOMAN_STATE", str(tmp_path_factory.mktemp("state")))
         yield
 

@@ -17,7 +17,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
         "errors",
-        "limits files lines database",
+        "limits files folders lines database",
         "languages data",
         "kernels",
         "layers store",
@@ -27,6 +27,7 @@ ROWS: tuple[frozenset[str], ...] = tuple(
         "systems",
         "translation huggingface",
         "jobs",
+        "bulk",
         "server",
         "cli",
         "__main__",
@@ -38,6 +39,7 @@ TRANSFORMERS = {"transformers", "peft", "accelerate"}
 WITHOUT_TORCH = {
     "errors",
     "files",
+    "folders",
     "lines",
     "limits",
     "languages",
@@ -61,6 +63,7 @@ WITHOUT_TORCH = {
     "checkpoints/packing.py",
     "checkpoints/part_forms.py",
     "systems/converting.py",
+    "bulk",
     "server",
     "cli",
 }

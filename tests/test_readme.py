@@ -116,7 +116,13 @@ def run(monkeypatch, capsysbinary, words: list[str]) -> tuple[object, bytes, str
 
 def test_linked_files_exist():
     root = Path(__file__).parents[1]
-    for page in ("README.md", "docs/architecture.md", "recipes/mini/README.md"):
+    for page in (
+        "README.md",
+        "docs/architecture.md",
+        "docs/training.md",
+        "recipes/README.md",
+        "recipes/mini/README.md",
+    ):
         text = (root / page).read_text(encoding="utf-8")
         for link in re.findall(r"\]\(([^)#:]+)\)", text):
             assert ((root / page).parent / link).exists(), f"{page}: {link}"

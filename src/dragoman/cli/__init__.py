@@ -13,6 +13,7 @@ import typer
 import dragoman
 from dragoman.cli import (
     ask,
+    bulk,
     convert,
     evaluate,
     experts,
@@ -26,6 +27,7 @@ from dragoman.cli import (
     serve,
     train,
     translate,
+    verify,
 )
 from dragoman.cli.commands import HELP, Command
 
@@ -53,6 +55,7 @@ app = typer.Typer(
     help="Self-hosted translation with NLLB-200, NLLB-MoE and X-ALMA.",
 )
 app.command(cls=Command)(translate.translate)
+app.command(cls=Command)(bulk.bulk)
 app.command(cls=Command)(ask.ask)
 app.command("languages", cls=Command)(languages.list_languages)
 app.command("models", cls=Command)(models.list_models)
@@ -60,6 +63,7 @@ app.command("convert", cls=Command)(convert.convert)
 app.command("pack", cls=Command)(pack.pack)
 app.command(cls=Command)(evaluate.evaluate)
 app.command("train", cls=Command)(train.train)
+app.command(cls=Command)(verify.verify)
 app.command("serve", cls=Command)(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.add_typer(modules.app, name="modules")

@@ -1,6 +1,7 @@
 """`dragoman train`: a model from a recipe, or what is there of one."""
 
 import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,8 +54,9 @@ def train(
 
             observers.append(stack.enter_context(board(found.out / "tensorboard")))
         folder = run(found, _All(observers), finish, say)
-    _plot(found.out)
-    say(f"wrote {folder}")
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+        _plot(found.out)
+        say(f"wrote {folder}")
 
 
 class _All:

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dragoman import languages as table
+from dragoman.cli.aids import FallbackName, GlossaryFiles, read_glossaries
 from dragoman.cli.commands import pick, takes
 from dragoman.cli.documents import FORMAT_NAMES, Destination, DocumentSession, as_documents
 from dragoman.cli.durable import Durable, Watched
@@ -30,7 +31,6 @@ from dragoman.translation.options import LoadOptions, TextOptions
 
 if TYPE_CHECKING:
     from dragoman.jobs import Run
-    from dragoman.text.glossary import Glossary
     from dragoman.translation.results import Translation
     from dragoman.translation.translator import Translator
 
@@ -115,15 +115,7 @@ def translate(
             help="Keep what is done of files on the disk until all is written, to go on after any end.",
         ),
     ] = True,
-    glossaries: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--glossary",
-            metavar="FILE",
-            help="What terms are to be: .tsv, .csv, .tbx, or .txt with words that stay; may be given again.",
-            rich_help_panel="Texts",
-        ),
-    ] = None,
+    glossaries: GlossaryFiles = None,
     known: Annotated[
         Path | None,
         typer.Option(
@@ -133,15 +125,7 @@ def translate(
             rich_help_panel="Texts",
         ),
     ] = None,
-    fallback: Annotated[
-        str | None,
-        typer.Option(
-            "--fallback",
-            metavar="NAME",
-            help="Another model, for sentences in which something is still the matter.",
-            rich_help_panel="Texts",
-        ),
-    ] = None,
+    fallback: FallbackName = None,
     words: Annotated[
         Path | None,
         typer.Option(
@@ -173,7 +157,7 @@ def translate(
     if known is not None:
         options["translation_memory"] = open_memory(known)
     if glossaries:
-        options["glossary"] = _glossary(glossaries)
+        options["glossary"] = read_glossaries(glossaries)
     files = as_documents(texts, input_file, format, is_folder_likely=folder is not None)
     to = Destination(output, folder, overwrite, json, report)
     if files is not None:
@@ -200,19 +184,6 @@ def translate(
         session = _Session(_loaded(loading, fallback, options), given, sink, json)
         session.run(options, durable)
     session.close()
-
-
-def _glossary(paths: Sequence[Path]) -> "Glossary":
-    """All glossaries in one; what the last says goes."""
-    from dragoman.text.glossary import Glossary
-
-    merged = Glossary({})
-    for path in paths:
-        try:
-            merged |= Glossary.read(path)
-        except OSError as error:
-            raise InvalidOption(f"--glossary {path} can't be read: {error.strerror}") from None
-    return merged
 
 
 def _loaded(loading: dict[str, Any], fallback: str | None, options: dict[str, Any]) -> "Translator":

@@ -1,9 +1,7 @@
 """The SQLite file that jobs are in."""
 
 import contextlib
-import os
 import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,18 +29,6 @@ CREATE TABLE results (
     PRIMARY KEY (job, key)
 ) WITHOUT ROWID;
 """
-
-
-def state_folder() -> Path:
-    """Where jobs are kept: $DRAGOMAN_STATE, or what the system has for such things."""
-    given = os.environ.get("DRAGOMAN_STATE")
-    if given:
-        return Path(given)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "dragoman"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "dragoman"
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "dragoman"
 
 
 def connect(folder: Path) -> sqlite3.Connection:

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, Self
 from dragoman import files
 from dragoman.database import transaction
 from dragoman.errors import JobError, JobRunning
-from dragoman.jobs.database import connect, state_folder, told
+from dragoman.folders import state_folder
+from dragoman.jobs.database import connect, told
 from dragoman.jobs.records import CANCELLED, DONE, INTERRUPTED, RUNNING, UNFINISHED, Job, Plan
 from dragoman.jobs.run import Run, end, job_files
 

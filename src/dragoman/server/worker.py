@@ -43,7 +43,7 @@ def serve(
     """
     import uvicorn
 
-    from dragoman.jobs.database import state_folder
+    from dragoman.folders import state_folder
     from dragoman.server.app import create_app
     from dragoman.server.connections import protocol
     from dragoman.server.guard import HEADER_BYTES

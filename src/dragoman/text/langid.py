@@ -1,9 +1,16 @@
 """py3langid's model, and how its labels relate to NLLB's codes."""
 
+import zlib
+from array import array
+from contextlib import suppress
 from functools import cache, lru_cache
+from pathlib import Path
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
+from dragoman.files import replacing_file
+from dragoman.folders import cache_folder
 from dragoman.languages import find, look_up
 
 if TYPE_CHECKING:
@@ -28,6 +35,7 @@ STANDARD = {"ary_Arab": "arb_Arab", "arz_Arab": "arb_Arab", "nno_Latn": "nob_Lat
 _MORE_SCRIPTS = {"gom": "Deva", "sr": "Latn", "uz": "Cyrl", "uzs": "Arab"}  # besides those of the homes
 
 _loading = Lock()
+_PARTS = ("ptc", "pc", "classes", "nextmove", "row", "output")
 
 
 def identifier() -> "LanguageIdentifier":
@@ -43,9 +51,61 @@ def prepare() -> None:
 
 @cache
 def _load() -> "LanguageIdentifier":
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    import numpy as np
+    from py3langid.langid import MODEL_DIR, MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    ptc, pc, classes, moves, row, output = unpacked(Path(MODEL_DIR, MODEL_FILE))
+    return LanguageIdentifier(
+        np.asarray(ptc), np.asarray(pc), classes, moves, output, norm_probs=True, tk_row=row
+    )
+
+
+def unpacked(model: Path) -> tuple[Any, ...]:
+    """What py3langid reads from its model file.
+
+    Unpacking it takes a second of a processor, five times as long as reading what comes out (70 MB). So that
+    is kept in the user's cache, where there can be one; each release of the file has its own.
+    """
+    from py3langid.modelio import load_model
+
+    at = cache_folder()
+    if at is None:
+        return load_model(model)
+    stat = model.stat()
+    kept = at / f"py3langid-{stat.st_size}-{stat.st_mtime_ns}.npz"
+    try:
+        return _kept(kept)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        found = load_model(model)  # there is none yet, or it is damaged
+    # Who can't write there does without.
+    with suppress(OSError):
+        _keep(kept, found)
+    return found
+
+
+def _kept(path: Path) -> tuple[Any, ...]:
+    """Sums are checked as the parts are read."""
+    import numpy as np
+
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        ptc, pc, classes, moves, row, output = (data[name] for name in _PARTS)
+    # The walk over a text's bytes is faster in these than in NumPy's arrays.
+    return (
+        ptc,
+        pc,
+        classes.tolist(),
+        *(array(a.dtype.char, a.tobytes()) for a in (moves, row)),
+        output.tolist(),
+    )
+
+
+def _keep(path: Path, found: tuple[Any, ...]) -> None:
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {name: np.asarray(part) for name, part in zip(_PARTS, found, strict=True)}
+    with replacing_file(path) as file:
+        np.savez(file, **arrays)
 
 
 @cache

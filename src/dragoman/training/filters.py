@@ -13,6 +13,8 @@ from dragoman.text.detect import detect
 
 FREQUENT = ("eng_Latn", "deu_Latn", "fra_Latn", "spa_Latn", "rus_Cyrl", "zho_Hans")
 """What text in another language often turns out to be."""
+TELLING = 20
+"""Characters without which a text doesn't tell its language."""
 _DIGITS = re.compile(r"\d+")
 _OPENING_WORDS = 4
 
@@ -127,7 +129,12 @@ def in_their_languages(rows: Iterable[Any], codes: Sequence[str], dropped: Count
 
 
 def is_elsewhere(text: str, code: str, among: Iterable[str]) -> bool:
-    """Whether a text surely is in another language than `code`, one of `among` or one in another script."""
+    """Whether a text surely is in another language than `code`: one of `among`, or a frequent one.
+
+    Texts of fewer than 20 characters are not judged: names and loanwords are at home everywhere.
+    """
+    if len(text) < TELLING:
+        return False
     found = detect(text, frozenset((code, *among, *FREQUENT)))
     return found is not None and found.sure and found.code != code
 

@@ -83,7 +83,12 @@ class Preparing:
         self._recent = Recent()
 
     def prepare(self, item: object) -> TextJob | Translation:
-        """A text with all that has to be known, or the Translation that says what stands against it."""
+        """A text with all that has to be known, or the Translation that says what stands against it.
+
+        What was prepared before stays as it is.
+        """
+        if isinstance(item, TextJob):
+            return item
         text = item if isinstance(item, Text) else Text(item)  # type: ignore[arg-type]
         source = target = None
         try:

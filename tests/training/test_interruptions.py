@@ -1,0 +1,173 @@
+"""A run that is killed goes on as if nothing had been, and several processes are as good as one."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FORKS = """
+import json, os, sys, time, traceback
+from pathlib import Path
+
+import torch._dynamo  # optimizers import it late
+
+from dragoman.training.running import Recipe, train
+
+class Slow:
+    def __init__(self, pause): self.pause = pause
+    def updated(self, update, ends, figures): time.sleep(self.pause)
+    def logged(self, row): pass
+
+for line in sys.stdin:
+    job = json.loads(line)
+    if "wait" in job:
+        print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
+        continue
+    pid = os.fork()
+    if pid:
+        print(pid, flush=True)
+        continue
+    os.environ.update(job["environment"])
+    try:
+        recipe = Recipe.read(Path(job["recipe"]), out=Path(job["out"]))
+        train(recipe, Slow(job["pause"]), say=lambda text: None)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+"""
+SETTINGS = """
+data = "{data}"
+languages = ["de"]
+vocabulary = 420
+updates = {updates}
+warmup = 4
+rate = 3e-3
+schedule = "inverse_sqrt"
+decay = 0.2
+average = 0.9
+batch_tokens = 500
+accumulate = {accumulate}
+round_examples = 100
+balance_loss = 0.01
+log_every = 1
+save_every = 3
+evaluate_every = 1000
+precision = "fp32"
+[model]
+d_model = 32
+encoder_layers = 2
+decoder_layers = 2
+encoder_attention_heads = 2
+decoder_attention_heads = 2
+encoder_ffn_dim = 48
+decoder_ffn_dim = 48
+encoder_sparse_step = 2
+decoder_sparse_step = 2
+num_experts = 4
+dropout = {noise}
+attention_dropout = 0.0
+moe_token_dropout = {noise}
+[[phases]]
+updates = 9
+max_tokens = 16
+[[phases]]
+updates = 100
+[[parts]]
+name = "talk"
+files = "de-en.tsv"
+"""
+DATA = Path(__file__).parents[1] / "data" / "tatoeba"
+
+
+def settings(folder: Path, **values: Any) -> Path:
+    path = folder / "run.toml"
+    defaults: dict[str, Any] = {"data": DATA, "updates": 24, "accumulate": 2, "noise": 0.1}
+    path.write_text(SETTINGS.format(**defaults | values))
+    return path
+
+
+class Runs:
+    """Starts runs in processes of their own, which have everything imported."""
+
+    def __init__(self) -> None:
+        values = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", FORKS]
+        pipe = subprocess.PIPE
+        self.server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=values)
+
+    def start(self, recipe: Path, out: Path, pause: float = 0.0, **environment: str) -> int:
+        job = {"recipe": str(recipe), "out": str(out), "pause": pause, "environment": environment}
+        return self._asked(job)
+
+    def wait(self, pid: int) -> int:
+        """Its exit status; below zero the signal that ended it."""
+        return self._asked({"wait": pid})
+
+    def _asked(self, job: dict[str, Any]) -> int:
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        self.server.stdin.write(json.dumps(job) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    found = Runs()
+    yield found
+    found.server.communicate(timeout=60)
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_run_that_is_killed_has_the_same_curve_as_one_that_is_not(runs: Runs, tmp_path: Path) -> None:
+    recipe, whole, killed = settings(tmp_path), tmp_path / "whole", tmp_path / "killed"
+    first, victim = runs.start(recipe, whole), runs.start(recipe, killed, pause=0.2)
+    at, deadline = random.randrange(2, 20), time.monotonic() + 100
+    while lines_of(killed) < at and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(victim, signal.SIGKILL)
+    assert runs.wait(victim) == -signal.SIGKILL
+    assert runs.wait(runs.start(recipe, killed)) == 0
+    assert runs.wait(first) == 0
+    curves = [[(row["update"], row["loss"], row["norm"]) for row in log_of(out)] for out in (whole, killed)]
+    assert [row[0] for row in curves[0]] == list(range(1, 25))
+    for one, other in zip(*curves, strict=True):
+        assert one == pytest.approx(other, abs=1e-6), f"killed at line {at}"
+
+
+def lines_of(out: Path) -> int:
+    return len((out / "log.jsonl").read_bytes().splitlines()) if (out / "log.jsonl").exists() else 0
+
+
+def test_two_processes_do_what_one_does_with_twice_the_accumulation(runs: Runs, tmp_path: Path) -> None:
+    """Without chance in the layers: which batch draws what differs."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    alone = settings(tmp_path / "one", accumulate=4, updates=8, noise=0.0)
+    shared = settings(tmp_path / "two", accumulate=2, updates=8, noise=0.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    out = tmp_path / "two" / "out"
+    started = [runs.start(shared, out, RANK=str(rank), LOCAL_RANK=str(rank), **world) for rank in (0, 1)]
+    started.append(runs.start(alone, tmp_path / "one" / "out"))
+    assert [runs.wait(pid) for pid in started] == [0, 0, 0]
+    one, two = (log_of(tmp_path / name / "out") for name in ("one", "two"))
+    assert len(one) == 8
+    for a, b in zip(one, two, strict=True):
+        assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, abs=2e-5)
+    assert (out / "model" / "config.json").exists()
