@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import dragoman
 from dragoman.errors import NotEnoughMemory
@@ -274,9 +274,7 @@ class Room:
 
 def as_model(given: "Translator | Model") -> Model:
     """A translator as a model that stays."""
-    from dragoman.translation.translator import Translator
-
-    return Resident(given) if isinstance(given, Translator) else given
+    return given if isinstance(given, (Resident, Visiting)) else Resident(cast("Translator", given))
 
 
 def load_all(
