@@ -51,6 +51,7 @@ def check(settings: Settings) -> list[str]:
     """What the settings come to, in lines for people. Raises what stands against them; loads no model."""
     from dragoman.checkpoints.catalog import find_card
     from dragoman.server.memory import SharedMemory
+    from dragoman.server.tracing import Tracing
 
     names = model_names(settings)
     read_routes(settings.route, list(names))
@@ -61,6 +62,9 @@ def check(settings: Settings) -> list[str]:
     if settings.tm is not None:
         with contextlib.closing(SharedMemory(settings.tm)) as memory:
             lines.append(f"translation memory: {len(memory):,} units")
+    if settings.traces is not None:
+        Tracing(settings.traces).close()  # which says what is missing
+        lines.append(f"traces: {settings.traces}")
     lines.append("keys: none are asked for" if keys is None else f"keys: {len(keys.all())} in {keys.path}")
     return [*lines, f"address: http://{settings.host}:{settings.port}"]
 
