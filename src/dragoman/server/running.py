@@ -14,7 +14,7 @@ from dragoman.server.settings import Settings, default_keys_file
 from dragoman.server.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from dragoman.translation.translator import Translator
+    from dragoman.server.models import Model
 
 
 def key_file(settings: Settings) -> KeyFile | None:
@@ -69,15 +69,15 @@ def check(settings: Settings) -> list[str]:
     return [*lines, f"address: http://{settings.host}:{settings.port}"]
 
 
-def load_models(settings: Settings) -> "dict[str, Translator]":
+def load_models(settings: Settings) -> "dict[str, Model]":
     """The models of the settings."""
-    from dragoman.translation.translator import Translator
+    from dragoman.server.models import load_all
 
     options: dict[str, Any] = {"device": settings.device, "precision": settings.precision}
-    for name in ("memory", "vocabulary", "threads"):
+    for name in ("vocabulary", "threads"):
         if getattr(settings, name) is not None:
             options[name] = getattr(settings, name)
-    return {name: Translator.load(model, **options) for name, model in model_names(settings).items()}
+    return load_all(model_names(settings), settings.memory, settings.queue_seconds, options)
 
 
 def serve(settings: Settings) -> None:
