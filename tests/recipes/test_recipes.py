@@ -116,7 +116,8 @@ def small(name: str, data: Path, out: Path, **changes: Any) -> Recipe:
 
 
 def run(recipe: Recipe) -> Path:
-    list(check(recipe))
+    said = "\n".join(check(recipe))
+    assert all(f"{code} " in said for code in recipe.config.ratios and ("eng_Latn", "deu_Latn"))
     folder = train(recipe, Silent(), say=lambda text: None)
     rows = [json.loads(line) for line in (recipe.out / "log.jsonl").read_text().splitlines()]
     assert [row["update"] for row in rows if "loss" in row] == list(range(1, recipe.config.updates + 1))
