@@ -22,6 +22,32 @@ def test_models_lists_licences(dragoman):
     assert json.loads(dragoman("models", "--json").lines[0])["name"] == "mini"
 
 
+def test_models_are_pulled_with_the_bases_of_adapters(dragoman, monkeypatch, tmp_path):
+    from dragoman.checkpoints import catalog
+
+    fetched = []
+
+    def from_hub(repository):
+        fetched.append(repository)
+        folder = tmp_path / repository.rpartition("/")[2]
+        folder.mkdir(exist_ok=True)
+        if repository == "you/lora":
+            (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "you/base"}')
+        return folder
+
+    monkeypatch.setattr(catalog, "_from_cache", lambda repository: None)
+    monkeypatch.setattr(catalog, "_from_hub", from_hub)
+    result = dragoman("models", "pull", "nllb-200-3.3B", "you/lora", "mini")
+    assert result.code == 0
+    assert fetched == ["facebook/nllb-200-3.3B", "you/lora", "you/base"]
+    assert result.lines == [
+        str(tmp_path / "nllb-200-3.3B"),
+        str(tmp_path / "lora"),
+        str(catalog.embedded_folder()),
+    ]
+    assert dragoman("models", "pull", "nonsense").code == 2
+
+
 @pytest.mark.parametrize("command", ["languages", "models"])
 @pytest.mark.parametrize("columns", ["20", "80"])
 def test_in_a_pipe_every_row_is_one_line_of_tab_separated_cells(dragoman, monkeypatch, command, columns):

@@ -122,11 +122,11 @@ class Browser:
                 **more,
             )
 
-    def choose_file(self, selector: str, path: Path) -> None:
-        """Choose a file in a field for files."""
+    def choose_file(self, selector: str, *paths: Path) -> None:
+        """Choose files in a field for them."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
 
     def picture(self, path: Path) -> None:
         """Save what the whole page looks like."""

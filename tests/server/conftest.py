@@ -34,6 +34,9 @@ class Served:
     def post(self, path: str, json: Any = None, **options: Any) -> requests.Response:
         return requests.post(self.url + path, json=json, timeout=60, **options)
 
+    def put(self, path: str, json: Any = None, **options: Any) -> requests.Response:
+        return requests.put(self.url + path, json=json, timeout=60, **options)
+
     def get(self, path: str, **options: Any) -> requests.Response:
         return requests.get(self.url + path, timeout=60, **options)
 

@@ -111,6 +111,11 @@ def test_our_own_api_keeps_them_too_and_they_are_the_same(server, client):
     assert server.get(f"/v1/glossaries/{id}").json()["entries"] == TERMS
     assert id in [each["id"] for each in server.get("/v1/glossaries").json()["glossaries"]]
     assert client.get_glossary(id).name == "own"
+    change = server.put(f"/v1/glossaries/{id}", {"name": "other", "entries": {**TERMS, "train": "Zugus"}})
+    assert (change.json()["name"], change.json()["entry_count"], change.json()["id"]) == ("other", 3, id)
+    assert client.get_glossary(id).name == "other"
+    for wrong in ({"name": "", "entries": TERMS}, {"name": "n", "entries": {}}, {"name": "n"}):
+        assert server.put(f"/v1/glossaries/{id}", wrong).status_code == 400
     request = {"text": TEXT, "source": "en", "target": "fr", "glossary": id}
     assert "Dragonia" in server.post("/v1/translate", request).json()["translations"][0]["text"]
     request = {**request, "format": "html", "text": f"<p>{TEXT}</p>"}
@@ -143,4 +148,6 @@ def test_glossaries_are_their_owners_alone_and_outlive_the_server(serve, tmp_pat
     assert second.get(f"/v1/glossaries/{id}", headers=anna).json()["entries"] == TERMS
     assert second.get(f"/v1/glossaries/{id}", headers=otto).status_code == 404
     assert second.delete(f"/v1/glossaries/{id}", headers=otto).status_code == 404
+    change = {"name": "mine", "entries": {"a": "b"}}
+    assert second.put(f"/v1/glossaries/{id}", change, headers=otto).status_code == 404
     assert second.get("/v1/glossaries", headers=otto).json() == {"glossaries": []}

@@ -1,5 +1,6 @@
 """The web page in a real Chromium, where there is one."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from tests.server.browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+HEBREW = "בוקר טוב! איפה תחנת הרכבת? אני רוצה לקנות כרטיס לעיר העתיקה (3 ימים)."
 TEXT = "Where is the station? I would like to buy a ticket."
 SIZES = [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")]
 AXE = os.environ.get("DRAGOMAN_AXE")
@@ -45,6 +47,33 @@ def fill(page: Browser, selector: str, value: str, event: str) -> None:
     """Give a field a value, and have its page told."""
     change = f"e.value = '{value}'; e.dispatchEvent(new Event('{event}'))"
     page.run(f"(e => {{ {change} }})(document.querySelector('{selector}'))")
+
+
+def look(page: Browser, state: str, sizes: list[tuple[int, str]] = SIZES) -> None:
+    """No sideways scrolling; nothing too small for a finger; no violation that axe knows, where axe is."""
+    for width, theme in sizes:
+        page.size(width, 900, theme)
+        if PICTURES:
+            page.picture(Path(PICTURES) / f"page-{state}-{width}-{theme}.png")
+        assert page.run("document.documentElement.scrollWidth") <= width
+        small = (
+            "[...document.querySelectorAll('main button, main select')]"
+            ".filter(e => e.offsetParent && e.getBoundingClientRect().height < 24).length"
+        )
+        assert page.run(small) == 0
+        nameless = (
+            "[...document.querySelectorAll('button, select, textarea, input')].filter(e => !e.labels?.length"
+            " && !e.getAttribute('aria-label') && !e.textContent.trim()).map(e => e.id)"
+        )
+        assert page.run(nameless) == []
+        if AXE:
+            axe = Path(AXE).read_text(encoding="utf-8")
+            page.call("Runtime.evaluate", expression=axe)
+            found = page.run(
+                "axe.run().then(r => [r.passes.length, r.violations.map(v => v.id + v.nodes[0].html)])"
+            )
+            assert found[0] > 10
+            assert found[1] == []
 
 
 def test_a_text_is_translated_as_it_is_typed(page, translator):
@@ -100,13 +129,84 @@ def test_a_file_is_translated_and_can_be_saved(page, translator, tmp_path):
     file.write_text(TEXT)
     page.choose_file("#file", file)
     page.until("document.querySelector('#files button')?.textContent === 'Save'")
-    assert "done: 1 segments" in page.run("document.querySelector('#files .name').textContent")
+    assert "done: 1 segment" in page.run("document.querySelector('#files .name').textContent")
     script = "fetch('v1/documents').then(r => r.json()).then(r => r.documents[0].id)"
     id = page.run(script)
     made = page.run(f"fetch('v1/documents/{id}/result').then(r => r.text())")
     assert made == translator.translate(TEXT, "en", "fr")
     page.run("document.querySelector('#files button:last-of-type').click()")
     page.until("!document.querySelector('#files li')")
+
+
+def test_files_of_this_tab_are_still_there_when_the_page_is_loaded_again(page, server, tmp_path):
+    files = [tmp_path / name for name in ("a.txt", "b.txt")]
+    for file in files:
+        file.write_text("Yes.")
+    page.choose_file("#file", *files)
+    page.until("document.querySelectorAll('#files .actions button:first-child').length === 2")
+    page.until("[...document.querySelectorAll('#files .actions')].every(e => e.textContent === 'SaveRemove')")
+    page.open(server.url)
+    page.until("document.querySelectorAll('#files li').length === 2")
+    page.until("[...document.querySelectorAll('#files .actions')].every(e => e.textContent === 'SaveRemove')")
+    page.run("document.querySelectorAll('#files button:last-child').forEach(each => each.click())")
+    page.until("sessionStorage.getItem('dragoman.files') === '[]'")
+    page.open(server.url)
+    page.until("document.querySelectorAll('#target-language option').length === 5")
+    assert page.run("document.querySelectorAll('#files li').length") == 0
+
+
+def test_a_glossary_is_written_chosen_changed_and_forgotten(page, server):
+    choose(page, "#target-language", "fra_Latn")
+    page.run("document.getElementById('glossary-new').click()")
+    choose(page, "#glossary-source", "eng_Latn")
+    page.type("#glossary-name", "<b>Trains</b>")
+    page.type("#glossary-entries", "station = Dragonia\nticket\tBillettus\n\nDragoman\n")
+    page.run("document.querySelector('#glossary-form button').click()")
+    page.until("document.getElementById('glossary').selectedOptions[0].text.startsWith('<b>Trains</b>')")
+    (kept,) = server.get("/v1/glossaries").json()["glossaries"]
+    assert server.get(f"/v1/glossaries/{kept['id']}").json()["entries"] == {
+        "station": "Dragonia",
+        "ticket": "Billettus",
+        "Dragoman": "Dragoman",
+    }
+    page.type("#source", TEXT)
+    page.until("document.getElementById('target').textContent.includes('Dragonia')")
+    page.run("document.getElementById('glossary-edit').click()")
+    page.until("!document.getElementById('glossary-form').hidden")
+    fill(page, "#glossary-entries", "", "input")
+    page.type("#glossary-entries", "station = " + "x" * 300)
+    page.run("document.querySelector('#glossary-form button').click()")
+    page.until("!document.getElementById('glossary-error').hidden")
+    page.events.clear()  # the refused request is an error in the log
+    fill(page, "#glossary-entries", "", "input")
+    page.type("#glossary-entries", "station = Drakonia")
+    page.run("document.querySelector('#glossary-form button').click()")
+    page.until("document.getElementById('target').textContent.includes('Drakonia')")
+    choose(page, "#target-language", "deu_Latn")
+    assert page.run("document.getElementById('glossary').options.length") == 1
+    choose(page, "#target-language", "fra_Latn")
+    page.until("document.getElementById('target').textContent.includes('Drakonia')")
+    page.run("document.getElementById('glossary-edit').click()")
+    page.until("!document.getElementById('glossary-form').hidden")
+    page.run("document.getElementById('glossary-delete').click()")
+    page.until("document.getElementById('target').textContent.includes('gare')")
+    assert server.get("/v1/glossaries").json() == {"glossaries": []}
+
+
+def test_what_comes_from_a_memory_says_so(browser, serve, tmp_path):
+    from dragoman.translation.memory import TranslationMemory
+    from dragoman.translation.tmx import Unit
+
+    with TranslationMemory(tmp_path / "memory.sqlite") as memory:
+        memory.add([Unit("Yes.", "Mais oui !", "eng_Latn", "fra_Latn")])
+    browser.open(serve(tm=tmp_path / "memory.sqlite").url)
+    browser.until("document.querySelectorAll('#target-language option').length === 5")
+    choose(browser, "#target-language", "fra_Latn")
+    choose(browser, "#source-language", "eng_Latn")
+    browser.type("#source", "Yes.")
+    output(browser, "Mais oui !")
+    assert browser.run("document.getElementById('origin').textContent") == "from the translation memory"
+    browser.run("localStorage.clear()")
 
 
 def test_a_file_is_saved_under_its_name_in_any_script(page, tmp_path):
@@ -155,6 +255,8 @@ def test_a_server_that_asks_for_a_key_gets_one(browser, serve, tmp_path):
     browser.size(1280, 900)
     browser.open(served.url)
     browser.until("!document.getElementById('key-form').hidden")
+    assert browser.run("document.getElementById('error').hidden")
+    look(browser, "key")
     browser.type("#key", "wrong")
     browser.run("document.querySelector('#key-form button').click()")
     browser.until("!document.getElementById('error').hidden")
@@ -187,6 +289,16 @@ def test_what_is_written_from_right_to_left_is_shown_so(browser, serve, translat
     browser.until("document.querySelectorAll('#target-language option').length === 6")
     choose(browser, "#target-language", "heb_Hebr")
     browser.until("document.getElementById('target').dir === 'rtl'")
+    events = "event: translation\\ndata: {}\\n\\nevent: done\\ndata: {{}}\\n\\n"
+    made = {"text": HEBREW, "source": "heb_Hebr", "target": "heb_Hebr", "warnings": [], "detected": None}
+    made |= {"alternatives": [], "translations": []}
+    answer = events.format(json.dumps(json.dumps(made))[1:-1].replace("'", ""))
+    browser.run(f"window.fetch = async () => new Response('{answer}')")
+    browser.type("#source", HEBREW)
+    output(browser, HEBREW)
+    browser.run("document.querySelector('details').open = true")
+    look(browser, "hebrew")
+    browser.run("document.querySelector('details').open = false")
     assert browser.run("document.getElementById('target').lang") == "he"
     assert not browser.run("document.getElementById('model-label').hidden")
     assert "not for commercial use" in browser.run("document.getElementById('licence').textContent")
@@ -195,12 +307,8 @@ def test_what_is_written_from_right_to_left_is_shown_so(browser, serve, translat
     browser.run("localStorage.clear()")
 
 
-@pytest.mark.parametrize(("width", "theme"), SIZES)
-def test_it_fits_and_everybody_can_use_it(page, server, width, theme):
-    """No sideways scrolling; nothing too small for a finger; no violation that axe knows, where axe is."""
-    page.size(width, 900, theme)
-    states = {"empty": "", "text": TEXT, "warned": "Hello %(name)s, how are you?"}
-    for state, text in states.items():
+def test_it_fits_and_everybody_can_use_it_whatever_is_in_it(page, server, tmp_path):
+    for state, text in {"empty": "", "text": TEXT, "warned": "Hello %(name)s, how are you?"}.items():
         fill(page, "#source", "", "input")
         page.until("!document.getElementById('target').textContent")
         if text:
@@ -208,31 +316,42 @@ def test_it_fits_and_everybody_can_use_it(page, server, width, theme):
             page.until("document.getElementById('target').textContent")
             page.until("document.getElementById('target').getAttribute('aria-busy') === 'false'")
         assert (state == "warned") == page.run("!document.getElementById('warnings').hidden")
-        assert page.run("document.documentElement.scrollWidth") <= width
-        small = (
-            "[...document.querySelectorAll('main button, main select')]"
-            ".filter(e => e.offsetParent && e.getBoundingClientRect().height < 24).length"
-        )
-        assert page.run(small) == 0
-        nameless = (
-            "[...document.querySelectorAll('button, select, textarea, input')].filter(e => !e.labels?.length"
-            " && !e.getAttribute('aria-label') && !e.textContent.trim()).map(e => e.id)"
-        )
-        assert page.run(nameless) == []
-        if PICTURES:
-            page.picture(Path(PICTURES) / f"page-{state}-{width}-{theme}.png")
-        if AXE:
-            axe = Path(AXE).read_text(encoding="utf-8")
-            page.call("Runtime.evaluate", expression=axe)
-            found = page.run(
-                "axe.run().then(r => [r.passes.length, r.violations.map(v => v.id + v.nodes[0].html)])"
-            )
-            assert found[0] > 10
-            assert found[1] == []
+        look(page, state)
+    fill(page, "#source", "Good luck!", "input")
+    page.until("!document.getElementById('target').textContent.includes('Hallo')")
+    page.until("document.querySelectorAll('#alternatives li').length > 0")
+    look(page, "alternatives")
+    page.run("document.getElementById('glossary-new').click()")
+    page.type("#glossary-name", "Trains and all that runs on rails")
+    page.type("#glossary-entries", "station = Hauptbahnhof\nticket = Fahrkarte\nDragoman")
+    look(page, "glossary")
+    page.type("#glossary-entries", "Fahrkarte" * 40)
+    page.run("document.querySelector('#glossary-form button').click()")
+    page.until("!document.getElementById('glossary-error').hidden")
+    look(page, "refused")
+    page.run("document.getElementById('glossary-cancel').click()")
+    files = [
+        tmp_path / name for name in ("notes.txt", "broken.docx", f"{'a-long-name-' * 8}.md", "notes.exe")
+    ]
+    for file in files:
+        file.write_text("Yes.")
+    page.choose_file("#file", *files)
+    page.until("document.querySelectorAll('#files button:last-child').length === 3")
+    page.until(
+        "[...document.querySelectorAll('#files button:last-child')].every(e => e.textContent === 'Remove')"
+    )
+    running = '{"status": "translating", "progress": 0.42, "seconds_left": 12}'
+    page.run(f"window.fetch = async () => new Response('{running}')")
+    page.choose_file("#file", files[0])
+    page.until("document.querySelector('#files .name').textContent.includes('42 %, about 12 s left')")
+    page.until("!document.getElementById('error').hidden")
+    look(page, "files")
+    page.events.clear()  # what was refused is an error in the log
 
 
 def test_the_apis_are_described_without_help_from_elsewhere(page, server):
     page.open(f"{server.url}/docs")
     page.until("document.querySelectorAll('h3').length > 15")
     assert page.run("document.querySelectorAll('section').length") >= 5
+    look(page, "docs", SIZES[:1] + SIZES[3:])
     assert all(url.startswith(server.url) for url in page.requests)

@@ -27,6 +27,7 @@ from dragoman.cli import (
     serve,
     train,
     translate,
+    verify,
 )
 from dragoman.cli.commands import HELP, Command
 
@@ -57,13 +58,14 @@ app.command(cls=Command)(translate.translate)
 app.command(cls=Command)(bulk.bulk)
 app.command(cls=Command)(ask.ask)
 app.command("languages", cls=Command)(languages.list_languages)
-app.command("models", cls=Command)(models.list_models)
 app.command("convert", cls=Command)(convert.convert)
 app.command("pack", cls=Command)(pack.pack)
 app.command(cls=Command)(evaluate.evaluate)
 app.command("train", cls=Command)(train.train)
+app.command(cls=Command)(verify.verify)
 app.command("serve", cls=Command)(serve.serve)
 app.add_typer(keys.app, name="keys")
+app.add_typer(models.app, name="models")
 app.add_typer(modules.app, name="modules")
 app.add_typer(experts.app, name="experts")
 app.add_typer(jobs.app, name="jobs")

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dragoman.errors import InvalidOption
@@ -62,17 +62,25 @@ class Glossaries:
         self, owner: str, name: str, source: Language, target: Language, entries: Iterable[tuple[str, str]]
     ) -> Kept:
         """Keep a new one. Raises a Fault for terms that are none, or too many."""
-        rows = tuple(entries)
+        if source == target:
+            raise invalid("a glossary is for two languages", "target_lang")
+        created = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+        return self._keep(
+            Kept(str(uuid.uuid4()), owner, name, source.nllb, target.nllb, created, tuple(entries))
+        )
+
+    def change(self, owner: str, id: str, name: str, entries: Iterable[tuple[str, str]]) -> Kept:
+        """Give one another name and other entries. Raises a Fault, as `add`, and if the owner has none."""
+        return self._keep(replace(self.find(owner, id), name=name, entries=tuple(entries)))
+
+    def _keep(self, kept: Kept) -> Kept:
+        name, rows, owner = kept.name, kept.entries, kept.owner
         if not name.strip() or len(name) > 1024:
             raise invalid("a glossary needs a name of up to 1,024 characters", "name")
         if not rows or len(rows) > MOST_ENTRIES:
             raise invalid(
                 f"a glossary has 1 to {MOST_ENTRIES:,} entries; this one has {len(rows):,}", "entries"
             )
-        if source == target:
-            raise invalid("a glossary is for two languages", "target_lang")
-        created = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
-        kept = Kept(str(uuid.uuid4()), owner, name, source.nllb, target.nllb, created, rows)
         try:
             made = kept.glossary
         except InvalidOption as error:
@@ -80,7 +88,8 @@ class Glossaries:
         if len(made) != len(rows):
             raise invalid("two entries have the same term", "entries")
         with self._lock:
-            if sum(other.owner == owner for other in self._kept.values()) >= MOST:
+            others = sum(other.owner == owner for other in self._kept.values() if other.id != kept.id)
+            if others >= MOST:
                 raise Fault(403, "too_many_glossaries", f"at most {MOST} glossaries are kept", "name")
             try:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -143,7 +143,7 @@ class Guard:
         allowed = self._state.settings.origins
         if origin is not None and (origin in allowed or "*" in allowed):
             headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
-            headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
+            headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, DELETE"
             wanted = asked.get("access-control-request-headers", "")
             named = wanted if _NAMES.fullmatch(wanted) else _USUAL
             headers["Access-Control-Allow-Headers"] = named

@@ -23,6 +23,13 @@ class GlossaryRequest(Strict):
     entries: dict[str, str] = Field(description="What each term is to be; itself for one that stays.")
 
 
+class GlossaryChange(Strict):
+    """What a glossary is to be from now on; its languages stay."""
+
+    name: str
+    entries: dict[str, str] = Field(description="What each term is to be; itself for one that stays.")
+
+
 class GlossaryFound(BaseModel):
     """A glossary that is kept."""
 
@@ -72,6 +79,16 @@ def router(state: State) -> APIRouter:
         """A glossary with its entries."""
         kept = state.glossaries.find(state.caller(request).keeper, id)
         return JSONResponse({**_record(kept), "entries": dict(kept.entries)})
+
+    @api.put("/{id}", response_model=GlossaryFound, openapi_extra=body_of(GlossaryChange))
+    async def change(request: Request, id: str) -> Response:
+        """Give a glossary another name and other entries."""
+        caller = state.caller(request)
+        body = read(GlossaryChange, await read_json(request))
+        kept = await asyncio.to_thread(
+            state.glossaries.change, caller.keeper, id, body.name, body.entries.items()
+        )
+        return JSONResponse(_record(kept))
 
     @api.delete("/{id}", status_code=204, response_class=Response)
     async def forget(request: Request, id: str) -> Response:

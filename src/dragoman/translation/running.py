@@ -1,12 +1,14 @@
 """What reads a pipeline: translations in the order of their texts, or one text in pieces."""
 
+import contextlib
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from dragoman.errors import DragomanError
+from dragoman.errors import DragomanError, TranslationWarning
 from dragoman.generation.engine import Job
 from dragoman.systems.base import ChatSystem, best_tokens
 from dragoman.text.checks import Alphabet
@@ -14,11 +16,11 @@ from dragoman.text.glossary import Glossary, Term
 from dragoman.text.sentences import SplitText
 from dragoman.translation.assembling import assemble, before
 from dragoman.translation.deadline import Deadline
-from dragoman.translation.feed import NOTHING, Feed
+from dragoman.translation.feed import NOTHING, Feed, several
 from dragoman.translation.legs import Journey
 from dragoman.translation.pipeline import Pipeline
 from dragoman.translation.preparing import Preparing, TextJob
-from dragoman.translation.results import Translation
+from dragoman.translation.results import Text, Translation
 
 if TYPE_CHECKING:
     from dragoman.translation.memory import TranslationMemory
@@ -158,3 +160,35 @@ def answer(system: ChatSystem, job: Job, timeout: float | None) -> Generator[str
     if len(text) > shown:
         yield text[shown:]
     return bool(ranked) and system.is_complete(ranked[0])
+
+
+def all_of(text: object, run: Run) -> list[Translation]:
+    """The translations of a text or of several, if none has an error."""
+    texts = [text] if isinstance(text, (str, Text)) else several(text)
+    results = []
+    with contextlib.closing(run.translations(texts)) as found:
+        for result in found:
+            if result.error is not None:
+                raise result.error
+            results.append(result)
+    return results
+
+
+def live_of(job: TextJob, run: Run) -> Generator[str, None, None]:
+    """What can be said of a text's translation as it comes; its warnings at the end."""
+    result = yield from run.pieces(job)
+    for warning in result.warnings:
+        warnings.warn(warning, stacklevel=2)
+
+
+def texts_of(text: object, results: list[Translation]) -> str | list[str]:
+    """What `translate` returns, after the results' warnings; several texts are told apart by number."""
+    if isinstance(text, (str, Text)):
+        for warning in results[0].warnings:
+            warnings.warn(warning, stacklevel=3)
+        return results[0].text
+    for number, result in enumerate(results, 1):
+        for warning in result.warnings:
+            told = TranslationWarning(f"text {number}: {warning}", warning.kind, warning.sentence)
+            warnings.warn(told, stacklevel=3)
+    return [result.text for result in results]

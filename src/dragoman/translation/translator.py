@@ -1,10 +1,8 @@
 """Text in, text out: what users of the library hold."""
 
-import contextlib
 import json
 import os
 import sys
-import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -17,7 +15,7 @@ import dragoman
 from dragoman import documents
 from dragoman.checkpoints.catalog import EMBEDDED, identity, locate
 from dragoman.documents.document import Document
-from dragoman.errors import InvalidOption, TranslationWarning
+from dragoman.errors import InvalidOption
 from dragoman.generation.options import GenerationOptions
 from dragoman.languages import Language, find, of_code
 from dragoman.systems import System, load_system
@@ -39,7 +37,7 @@ from dragoman.translation.pipeline import Pipeline, Progress
 from dragoman.translation.preparing import Preparing, TextJob
 from dragoman.translation.recall import Recall, Recalls
 from dragoman.translation.results import Candidate, Sentence, Text, Translation
-from dragoman.translation.running import Run, answer
+from dragoman.translation.running import Run, all_of, answer, live_of, texts_of
 
 __all__ = ["Candidate", "DocumentTranslation", "Sentence", "Text", "Translation", "Translator"]
 
@@ -120,8 +118,8 @@ class Translator:
         that can't be translated (`stream` gives an error for each instead), and TranslationTimeout. Whatever
         ends it, also an exception from a signal handler, what is under way is cancelled.
         """
-        results = _all(text, self._run(source, target, options))
-        return _texts(text, results)
+        results = all_of(text, self._run(source, target, options))
+        return texts_of(text, results)
 
     @overload
     async def translate_async(  # type: ignore[overload-overlap]
@@ -154,10 +152,10 @@ class Translator:
 
         run = self._run(source, target, options)
         try:
-            results = await asyncio.to_thread(_all, text, run)
+            results = await asyncio.to_thread(all_of, text, run)
         finally:
             run.pipeline.stop()
-        return _texts(text, results)
+        return texts_of(text, results)
 
     def stream(
         self,
@@ -247,7 +245,7 @@ class Translator:
         run = self._run(source, target, options, listens=True)
         job = run.preparing.prepare(text)
         if isinstance(job, TextJob):
-            return _live(job, run)
+            return live_of(job, run)
         assert job.error is not None
         raise job.error
 
@@ -379,37 +377,6 @@ def _fallback(other: object, options: GenerationOptions) -> Fallback | None:
     beams = other.defaults.get("beams", 4 if options.sample else options.beams)
     chosen = GenerationOptions(**{**other.defaults, "beams": beams})
     return Fallback(other.system, chosen, frozenset(language.nllb for language in other.languages))
-
-
-def _all(text: object, run: Run) -> list[Translation]:
-    """The translations of a text or of several, if none has an error."""
-    texts = [text] if isinstance(text, (str, Text)) else several(text)
-    results = []
-    with contextlib.closing(run.translations(texts)) as found:
-        for result in found:
-            if result.error is not None:
-                raise result.error
-            results.append(result)
-    return results
-
-
-def _live(job: TextJob, run: Run) -> Generator[str, None, None]:
-    result = yield from run.pieces(job)
-    for warning in result.warnings:
-        warnings.warn(warning, stacklevel=2)
-
-
-def _texts(text: object, results: list[Translation]) -> str | list[str]:
-    """What `translate` returns, after the results' warnings; several texts are told apart by number."""
-    if isinstance(text, (str, Text)):
-        for warning in results[0].warnings:
-            warnings.warn(warning, stacklevel=3)
-        return results[0].text
-    for number, result in enumerate(results, 1):
-        for warning in result.warnings:
-            told = TranslationWarning(f"text {number}: {warning}", warning.kind, warning.sentence)
-            warnings.warn(told, stacklevel=3)
-    return [result.text for result in results]
 
 
 def _work_in(count: int) -> None:

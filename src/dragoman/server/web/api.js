@@ -13,6 +13,8 @@ export function useKey(key) {
   sessionStorage.setItem(KEY, key);
 }
 
+export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
+
 function headers(more) {
   const key = sessionStorage.getItem(KEY);
   return key ? { ...more, Authorization: `Bearer ${key}` } : more;
@@ -45,9 +47,31 @@ export async function get(path) {
   return (await call(path)).json();
 }
 
-export function post(path, body, signal) {
+export function send(method, path, body, signal) {
   const json = { "Content-Type": "application/json" };
-  return call(path, { method: "POST", headers: json, body: JSON.stringify(body), signal });
+  return call(path, { method, headers: json, body: JSON.stringify(body), signal });
+}
+
+export const post = (path, body, signal) => send("POST", path, body, signal);
+
+// Hands in a form; told: a function that is told the share that has been sent; signal: stops it.
+export function upload(path, form, told, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", path);
+    for (const [name, value] of Object.entries(headers({}))) request.setRequestHeader(name, value);
+    request.upload.addEventListener("progress", (event) => told(event.loaded / event.total));
+    request.addEventListener("error", () => reject(new Failure(0, "The server can't be reached.")));
+    request.addEventListener("abort", () => reject(new DOMException("stopped", "AbortError")));
+    request.addEventListener("load", async () => {
+      const wait = request.getResponseHeader("Retry-After");
+      const made = new Response(request.response, { status: request.status, headers: wait ? { "Retry-After": wait } : {} });
+      if (made.ok) resolve(await made.json());
+      else reject(await failure(made));
+    });
+    signal.addEventListener("abort", () => request.abort());
+    request.send(form);
+  });
 }
 
 // The events of a stream, as [name, data].

@@ -1,7 +1,8 @@
 // The page: a text is translated as it is typed.
 
-import { Failure, events, get, post, useKey } from "./api.js";
-import { listFormats, watchFiles } from "./files.js";
+import { Failure, events, get, hasKey, post, useKey } from "./api.js";
+import { listFiles, listFormats, watchFiles } from "./files.js";
+import { glossary, listGlossaries, offerGlossaries, watchGlossaries } from "./glossary.js";
 import * as history from "./history.js";
 
 const at = (id) => document.getElementById(id);
@@ -40,6 +41,8 @@ async function begin() {
   offer();
   count();
   listFormats().catch(fail);
+  listFiles().catch(fail);
+  await listGlossaries(languages, pair()).catch(fail);
   translate();
 }
 
@@ -78,6 +81,7 @@ function likely() {
 }
 
 const model = () => at("model").value;
+const pair = () => ({ source: from.value || detected || "", target: to.value });
 
 function tellLicence() {
   const shown = models.filter((each) => !model() || each.id === model());
@@ -123,6 +127,7 @@ async function read(text, signal) {
   const body = { text, target: to.value, stream: true };
   if (from.value) body.source = from.value;
   if (model()) body.model = model();
+  if (glossary()) body.glossary = glossary();
   let shown = "";
   for await (const [name, data] of events(await post("v1/translate", body, signal))) {
     if (signal.aborted) return;
@@ -131,7 +136,9 @@ async function read(text, signal) {
     else if (name === "translation") {
       show(data.text, data);
       detect(data.detected && data);
-      at("said").textContent = `Translated to ${languages.get(data.target).name}.`;
+      const memory = data.origin === "memory" ? " from the translation memory" : "";
+      at("said").textContent = `Translated to ${languages.get(data.target).name}${memory}.`;
+      at("origin").textContent = memory.trim();
       history.add({ text, made: data.text, source: data.source, target: data.target });
       listHistory();
       if (data.text.trim()) others(body, signal);
@@ -167,6 +174,7 @@ function show(text, made = null) {
   target.lang = language ? language.short.replace("_", "-") : "";
   target.dir = language?.right_to_left ? "rtl" : "ltr";
   at("copy").hidden = !text;
+  at("origin").textContent = "";
   at("alternatives").hidden = true;
   const warnings = made?.warnings ?? [];
   at("warnings").hidden = !warnings.length;
@@ -183,6 +191,7 @@ function detect(made) {
   detected = made ? made.source : null;
   const language = languages.get(detected);
   from.options[0].textContent = language ? `Detected: ${language.name}` : "Detect the language";
+  offerGlossaries(pair());
 }
 
 function busy(yes) {
@@ -197,8 +206,9 @@ function count() {
 }
 
 function fail(error, before = "") {
-  at("error").hidden = !error;
-  at("error").textContent = error ? before + error.message : "";
+  const asks = error?.status === 401 && !hasKey(); // which the form says by itself
+  at("error").hidden = !error || asks;
+  at("error").textContent = error && !asks ? before + error.message : "";
   if (error?.status === 401) {
     at("key-form").hidden = false;
     at("key").focus();
@@ -217,7 +227,12 @@ function listHistory() {
     ...history.entries().map((entry) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = `${entry.text.slice(0, 120)} → ${entry.made.slice(0, 120)}`;
+      for (const text of [entry.text, entry.made]) {
+        const line = document.createElement("span");
+        line.dir = "auto";
+        line.textContent = text.slice(0, 120);
+        button.append(line);
+      }
       button.addEventListener("click", () => {
         source.value = entry.text;
         choose(to, entry.target);
@@ -241,6 +256,7 @@ source.addEventListener("input", () => {
 for (const select of [from, to, at("model")]) {
   select.addEventListener("change", () => {
     if (select === from) detect(null);
+    offerGlossaries(pair());
     tellLicence();
     translate();
   });
@@ -311,6 +327,7 @@ at("theme").addEventListener("click", () => {
 });
 paint(localStorage.getItem("dragoman.theme") ?? "");
 
-watchFiles(() => ({ source: from.value, target: to.value, model: model() }), fail);
+watchFiles(() => ({ source: from.value, target: to.value, model: model(), glossary: glossary() }), fail);
+watchGlossaries(pair, (error) => (error ? fail(error) : translate()));
 listHistory();
 begin();

@@ -1,6 +1,6 @@
 // Files that are dropped or chosen: handed in, watched, fetched.
 
-import { call, get } from "./api.js";
+import { call, get, upload } from "./api.js";
 
 const list = document.getElementById("files");
 const drop = document.getElementById("drop");
@@ -48,36 +48,67 @@ export function watchFiles(wanted, fail) {
   });
 }
 
-async function handIn(file, { source, target, model }, fail) {
+// Those of this tab go on in the list when it is loaded again.
+const OWN = "dragoman.files";
+const own = () => JSON.parse(sessionStorage.getItem(OWN) ?? "[]");
+const followed = new Set();
+const keep = (ids) => sessionStorage.setItem(OWN, JSON.stringify(ids));
+
+export async function listFiles() {
+  const { documents } = await get("v1/documents");
+  const mine = own().filter((id) => !followed.has(id));
+  documents.filter((each) => mine.includes(each.id)).reverse().forEach((each) => show(each.name).begin(each));
+}
+
+async function handIn(file, { source, target, model, glossary }, fail) {
   const form = new FormData();
-  form.append("file", file);
   form.append("target", target);
   if (source) form.append("source", source);
   if (model) form.append("model", model);
+  if (glossary) form.append("glossary", glossary);
+  form.append("file", file);
+  const shown = show(file.name);
   try {
-    const response = await call("v1/documents", { method: "POST", body: form });
-    show(await response.json());
+    const found = await upload("v1/documents", form, shown.sent, shown.signal);
+    keep([...own(), found.id]);
+    shown.begin(found);
   } catch (error) {
-    fail(error, `${file.name}: `);
+    shown.drop();
+    if (error.name !== "AbortError") fail(error, `${file.name}: `);
   }
 }
 
-function show(found) {
+// A file in the list, which is being sent; `begin` follows it once the server has it.
+function show(title) {
   const bar = element("progress", { max: 1, value: 0 });
-  bar.setAttribute("aria-label", `Progress of ${found.name}`);
+  bar.setAttribute("aria-label", `Progress of ${title}`);
   const state = element("span", { className: "faint" });
   state.setAttribute("role", "status");
   const remove = element("button", { type: "button", className: "quiet", textContent: "Cancel" });
-  remove.setAttribute("aria-label", `Cancel ${found.name}`);
+  remove.setAttribute("aria-label", `Cancel ${title}`);
   const actions = element("span", { className: "actions" }, remove);
-  const name = element("span", { className: "name" }, `${found.name} `, state);
+  const name = element("span", { className: "name" }, element("bdi", {}, title), " ", state);
   const item = element("li", {}, name, actions, bar);
   list.prepend(item);
+  const sending = new AbortController();
+  let id = null;
   remove.addEventListener("click", async () => {
     item.remove();
-    await call(`v1/documents/${found.id}`, { method: "DELETE" }).catch(() => {});
+    sending.abort();
+    if (!id) return;
+    keep(own().filter((each) => each !== id));
+    await call(`v1/documents/${id}`, { method: "DELETE" }).catch(() => {});
   });
-  follow(found.id, { item, bar, state, actions, remove });
+  return {
+    signal: sending.signal,
+    sent: (share) => (state.textContent = `sending ${Math.round(100 * share)} %`),
+    drop: () => item.remove(),
+    begin: (found) => {
+      id = found.id;
+      followed.add(id);
+      follow(id, { item, bar, state, actions, remove });
+    },
+  };
 }
 
 async function follow(id, parts) {
@@ -91,7 +122,7 @@ async function follow(id, parts) {
     }
     parts.bar.value = found.progress;
     if (found.status === "done") return finish(found, parts);
-    if (found.status === "error") {
+    if (found.status === "error" || found.status === "cancelled") {
       parts.state.textContent = found.error;
       parts.bar.remove();
       parts.remove.textContent = "Remove";
@@ -113,7 +144,8 @@ function saved(disposition) {
 
 function finish(found, { bar, state, actions, remove }) {
   const flagged = found.flagged ? `, ${found.flagged} to look at` : "";
-  state.textContent = `done: ${found.segments} segments${flagged}`;
+  const segments = found.segments === 1 ? "1 segment" : `${found.segments} segments`;
+  state.textContent = `done: ${segments}${flagged}`;
   bar.remove();
   const save = element("button", { type: "button", textContent: "Save" });
   save.setAttribute("aria-label", `Save the translation of ${found.name}`);
