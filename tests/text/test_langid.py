@@ -47,7 +47,19 @@ def test_what_is_damaged_is_unpacked_again(cache: Path, model: Path) -> None:
     whole = kept.read_bytes()
     numbers = np.asarray(packed[0]).tobytes()
     assert numbers in whole
-    for damaged in (b"", whole[:100], whole[:-40], whole.replace(numbers, numbers[::-1]), b"nonsense"):
+    # The fourth says that it is encrypted, the fifth that it is packed in an unknown way.
+    flagged = [
+        whole[:at] + b"\xff" + whole[at + 1 :]
+        for at in (whole.rindex(b"PK\x01\x02") + off for off in (8, 10))
+    ]
+    for damaged in (
+        *flagged,
+        b"",
+        whole[:100],
+        whole[:-40],
+        whole.replace(numbers, numbers[::-1]),
+        b"nonsense",
+    ):
         kept.write_bytes(damaged)
         assert _same(langid.unpacked(model), packed)
         assert kept.read_bytes() == whole
@@ -60,3 +72,11 @@ def test_without_a_place_nothing_is_kept(cache: Path, model: Path, monkeypatch: 
     monkeypatch.setenv("DRAGOMAN_CACHE", "")
     assert _same(langid.unpacked(model), packed)
     assert cache.read_text() == "a file in the way"
+
+
+def test_what_another_release_kept_goes(cache: Path, model: Path) -> None:
+    cache.mkdir()
+    (cache / "py3langid-0.0.1-5.npz").write_bytes(b"old")
+    (cache / "other").write_bytes(b"something else")
+    langid.unpacked(model)
+    assert sorted(path.name == "other" for path in cache.iterdir()) == [False, True]

@@ -4,6 +4,7 @@ import zlib
 from array import array
 from contextlib import suppress
 from functools import cache, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ STANDARD = {"ary_Arab": "arb_Arab", "arz_Arab": "arb_Arab", "nno_Latn": "nob_Lat
 _MORE_SCRIPTS = {"gom": "Deva", "sr": "Latn", "uz": "Cyrl", "uzs": "Arab"}  # besides those of the homes
 
 _loading = Lock()
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, BadZipFile, zlib.error)
+"""What zipfile and NumPy make of a file that isn't what was kept; NotImplementedError is a RuntimeError."""
 _PARTS = ("ptc", "pc", "classes", "nextmove", "row", "output")
 
 
@@ -72,14 +75,17 @@ def unpacked(model: Path) -> tuple[Any, ...]:
     if at is None:
         return load_model(model)
     stat = model.stat()
-    kept = at / f"py3langid-{stat.st_size}-{stat.st_mtime_ns}.npz"
+    kept = at / f"py3langid-{version('py3langid')}-{stat.st_size}.npz"
     try:
         return _kept(kept)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+    except _DAMAGED:
         found = load_model(model)  # there is none yet, or it is damaged
     # Who can't write there does without.
     with suppress(OSError):
         _keep(kept, found)
+        for old in kept.parent.glob("py3langid-*.npz"):
+            if old != kept:
+                old.unlink()  # of another release
     return found
 
 
