@@ -160,6 +160,24 @@ def test_errors_of_json_lines_are_found_whatever_stands_in_a_line():
     assert errors_in(b'{"text":\r1, "error": null}\n{"text": "\xe2\x80\xa8", "error": "x"}\n', "jsonl") == 1
 
 
+def test_a_value_that_is_none_spoils_no_other(tmp_path):
+    texts = pa.array([b"fine", b"\xff!", None], pa.binary()).view(pa.string())
+    times = pa.array([0, 2**61, None], pa.int64()).view(pa.timestamp("us"))
+    bad = pa.array([b"a", b"b\xfe", b"c"], pa.binary()).view(pa.string())
+    path = tmp_path / "in.parquet"
+    parquet.write_table(pa.table({"text": texts, "time": times, "other": bad}), path)
+    plan = planned(path, 10)
+    read = Reader(plan).read(next(plan.blocks()))
+    first, second, third = read.cells("text")
+    assert (first, str(second), third) == ("fine", "it is not UTF-8", None)
+    found = [json.loads(line) for line in read.render("jsonl", {"error": [None, "x", None]}).splitlines()]
+    assert [row["text"] for row in found] == ["fine", "\\xff!", None]
+    assert [row["other"] for row in found] == ["a", "b\\xfe", "c"]
+    assert found[0]["time"] == "1970-01-01 00:00:00"
+    assert isinstance(found[1]["time"], str)
+    assert errors_in(read.render("parquet", {"error": [None, "x", None]}), "parquet") == 1
+
+
 def test_stores_that_fsspec_lacks_are_reached_by_pyarrow(monkeypatch, tmp_path):
     def lacking(url: str) -> object:
         raise ImportError("Install s3fs to access S3")

@@ -100,7 +100,10 @@ def test_what_has_changed_is_said_and_refused_until_it_is_forced(run, texts, tmp
         result = run(*command, *change)
         assert result.code == 2
         assert said in result.err
+    result = run(*command, "--force", "--column", "nothing")
+    assert "has no column 'nothing'" in result.err
     assert outputs(out) == before
+    assert (out / "manifest.json").exists()
     texts.write_text("Good morning!\n", encoding="utf-8")
     (tmp_path / "more.txt").write_text("Guten Morgen!\n", encoding="utf-8")
     result = run("bulk", texts, tmp_path / "more.txt", *command[2:])

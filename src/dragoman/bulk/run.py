@@ -75,12 +75,12 @@ def open_run(order: Order, inputs: Sequence[InputFile], folder: Folder, force: b
                 f"{folder.url} has files such as {min(old)} and no {MANIFEST} that says what they are; give "
                 "another folder, or start over with --force, which removes them"
             )
-        # The manifest first: without it nobody takes for a part of the new what is left of the old.
-        folder.remove([MANIFEST, *old])
         new = new_columns([target.short_code for target in order.targets])
         plan = make_plan(inputs, order.block, order.columns, new, order.input_format, order.format)
         blocks = tuple(plan.blocks())
         run = Run(order, folder, identity, plan, len(blocks), blocks)
+        # The manifest first: without it nobody takes for a part of the new what is left of the old.
+        folder.remove([MANIFEST, *old])
         run.write()
         return run
     changed = list(differences(known["identity"], identity))

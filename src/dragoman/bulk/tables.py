@@ -1,7 +1,7 @@
 """The rows of Parquet files. The only file here that knows pyarrow's tables."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow
@@ -9,8 +9,10 @@ from pyarrow import parquet
 
 from dragoman.bulk.formats import JSONL
 from dragoman.bulk.rows import Added, as_json
-from dragoman.errors import InvalidDocument
+from dragoman.errors import InvalidDocument, InvalidText
 
+_NO_VALUE = (pyarrow.ArrowException, ValueError, OverflowError, KeyError, TypeError)
+"""What is raised for bytes that aren't UTF-8, times out of Python's range and unknown time zones."""
 _FEATURES = b"huggingface"
 """What a library says of all columns, which would contradict a table with more."""
 _BUFFER = 1 << 20
@@ -29,13 +31,14 @@ class ParquetRows:
         return int(self._table.num_rows)
 
     def cells(self, column: str) -> list[object]:
-        return list(self._table.column(column).to_pylist())
+        return _values(self._table.column(column), lambda _: InvalidText("it is not UTF-8"))
 
     def render(self, format: str, added: Added) -> bytes:
         if format == JSONL:
-            rows = zip(self._table.to_pylist(), *added.values(), strict=True)
-            lines = (as_json({**row, **dict(zip(added, more, strict=True))}) for row, *more in rows)
-            return b"".join(line + b"\n" for line in lines)
+            columns = {name: _values(self._table.column(name), _spelled) for name in self._table.column_names}
+            names = [*columns, *added]
+            rows = zip(*columns.values(), *added.values(), strict=True)
+            return b"".join(as_json(dict(zip(names, row, strict=True))) + b"\n" for row in rows)
         table = self._table
         for name, values in added.items():
             table = table.append_column(name, _array(name, values))
@@ -116,6 +119,37 @@ def column_of(data: bytes, name: str) -> list[Any]:
 def parquet_of(columns: Mapping[str, Sequence[Any]]) -> bytes:
     """A Parquet file of columns of texts, or of lists of them."""
     return _file(pyarrow.table({name: _array(name, values) for name, values in columns.items()}))
+
+
+def _values(column: Any, otherwise: Callable[[Any], object]) -> list[object]:
+    """A column's values. otherwise: what stands for one that Python has no value for, made of its scalar."""
+    try:
+        return list(column.to_pylist())
+    except _NO_VALUE:
+        return [_value(scalar, otherwise) for scalar in column]
+
+
+def _value(scalar: Any, otherwise: Callable[[Any], object]) -> object:
+    try:
+        found: object = scalar.as_py()
+        return found
+    except _NO_VALUE:
+        return otherwise(scalar)
+
+
+def _spelled(scalar: Any) -> str:
+    """What can't be a value, as text. Raises InvalidDocument."""
+    try:
+        data: bytes = scalar.cast(pyarrow.string()).cast(pyarrow.binary()).as_py()
+    except _NO_VALUE:
+        try:
+            data = scalar.cast(pyarrow.binary()).as_py()
+        except _NO_VALUE as error:
+            raise InvalidDocument(
+                f"a value of type {scalar.type} can't be written as JSON: {str(error).splitlines()[0]}; "
+                "use --format parquet"
+            ) from None
+    return data.decode("utf-8", "backslashreplace")
 
 
 def _array(name: str, values: Sequence[Any]) -> Any:
