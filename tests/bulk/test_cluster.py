@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dragoman.bulk.cluster import _told
+from dragoman.errors import JobError
 from tests.bulk.conftest import outputs
 
 if importlib.util.find_spec("ray") is None:
@@ -73,6 +75,13 @@ def listening(family: list[psutil.Process]) -> set[str]:
             continue
         found |= {each.laddr.ip.removeprefix("::ffff:") for each in connections if each.status == "LISTEN"}
     return found
+
+
+def test_what_ray_gives_up_is_an_error_of_the_job():
+    import ray
+
+    with pytest.raises(JobError, match=r"ActorDiedError: .*\n.*run again"), _told(ray):
+        raise ray.exceptions.ActorDiedError
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
 from dragoman.bulk import places
@@ -176,6 +178,35 @@ def test_a_value_that_is_none_spoils_no_other(tmp_path):
     assert found[0]["time"] == "1970-01-01 00:00:00"
     assert isinstance(found[1]["time"], str)
     assert errors_in(read.render("parquet", {"error": [None, "x", None]}), "parquet") == 1
+
+
+class Server(MemoryFileSystem):
+    """A place that shows files while they are being written, and moves none onto another."""
+
+    protocol = "server"
+    store: ClassVar[dict[str, object]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    put: ClassVar[list[str]] = []
+
+    def pipe_file(self, path, value, mode="overwrite", **options):
+        self.put.append(path)
+        super().pipe_file(path, value, mode, **options)
+
+    def mv(self, path1, path2, **options):
+        if self.exists(path2):
+            raise RuntimeError("it is there")
+        super().mv(path1, path2, **options)
+
+
+def test_where_files_appear_bit_by_bit_they_are_written_under_another_name(monkeypatch):
+    monkeypatch.setattr(places, "_system", lambda url: (Server(), "/out"))
+    folder = Folder("server://out")
+    for data in (b"one", b"two"):
+        folder.write("manifest.json", data)
+        assert folder.read("manifest.json") == data
+    assert folder.names() == {"manifest.json"}
+    assert len(Server.put) == 2
+    assert all(places._PARTS.fullmatch(path.rpartition("/")[2]) for path in Server.put)
 
 
 def test_stores_that_fsspec_lacks_are_reached_by_pyarrow(monkeypatch, tmp_path):

@@ -74,6 +74,21 @@ def test_a_process_may_be_killed_and_another_goes_on(run, process, translator, t
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done
 
 
+def test_rows_that_failed_before_count_still(run, tmp_path):
+    path, out = tmp_path / "in.txt", tmp_path / "out"
+    path.write_bytes(b"\xff\nGood morning!\n")
+    for format in ("jsonl", "csv", "text"):
+        command = ("bulk", path, "--to", "fr", "--from", "en", "--output", out / format, "--block", 1)
+        command = (*command, "--format", format, "--json")
+        assert run(*command).code == 1
+        max(path for path in (out / format).glob("0*1.*")).unlink()
+        for said in ("1 of all 2 rows failed", "2 blocks, 1 failed"):
+            result = run(*command)
+            assert result.code == 1
+            assert said in result.err
+            assert json.loads(result.out)["failed"] == 1
+
+
 def test_a_finished_run_is_found_without_a_model(run, texts, tmp_path, monkeypatch):
     command = ("bulk", texts, "--to", "en", "--output", tmp_path / "out")
     assert run(*command).code == 0

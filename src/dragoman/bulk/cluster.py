@@ -31,6 +31,10 @@ _TASKS = 10_000
 """Pieces of work that Ray is given at most; each is one block, or some where there are more."""
 _DEATHS = 20
 """So many actors in a row may die while they load the model before the run is given up."""
+_TRIES = 5
+"""So often a block is tried again whose actor died of it, or beside it."""
+_RESTARTS = 100
+"""So often an actor is started again."""
 _BEFORE_IMPORT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 _STARTED_HERE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
 """Makes Ray take 127.0.0.1 for the address of this computer, and listen nowhere else; and gives its
@@ -59,7 +63,7 @@ def run_on_cluster(run: Run, cluster: Cluster) -> Iterator[Counts]:
     without Ray, and JobError if a block can't be done.
     """
     order = replace(run.order, loading={**run.order.loading, "threads": cluster.threads})
-    with _connected(cluster) as ray:
+    with _connected(cluster) as ray, _told(ray):
         needs = {"num_cpus": cluster.threads, "num_gpus": _gpus(order)}
         probe = ray.remote(**needs, max_retries=3)(_probe)
         run = run.agree(_found(ray.get(probe.remote(order, dragoman.__version__))))
@@ -73,6 +77,8 @@ def run_on_cluster(run: Run, cluster: Cluster) -> Iterator[Counts]:
                 fn_constructor_args=(order, run.plan, run.runs_as),
                 batch_size=1,
                 compute=_pool(ray, min(workers, len(blocks))),
+                max_task_retries=_TRIES,
+                max_restarts=_RESTARTS,
                 **needs,
             )
         )
@@ -182,6 +188,19 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _told(ray: Any) -> Iterator[None]:
+    """Ray's errors become JobErrors."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        said = next(iter(str(error).splitlines()), "")
+        raise JobError(
+            f"the cluster could not do it: {type(error).__name__}: {said}\n"
+            "Workers died, perhaps for want of memory. What is done stays: run again to go on."
+        ) from None
 
 
 @contextlib.contextmanager

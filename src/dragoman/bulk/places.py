@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from dragoman.files import lock, replacing_file
 _PARTS = re.compile(r"(manifest\.json|\d{5,}-\d{6,}\.[a-z.]+)\.[0-9a-f]{8}\.part")
 """What the names of files look like that are being written."""
 _LOCK = ".lock"
+_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
+"""Protocols of stores where a file appears whole or not at all."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,23 @@ class Folder:
         if self._is_local:
             with replacing_file(Path(self._root) / name) as file:
                 file.write(data)
-        else:  # a store shows what was put into it when all of it has come
+        elif _protocols(self._system) & _STORES:  # they show a file when all of it has come
             self._system.pipe_file(f"{self._root}/{name}", data)
+        else:
+            self._replace(f"{self._root}/{name}", data)
+
+    def _replace(self, place: str, data: bytes) -> None:
+        """Write under another name, then move."""
+        part = f"{place}.{secrets.token_hex(4)}.part"
+        self._system.pipe_file(part, data)
+        # Some servers refuse to move to where a file is, each with an error of its own, or with none.
+        with contextlib.suppress(Exception):
+            self._system.mv(part, place)
+        self._system.invalidate_cache()
+        if self._system.exists(part):
+            if self._system.exists(place):
+                self._system.rm_file(place)
+            self._system.mv(part, place)
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove files, as far as they are there."""
@@ -161,9 +179,13 @@ def _arrow_system(url: str, reason: ImportError) -> tuple[Any, str]:
     return ArrowFSWrapper(system), place
 
 
-def _is_local(system: Any) -> bool:
+def _protocols(system: Any) -> set[str]:
     names = system.protocol
-    return "file" in ((names,) if isinstance(names, str) else names)
+    return {names} if isinstance(names, str) else set(names)
+
+
+def _is_local(system: Any) -> bool:
+    return "file" in _protocols(system)
 
 
 def _whole(system: Any, path: str) -> str:

@@ -10,7 +10,7 @@ from dragoman.bulk.order import Order, differences
 from dragoman.bulk.places import Folder, InputFile
 from dragoman.bulk.plan import Block, Plan, formats_of, make_plan, new_columns
 from dragoman.bulk.rows import as_json
-from dragoman.bulk.work import Counts, Worker
+from dragoman.bulk.work import Counts, Worker, failures
 from dragoman.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ class Run:
     def is_resumed(self) -> bool:
         """Whether an earlier process has done a part of it."""
         return len(self.missing) < self.blocks
+
+    def failed_before(self) -> int:
+        """How many rows of blocks that were done before have an error; their files are read for it."""
+        missing = {block.name for block in self.missing}
+        done = (block for block in self.plan.blocks() if block.name not in missing)
+        return sum(failures(self.folder, block, self.plan) for block in done)
 
     def agree(self, runs_as: str) -> "Run":
         """Note how the model runs. InvalidOption if it ran otherwise before."""

@@ -144,8 +144,9 @@ def bulk(
     loading = pick(chosen, LoadOptions)
     source, goals = languages_of(loading.get("model", EMBEDDED), spelled, targets.split(","))
     model = loading.get("model", EMBEDDED)
-    if model != EMBEDDED and Path(model).expanduser().is_dir():
-        loading["model"] = str(Path(model).expanduser().resolve())  # for processes elsewhere
+    if "model" in loading:
+        loading["model"] = _absolute_model(model)
+    fallback = fallback and _absolute_model(fallback)
     output = absolute(output)
     order = Order(
         output,
@@ -168,8 +169,17 @@ def bulk(
         folder.clear()
         run = open_run(order, found, folder, force)
         counts = _done(run, where) if run.missing else None
+        failed = run.failed_before() + (counts.failed if counts else 0)
         folder.clear()
-    _close(run, counts, as_json)
+    _close(run, counts, failed, as_json)
+
+
+def _absolute_model(name: str) -> str:
+    """A model's folder for processes elsewhere; other names as they are."""
+    from dragoman.checkpoints.catalog import EMBEDDED
+
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name != EMBEDDED and path.is_dir() else name
 
 
 def _generation(chosen: dict[str, Any]) -> dict[str, Any]:
@@ -269,18 +279,21 @@ def _bar(rows: int, done: int) -> Iterator[Tell]:
         yield tell
 
 
-def _close(run: "Run", counts: "Counts | None", as_json: bool) -> None:
-    """Say what was done, and fail if any row did."""
+def _close(run: "Run", counts: "Counts | None", failed: int, as_json: bool) -> None:
+    """Say what was done, and fail if any row did. failed: rows of all blocks, also of those done before."""
     if as_json:
-        whole = {"output": run.folder.url, "rows": run.plan.rows, "blocks": run.blocks}
+        whole = {"output": run.folder.url, "rows": run.plan.rows, "blocks": run.blocks, "failed": failed}
         put(json.dumps({**whole, "done": None if counts is None else asdict(counts)}))
     if counts is None:
-        say(f"{run.folder.url} is finished: {run.plan.rows:,} rows in {run.blocks:,} blocks")
-        return
-    speed = counts.sentences / max(counts.seconds, 1e-3)
-    say(
-        f"{counts.rows:,} rows, {counts.sentences:,} sentences at {speed:.1f} a second: "
-        f"{counts.failed:,} failed, {counts.warned:,} with warnings"
-    )
-    if counts.failed:
+        said = f", {failed:,} failed" if failed else ""
+        say(f"{run.folder.url} is finished: {run.plan.rows:,} rows in {run.blocks:,} blocks{said}")
+    else:
+        speed = counts.sentences / max(counts.seconds, 1e-3)
+        say(
+            f"{counts.rows:,} rows, {counts.sentences:,} sentences at {speed:.1f} a second: "
+            f"{counts.failed:,} failed, {counts.warned:,} with warnings"
+        )
+        if failed > counts.failed:
+            say(f"{failed:,} of all {run.plan.rows:,} rows failed")
+    if failed:
         raise typer.Exit(SOME_FAILED)
