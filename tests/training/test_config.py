@@ -83,6 +83,8 @@ def test_schedule_that_is_told_to_finish_falls_from_there_and_is_told_once() -> 
     schedule = Schedule(TrainingConfig(updates=1000, warmup=0, decay=0.0))
     schedule.finish(50, 10)
     assert [schedule.factor(update) for update in (49, 50, 55, 60)] == pytest.approx([1, 1, 0.5, 0])
+    early = Schedule(TrainingConfig(updates=100, warmup=300, decay=0.3))
+    assert [early.factor(update) for update in (69, 70, 85)] == pytest.approx([70 / 300, 71 / 300, 43 / 300])
     schedule.finish(55, 100)
     assert (schedule.falls, schedule.ends) == (50, 60)
     with pytest.raises(InvalidOption, match="can't finish in 0 updates"):

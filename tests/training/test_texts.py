@@ -75,6 +75,37 @@ def test_preferences_of_both_forms_are_read(tmp_path: Path) -> None:
         list(read_preferences(tmp_path / "rows.tsv", bad))
 
 
+def test_compared_translations_are_preferences_in_both_directions_unless_one_is_required(
+    tmp_path: Path,
+) -> None:
+    row = {"language_pair": "de-en", "de": "Hallo", "en": "Hello", "required_directions": "", "Delta": 0.0}
+    for code, (gpt4, alma) in {"de": ("Tag", "Hi"), "en": ("Good day", "Hallo")}.items():
+        row |= {f"gpt4_{code}": gpt4, f"alma_{code}": alma}
+        row |= {f"{name}_{code}_kiwi_xcomet": score for name, score in (("ref", 0.5), ("gpt4", 0.9))}
+        row[f"alma_{code}_kiwi_xcomet"] = 0.1
+    changed = [
+        row,
+        row | {"required_directions": "en-de"},
+        row | {"required_directions": "en-de", "Delta": -2.0},
+        row | {"gpt4_de_kiwi_xcomet": float("nan")},
+        row | {"gpt4_de_kiwi_xcomet": float("nan"), "ref_de_kiwi_xcomet": None},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"translation": one}) + "\n" for one in changed))
+    bad = BadRows()
+    english, german = ("Hallo", "Good day", "Hallo", "de", "en"), ("Hello", "Tag", "Hi", "en", "de")
+    assert list(read_preferences(path, bad)) == [
+        english,
+        german,
+        german,
+        ("Hello", "Hi", "Tag", "en", "de"),  # people found ALMA's better
+        english,
+        ("Hello", "Hallo", "Hi", "en", "de"),
+        english,
+    ]
+    assert bad.places == {"fewer than two translations with a score by kiwi_xcomet": [f"{path}, line 5"]}
+
+
 def test_stored_rows_are_those_that_were_written(tmp_path: Path) -> None:
     rows = [("a\tb\n", "ü"), ("", "\ud800"), ("中", "文")]
     stored = StoredRows.write(iter(rows), tmp_path / "deep" / "x.rows")
@@ -85,6 +116,8 @@ def test_stored_rows_are_those_that_were_written(tmp_path: Path) -> None:
     with pytest.raises(IndexError):
         stored[3]
     assert len(StoredRows.write([], tmp_path / "none")) == 0
+    StoredRows.write([("others",)] * 9, stored.path)
+    assert list(stored) == rows  # whoever reads them goes on with what was there
 
 
 def test_text_in_another_language_is_told_if_it_surely_is() -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -82,3 +82,24 @@ def _value(where: str, hint: Any, value: Any) -> Any:
 def _kinds(hint: Any) -> list[Any]:
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return [get_origin(part) or part for part in parts]
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """What is set otherwise now, such as "updates 30 -> 40"; settings that one side doesn't know say nothing."""
+    for name in sorted(before.keys() & now.keys()):
+        yield from _changed(f"{where}{name}", before[name], now[name])
+
+
+def _changed(where: str, before: Any, now: Any) -> Iterator[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping) and before.keys() & now.keys():
+        yield from changes(before, now, f"{where}.")
+    elif _are_tables(before) and _are_tables(now) and len(before) == len(now):
+        for one, other in zip(before, now, strict=True):
+            yield from changes(one, other, f"{where}.{other.get('name', '')}.".replace("..", "."))
+    elif before != now:
+        is_long = any(isinstance(value, (Mapping, tuple)) for value in (before, now))
+        yield f"{where}" if is_long else f"{where} {before!r} -> {now!r}"
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(row, Mapping) for row in value)
