@@ -116,9 +116,9 @@ def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
 
 
 def utf8_lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str | None]]:
-    """The lines with their numbers from 1, None for other bytes than UTF-8; a file that is cut off ends there.
+    """The lines with their numbers from 1, None for other bytes than UTF-8.
 
-    A byte order mark is none of the text.
+    A file that is cut off ends there. A byte order mark is none of the text.
     """
     number = 0
     with _opened(path) as file:

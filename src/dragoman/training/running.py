@@ -1,11 +1,13 @@
 """A recipe from settings to a model: `train` does it, `check` says whether it could be done."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from dragoman.errors import InvalidOption
+from dragoman.files import lock
 from dragoman.training.collecting import collect
 from dragoman.training.config import TrainingConfig
 from dragoman.training.loop import Trainer
@@ -45,6 +47,33 @@ def train(
     """
     config, out = recipe.config, recipe.out
     processes = Processes.joined()
+    with _held(out) if processes.is_first else nullcontext():
+        return _train(config, recipe, out, processes, observer, finish, say)
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Keep others out of the folder of a run; InvalidOption if a run is under way in it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / ".lock").open("wb")
+    except OSError as error:
+        raise InvalidOption(f"{out} can't be the folder of a run: {error.strerror}") from None
+    with file:
+        if not lock(file):
+            raise InvalidOption(f"another run is under way in {out}; wait for it, or give another folder")
+        yield
+
+
+def _train(
+    config: TrainingConfig,
+    recipe: Recipe,
+    out: Path,
+    processes: Processes,
+    observer: Observer | None,
+    finish: int | None,
+    say: Callable[[str], None],
+) -> Path:
     texts = collect(config, recipe.data, out / "rows" / str(processes.rank))
     with processes.first_alone():
         subject = begin(config, texts.parts, out)
@@ -53,7 +82,7 @@ def train(
     phases = phases_of(config, texts.parts, subject.tokenizer, subject.style)
     objective = objective_of(config, subject.model)
     evaluate = dev_loss(config, texts, subject.tokenizer, subject.style)
-    trainer = Trainer(subject.model, objective, phases, config, out, evaluate, observer, processes)
+    trainer = Trainer(subject.model, objective, phases, config, out, evaluate, observer, processes, say)
     if evaluate is not None:
         evaluate.trainer = trainer
     trainer.run(finish)

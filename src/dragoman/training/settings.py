@@ -85,7 +85,7 @@ def _kinds(hint: Any) -> list[Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
-    """What is set otherwise now, such as "updates 30 -> 40"; settings that one side doesn't know say nothing."""
+    """What is set otherwise now, such as "updates 30 -> 40"; what one side doesn't know is passed over."""
     for name in sorted(before.keys() & now.keys()):
         yield from _changed(f"{where}{name}", before[name], now[name])
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from dragoman.errors import InvalidOption
 from dragoman.training.reading import BadRows, json_rows, kind_of, parquet_rows, utf8_lines
@@ -24,7 +24,7 @@ REJECTED = ("reject", "rejected")
 SYSTEMS = ("gpt4", "alma")
 """Who translated, in ALMA-R's rows."""
 REFERENCE = "ref"
-RATED = (*SYSTEMS, REFERENCE)
+RATED = (REFERENCE, *SYSTEMS)
 _COLUMNS = {"source", "chosen", *REJECTED, "directions", "translation"}
 
 
@@ -92,8 +92,8 @@ def _objects(path: Path, columns: set[str], bad: BadRows) -> Iterable[tuple[str,
 def read_preferences(path: str | Path, bad: BadRows, scorer: str = "kiwi_xcomet") -> Iterator[Preference]:
     """The preferences of a file. scorer: of ALMA-R's rows, whose scores decide where no person has.
 
-    A row of ALMA-R's is a preference in both directions, unless `required_directions` names one. InvalidOption
-    if the file is neither JSON nor Parquet.
+    A row of ALMA-R's is a preference in both directions, unless `required_directions` names one.
+    InvalidOption if the file is neither JSON nor Parquet.
     """
     path = Path(path)
     if kind_of(path) not in ("json", "jsonl", "parquet"):
@@ -158,13 +158,13 @@ def _best_and_worst(row: Mapping[str, Any], source: str, target: str, scorer: st
         # As the authors' code has it, and against the words of their card: above zero GPT-4's is the better.
         best, worst = SYSTEMS if judged > 0 else reversed(SYSTEMS)
         return row[source], str(texts[best]), str(texts[worst]), source, target
-    scores = {name: row.get(f"{name}_{target}_{scorer}") for name in RATED}
-    rated = [name for name in RATED if isinstance(texts[name], str) and _is_finite(scores[name])]
-    if len(rated) < 2:
+    found = {name: row.get(f"{name}_{target}_{scorer}") for name in RATED}
+    scores = {n: float(x) for n, x in found.items() if _is_finite(x) and isinstance(texts[n], str)}
+    if len(scores) < 2:
         return f"fewer than two translations with a score by {scorer}"
-    best, worst = max(rated, key=scores.__getitem__), min(rated, key=scores.__getitem__)
+    best, worst = max(scores, key=scores.__getitem__), min(scores, key=scores.__getitem__)
     return row[source], str(texts[best]), str(texts[worst]), source, target
 
 
-def _is_finite(score: Any) -> bool:
+def _is_finite(score: Any) -> TypeGuard[float]:
     return isinstance(score, (int, float)) and math.isfinite(score)
