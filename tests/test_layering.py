@@ -124,6 +124,11 @@ def test_only_the_transformers_faces_import_transformers() -> None:
     assert users == {"huggingface"}
 
 
+def test_one_file_alone_imports_ray() -> None:
+    users = {path.relative_to(ROOT).as_posix() for path in FILES if "ray" in libraries(path)}
+    assert users == {"bulk/cluster.py"}
+
+
 def test_text_and_tables_never_import_torch() -> None:
     users = [path for path in FILES if "torch" in libraries(path)]
     assert "models" in map(place, users)

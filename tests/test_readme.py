@@ -70,6 +70,7 @@ def test_a_command_of_the_readme_works(monkeypatch, translator, combined, capsys
         (tmp_path / name).write_text("Bonjour !\tGood morning!\nMerci.\tThank you.\n", encoding="utf-8")
     (tmp_path / "report.md").write_text("Where is the *station*?\n", encoding="utf-8")
     (tmp_path / "terms.tsv").write_text("station\tBahnhof\n", encoding="utf-8")
+    (tmp_path / "reviews.csv").write_text("n,review\n1,Where is the station?\n", encoding="utf-8")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "page.html").write_text("<p>Where is the <b>station</b>?</p>", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -83,8 +84,8 @@ def test_a_command_of_the_readme_works(monkeypatch, translator, combined, capsys
     assert code == 0, err
     shown = out or b"".join(
         path.read_bytes()
-        for path in tmp_path.glob("**/[orp]*.*")
-        if path.name not in ("report.md", "page.html")
+        for path in tmp_path.glob("**/[0orp]*.*")
+        if path.name not in ("report.md", "page.html", "reviews.csv")
     )
     # Modules say on standard error where they write; a random model may have nothing to answer.
     assert shown.strip() or "wrote" in err or "ask" in words

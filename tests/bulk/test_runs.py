@@ -1,6 +1,7 @@
 """What is done stays done, what has changed is noticed, and what was asked for is checked first."""
 
 import json
+import time
 
 import fsspec
 import pytest
@@ -32,7 +33,7 @@ def asked(monkeypatch, translator):
 
 def test_only_missing_blocks_are_done_and_give_the_same_bytes(run, asked, texts, tmp_path):
     out = tmp_path / "out"
-    command = ("bulk", texts, "--to", "en", "--output", out, "--block", 2)
+    command = ("bulk", texts, "--to", "en", "--output", out, "--block", 2, "--beams", 1)
     assert run(*command).code == 0
     whole = outputs(out)
     assert len(whole) == 4
@@ -51,6 +52,28 @@ def test_only_missing_blocks_are_done_and_give_the_same_bytes(run, asked, texts,
     assert not asked
 
 
+def test_a_process_may_be_killed_and_another_goes_on(run, process, translator, texts, tmp_path):
+    texts.write_text("".join(f"{text}\n" for text in SENTENCES * 6), encoding="utf-8")
+    command = ("bulk", texts, "--to", "en", "--block", 2, "--beams", 1, "--output")
+    out = tmp_path / "out"
+    killed = process(*command, out)
+    while len(list(out.glob("0*.jsonl"))) < 3:
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    stranger = out / "mine.part"
+    stranger.touch()
+    done = {path.name: path.stat().st_mtime_ns for path in out.glob("0*.jsonl")}
+    assert len(done) < 21
+    assert run(*command, out).code == 0
+    assert run(*command, tmp_path / "whole").code == 0
+    assert stranger.exists()
+    stranger.unlink()
+    assert outputs(out) == outputs(tmp_path / "whole")
+    assert {name: (out / name).stat().st_mtime_ns for name in done} == done
+
+
 def test_a_finished_run_is_found_without_a_model(run, texts, tmp_path, monkeypatch):
     command = ("bulk", texts, "--to", "en", "--output", tmp_path / "out")
     assert run(*command).code == 0
@@ -64,12 +87,12 @@ def test_a_finished_run_is_found_without_a_model(run, texts, tmp_path, monkeypat
 
 def test_what_has_changed_is_said_and_refused_until_it_is_forced(run, texts, tmp_path):
     out = tmp_path / "out"
-    command = ("bulk", texts, "--to", "en", "--output", out, "--block", 2)
+    command = ("bulk", texts, "--to", "en", "--output", out, "--block", 2, "--beams", 1)
     assert run(*command).code == 0
     before = outputs(out)
     for change, said in (
-        (("--beams", 2), "options.beams: none, now 2"),
-        (("--precision", "int8"), "loading.precision: none, now int8"),
+        (("--no-repeat-ngram", 3), "--no-repeat-ngram: none, now 3"),
+        (("--precision", "int8"), "precision: none, now int8"),
         (("--from", "de"), "source: none, now deu_Latn"),
         (("--glossary", tmp_path / "terms.tsv"), "glossary: none, now"),
     ):
@@ -98,7 +121,7 @@ def test_another_model_of_the_same_name_is_noticed(run, texts, tmp_path, combine
     data = bytearray(shards[0].read_bytes())
     data[-1] ^= 1
     shards[0].write_bytes(data)
-    assert f"model.files: {shards[0].name} was changed" in run(*command).err
+    assert f"files of the model: {shards[0].name} was changed" in run(*command).err
 
 
 def test_results_that_nothing_explains_are_not_taken_for_ones_own(run, texts, tmp_path):

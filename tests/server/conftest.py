@@ -47,7 +47,7 @@ class Served:
         """Whether nothing is under way, or isn't any more after a while."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            busy = any(each.system.engine.busy for each in self.state.registry.translators.values())
+            busy = any(each.loaded.system.engine.busy for each in self.state.registry.translators.values())
             workshop = self.state.workshop
             if not busy and not workshop.texts.working and not workshop.files.working:
                 return True

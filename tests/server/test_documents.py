@@ -93,7 +93,7 @@ def test_what_is_not_done_is_not_fetched_and_a_removed_file_frees_its_rows(serve
 def test_a_file_that_is_removed_while_it_is_worked_on_leaves_no_job_and_no_folder(serve, tmp_path):
     from dragoman.jobs import Jobs
 
-    served = serve(data=tmp_path)
+    served = serve(data=tmp_path, batch=2)
     id = hand_in(served, "a.txt", TEXT * 4, source="en").json()["id"]
     while served.get(f"/v1/documents/{id}").json()["progress"] == 0:
         time.sleep(0.01)

@@ -25,7 +25,7 @@ def test_jobs_are_listed_looked_at_and_their_owners_alone(serve, tmp_path):
 
 
 def test_a_job_that_is_cancelled_frees_its_rows_stays_in_the_list_and_is_no_next_servers(serve, tmp_path):
-    served = serve(data=tmp_path)
+    served = serve(data=tmp_path, batch=2)
     ids = [
         hand_in(served, "a.txt", TEXT * 4, source="en").json()["id"] for _ in range(3)
     ]  # one of them waits

@@ -36,7 +36,7 @@ def wait_until(condition, seconds: float = 30.0) -> None:
 
 
 def is_busy(served: Any) -> bool:
-    return any(each.system.engine.busy for each in served.state.registry.translators.values())
+    return any(each.loaded.system.engine.busy for each in served.state.registry.translators.values())
 
 
 @pytest.mark.parametrize(

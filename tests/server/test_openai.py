@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import ClassVar
 
 import openai
 import pytest
@@ -120,6 +121,7 @@ class Chatting:
 
     card = SimpleNamespace(licence="MIT", pivot=None, name="chat")
     languages = all_languages()
+    defaults: ClassVar[dict[str, int]] = {}
     system = SimpleNamespace(style="chat", precision="fp32", measure=len, engine=SimpleNamespace(busy=False))
 
     def ask_live(self, question, language, max_new_tokens, **options):
@@ -154,6 +156,7 @@ def test_an_answer_that_is_cut_says_so(serve, most, reason):
 
 def test_xalmas_prompt_reaches_xalma_as_it_was_trained(combined):
     """The text of a prompt and its languages make the very same prompt again."""
+    from dragoman.server.models import Resident
     from dragoman.server.openai import _asked
     from dragoman.server.registry import Registry
     from dragoman.text.prompts import translation_prompt
@@ -161,6 +164,6 @@ def test_xalmas_prompt_reaches_xalma_as_it_was_trained(combined):
     with Translator.load(combined, device="cpu") as xalma:
         english, german = (next(one for one in xalma.languages if one.iso1 == code) for code in ("en", "de"))
         prompt = str(translation_prompt(TEXT, english, german, style="plain").text)
-        state = SimpleNamespace(registry=Registry({"xalma": xalma}), settings=Settings())
+        state = SimpleNamespace(registry=Registry({"xalma": Resident(xalma)}), settings=Settings())
         asked = _asked(state, {"model": "xalma", "messages": says(prompt)})
         assert asked.order == Order((TEXT,), english, (german,), "xalma")

@@ -129,7 +129,7 @@ def test_it_begins_and_translates_where_there_is_no_network(serve, monkeypatch):
     assert asked == []
     body = {"text": "Yes.", "source": "en", "target": "fr"}
     assert serve(models=models).post("/v1/translate", body).status_code == 200
-    models["mini"].close()
+    models["mini"].loaded.close()
 
 
 def test_a_model_that_does_not_translate_is_told_by_its_health(serve, translator, monkeypatch):

@@ -110,8 +110,13 @@ def test_models_are_called_by_their_last_name_or_as_is_said():
 
 
 def test_a_check_says_what_the_settings_come_to(dragoman, tmp_path):
-    result = dragoman("serve", "--check", "--port", "5001", "--route", "en-fr=mini")
+    memory = tmp_path / "memory.tmx"
+    memory.write_text('<tmx version="1.4"><header srclang="en"/><body/></tmx>')
+    more = ("--tm", memory, "--traces", "http://127.0.0.1:1/v1/traces")
+    result = dragoman("serve", "--check", "--port", "5001", "--route", "en-fr=mini", *more)
     assert result.code == 0
+    assert "translation memory: 0 units" in result.out
+    assert "traces: http://127.0.0.1:1" in result.out
     assert "model mini: 5 languages" in result.out
     assert "route en-fr=mini" in result.out
     assert "http://127.0.0.1:5001" in result.out
@@ -124,6 +129,7 @@ def test_a_check_says_what_the_settings_come_to(dragoman, tmp_path):
         (("--route", "en-fr=other"), "no model 'other'"),
         (("--model", "no-such-model"), "no-such-model"),
         (("--port", "-1"), "port is -1"),
+        (("--tm", "lost.sqlite"), "lost.sqlite is not there"),
         (("--config", "/no/such/file.toml"), "can't be read"),
     ],
 )

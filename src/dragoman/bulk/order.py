@@ -24,6 +24,8 @@ _LARGE = 4 << 20
 """Files of more bytes are told by samples of their content."""
 _SAMPLES, _SAMPLE = 32, 64 << 10
 _NOT_DECISIVE = ("batch_size",)
+# How what is in these is told: files by what they are of, options by their names alone.
+_INSIDE = {"inputs": "inputs: ", "files": "files of the model: ", "options": "", "loading": ""}
 _DECISIVE_LOADING = ("device", "precision", "vocabulary")
 
 
@@ -124,8 +126,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") ->
         if before == now:
             continue
         if isinstance(before, Mapping) and isinstance(now, Mapping):
-            yield from differences(before, now, f"{where}: " if name in ("inputs", "files") else f"{where}.")
-        elif at.endswith(("inputs: ", "files: ")):
+            yield from differences(before, now, _INSIDE.get(name, f"{where}."))
+        elif at in (_INSIDE["inputs"], _INSIDE["files"]):
             yield f"{where} " + ("is new" if before is None else "is gone" if now is None else "was changed")
         else:
             yield f"{where}: {_told(before)}, now {_told(now)}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from dragoman.bulk.formats import format_of
 from dragoman.errors import InvalidOption, JobRunning
 from dragoman.files import lock, replacing_file
 
-PART = ".part"
-"""What the names of files end in that are being written."""
+_PARTS = re.compile(r"(manifest\.json|\d{5,}-\d{6,}\.[a-z.]+)\.[0-9a-f]{8}\.part")
+"""What the names of files look like that are being written."""
 _LOCK = ".lock"
 
 
@@ -54,6 +55,11 @@ def find_inputs(given: Sequence[str], format: str | None, output: str) -> list[I
                 continue
             found.setdefault(whole, InputFile(whole, int(facts["size"] or 0), _version(facts)))
     return list(found.values())
+
+
+def absolute(url: str) -> str:
+    """A path or URL as any process finds it, whatever its working directory."""
+    return _whole(*_system(url))
 
 
 class Folder:
@@ -106,7 +112,7 @@ class Folder:
 
     def clear(self) -> None:
         """Remove what processes left behind that ended in the middle of a file."""
-        self.remove([name for name in self.names() if name.endswith(PART)])
+        self.remove([name for name in self.names() if _PARTS.fullmatch(name)])
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

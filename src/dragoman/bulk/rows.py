@@ -14,6 +14,8 @@ Added = Mapping[str, Sequence[str | list[str] | None]]
 """New columns, in their order: a value for each row."""
 INVALID = "invalid"
 """Where JSON lines keep a row that was no object."""
+ERROR = "error"
+"""The column that says why there is no translation."""
 TEXT_COLUMN = "text"
 """What the only column of plain text is called."""
 
@@ -132,6 +134,21 @@ class JsonRows:
 def as_json(value: object) -> bytes:
     """One line of JSON; a lone surrogate is escaped."""
     return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
+
+
+def errors_in(data: bytes, format: str) -> int:
+    """How many rows of an output have an error."""
+    if format == PARQUET:
+        from dragoman.bulk.tables import column_of
+
+        return sum(value is not None for value in column_of(data, ERROR))
+    if format == JSONL:
+        return sum(json.loads(line)[ERROR] is not None for line in data.splitlines())
+    # Its column is the last, whatever separates the cells.
+    text = io.StringIO(data.decode("utf-8", "surrogateescape"), "")
+    separator = "\t" if "\t" in text.readline() else ","
+    text.seek(0)
+    return sum(bool(row[ERROR]) for row in csv.DictReader(text, delimiter=separator))
 
 
 def _written(format: str, columns: Mapping[str, Sequence[Any]], count: int) -> bytes:

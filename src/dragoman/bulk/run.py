@@ -92,6 +92,11 @@ def open_run(order: Order, inputs: Sequence[InputFile], folder: Folder, force: b
     return Run(order, folder, identity, plan, len(blocks), missing, known["runs_as"])
 
 
+def runs_as(translator: "Translator") -> str:
+    """In which precision and by which code a model runs: what decides results besides its files."""
+    return f"{translator.system.precision} {translator.system.path}"
+
+
 def run_here(
     run: Run,
     translator: "Translator",
@@ -100,8 +105,10 @@ def run_here(
 ) -> Iterator[tuple[Block, Counts]]:
     """Do what is missing in this process, block after block.
 
-    progress: told (block, its sentences done, those known so far).
+    progress: told (block, its sentences done, those known so far). Raises InvalidOption if the model ran
+    otherwise before.
     """
+    run = run.agree(runs_as(translator))
     worker = Worker(translator, run.order, run.plan, fallback)
     try:
         for block in run.missing:

@@ -106,6 +106,11 @@ class ParquetReader:
             yield batch
 
 
+def column_of(data: bytes, name: str) -> list[Any]:
+    """The values of a column of a Parquet file."""
+    return list(parquet.read_table(io.BytesIO(data), columns=[name]).column(name).to_pylist())
+
+
 def parquet_of(columns: Mapping[str, Sequence[Any]]) -> bytes:
     """A Parquet file of columns of texts, or of lists of them."""
     return _file(pyarrow.table({name: _array(name, values) for name, values in columns.items()}))

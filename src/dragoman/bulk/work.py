@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from dragoman.bulk.formats import TEXT
+from dragoman.bulk.formats import JSONL, TEXT
 from dragoman.bulk.order import Order
 from dragoman.bulk.places import Folder
 from dragoman.bulk.plan import Block, Plan, new_columns
 from dragoman.bulk.reading import Reader
-from dragoman.bulk.rows import Added, as_json
+from dragoman.bulk.rows import Added, as_json, errors_in
 from dragoman.bulk.translating import Progress, RowResult, RowTranslator
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ class Counts:
             self.seconds + other.seconds,
             self.cpu_seconds + other.cpu_seconds,
         )
+
+
+def failures(folder: Folder, name: str, format: str) -> int:
+    """How many rows of a block that is done have an error."""
+    data = folder.read(f"{name}.errors.jsonl" if format == TEXT else name) or b""
+    return errors_in(data, JSONL if format == TEXT else format)
 
 
 class Worker:

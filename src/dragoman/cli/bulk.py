@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ from dragoman.generation.options import GenerationOptions
 from dragoman.translation.options import LoadOptions, TextOptions
 
 if TYPE_CHECKING:
+    from dragoman.bulk.cluster import Cluster
     from dragoman.bulk.run import Run
     from dragoman.bulk.work import Counts
 
@@ -83,6 +85,35 @@ def bulk(
     ] = None,
     glossaries: GlossaryFiles = None,
     fallback: FallbackName = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Do it on this Ray cluster; auto is that of RAY_ADDRESS, or one that is started here.",
+            rich_help_panel="Cluster",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="NUMBER",
+            min=1,
+            help="Processes with a model each; as many as there are processors for if left out.",
+            rich_help_panel="Cluster",
+        ),
+    ] = None,
+    threads_per_worker: Annotated[
+        int | None,
+        typer.Option(
+            "--threads-per-worker",
+            metavar="NUMBER",
+            min=1,
+            help="Processors of each; 1 if left out.",
+            rich_help_panel="Cluster",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start over, and remove what the folder holds of another run.")
     ] = False,
@@ -100,16 +131,22 @@ def bulk(
     for name, value in (("--format", format), ("--input-format", input_format)):
         if value is not None and value not in ("parquet", "jsonl", "csv", "text"):
             raise InvalidOption(f"{name} is {value!r}; it must be {FORMATS}")
+    where = _cluster(cluster, workers, threads_per_worker, chosen)
     texts = pick(chosen, TextOptions)
     spelled = texts.pop("source", None)
     TextOptions(**texts)
     options = texts | _generation(chosen)
     from dragoman.bulk.order import Order, languages_of
-    from dragoman.bulk.places import Folder, find_inputs
+    from dragoman.bulk.places import Folder, absolute, find_inputs
     from dragoman.bulk.run import open_run
+    from dragoman.checkpoints.catalog import EMBEDDED
 
     loading = pick(chosen, LoadOptions)
-    source, goals = languages_of(str(loading.get("model", "mini")), spelled, targets.split(","))
+    source, goals = languages_of(loading.get("model", EMBEDDED), spelled, targets.split(","))
+    model = loading.get("model", EMBEDDED)
+    if model != EMBEDDED and Path(model).expanduser().is_dir():
+        loading["model"] = str(Path(model).expanduser().resolve())  # for processes elsewhere
+    output = absolute(output)
     order = Order(
         output,
         goals,
@@ -130,7 +167,7 @@ def bulk(
     with folder.alone():
         folder.clear()
         run = open_run(order, found, folder, force)
-        counts = _done(run) if run.missing else None
+        counts = _done(run, where) if run.missing else None
         folder.clear()
     _close(run, counts, as_json)
 
@@ -146,7 +183,22 @@ def _generation(chosen: dict[str, Any]) -> dict[str, Any]:
     return generation
 
 
-def _done(run: "Run") -> "Counts":
+def _cluster(
+    address: str | None, workers: int | None, threads: int | None, chosen: dict[str, Any]
+) -> "Cluster | None":
+    """Where to work, if not in this process."""
+    if address is None:
+        if workers is not None or threads is not None:
+            raise InvalidOption("--workers and --threads-per-worker go with --cluster; add --cluster auto")
+        return None
+    if "threads" in chosen:
+        raise InvalidOption("--threads is for this process; with --cluster say --threads-per-worker")
+    from dragoman.bulk.cluster import Cluster
+
+    return Cluster(address, workers, threads or 1)
+
+
+def _done(run: "Run", cluster: "Cluster | None") -> "Counts":
     """Do all that is missing."""
     from dragoman.bulk.work import Counts
 
@@ -156,7 +208,7 @@ def _done(run: "Run") -> "Counts":
     rows = sum(block.rows for block in run.missing)
     began = time.monotonic()
     with _bar(run.plan.rows, run.plan.rows - rows) as tell:
-        for counts in _here(run, tell):
+        for counts in _here(run, tell) if cluster is None else _there(run, cluster):
             total += counts
             tell(total, 0.0)
     seconds = time.monotonic() - began
@@ -170,12 +222,18 @@ def _here(run: "Run", tell: Tell) -> "Iterator[Counts]":
 
     order = run.order
     translator = load(dict(order.loading))
-    run = run.agree(f"{translator.system.precision} {translator.system.path}")
     fallback = load({**order.loading, "model": order.fallback}) if order.fallback else None
     for _, counts in run_here(
         run, translator, fallback, lambda block, done, known: tell(None, block.rows * done / max(known, 1))
     ):
         yield counts
+
+
+def _there(run: "Run", cluster: "Cluster") -> "Iterator[Counts]":
+    """The blocks on a cluster."""
+    from dragoman.bulk.cluster import run_on_cluster
+
+    return run_on_cluster(run, cluster)
 
 
 @contextlib.contextmanager

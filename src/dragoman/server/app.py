@@ -29,6 +29,7 @@ from dragoman.server import (
 from dragoman.server.faults import Fault, fault_of
 from dragoman.server.guard import Guard
 from dragoman.server.keys import KeyFile
+from dragoman.server.models import Model, as_model
 from dragoman.server.openapi import described
 from dragoman.server.registry import Registry
 from dragoman.server.settings import Settings
@@ -66,13 +67,14 @@ def answer(path: str, fault: Fault) -> Response:
 
 
 def create_app(
-    settings: Settings, translators: "Mapping[str, Translator]", keys: KeyFile | None = None
+    settings: Settings, translators: "Mapping[str, Translator | Model]", keys: KeyFile | None = None
 ) -> FastAPI:
     """The application of a server.
 
-    translators: models by name; keys: who may use it, None for everybody.
+    translators: models by name, which stay or come and go; keys: who may use it, None for everybody.
     """
-    state = State(settings, Registry(translators, settings.route), keys)
+    models = {name: as_model(each) for name, each in translators.items()}
+    state = State(settings, Registry(models, settings.route), keys)
     uploads = Uploads.open(state)
 
     @contextlib.asynccontextmanager
@@ -127,7 +129,7 @@ async def _forget(uploads: Uploads) -> None:
     """What nobody fetches goes, also where nobody asks for files any more."""
     while True:
         await asyncio.sleep(_FORGETTING)
-        uploads.forget()
+        await asyncio.to_thread(uploads.forget)
 
 
 async def _of_fault(request: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
 """Connections that have to say what they want in time, and to take what they are answered."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -12,6 +12,8 @@ _PIECES = 4096
 _PIECE_BYTES = 512
 """Bytes a piece that a body in more pieces has on average at least: each costs time, however small it is."""
 
+_GATHERED_BYTES = 64 * 1024
+"""Bytes of an answer that are kept back within a turn of the event loop."""
 _ON_ITS_WAY = 0.2
 """Seconds that an idle connection stays open once the server is about to end."""
 
@@ -34,6 +36,40 @@ class _Sparing(h11.Connection):
         return event
 
 
+class _Gathering:
+    """A transport that sends together what is written in one turn of the event loop: the head of an answer
+    and its body are one packet, and one call of the system.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+
+    def write(self, data: bytes) -> None:
+        if not data:
+            return
+        if not self._pieces:
+            self._loop.call_soon(self._flush)
+        self._pieces.append(data)
+        self._bytes += len(data)
+        if self._bytes >= _GATHERED_BYTES:  # the transport says when the client is too slow
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        data, self._bytes = b"".join(self._pieces), 0
+        self._pieces.clear()
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 def protocol(seconds: float) -> type[H11Protocol]:
     """HTTP/1.1 as uvicorn has it, on connections that bring the head of a request within so many seconds, and
     that take something of an answer within as many."""
@@ -45,7 +81,7 @@ def protocol(seconds: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             self.conn = _Sparing(h11.SERVER, self.config.h11_max_incomplete_event_size or _HEAD_BYTES)
-            super().connection_made(transport)
+            super().connection_made(cast("asyncio.Transport", _Gathering(transport, self.loop)))
             self._watch()
 
         def data_received(self, data: bytes) -> None:

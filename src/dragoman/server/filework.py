@@ -12,6 +12,7 @@ from dragoman.server.state import State
 from dragoman.server.work import Calls
 
 if TYPE_CHECKING:
+    from dragoman.server.models import Model
     from dragoman.text.glossary import Glossary
     from dragoman.translation.recall import Recall
     from dragoman.translation.results import Translation
@@ -50,7 +51,7 @@ class FileResult:
 class _Held:
     """A translator as `translate_document` needs it, whose calls end with those of a request."""
 
-    def __init__(self, translator: "Translator", calls: Calls) -> None:
+    def __init__(self, translator: "Model", calls: Calls) -> None:
         self._translator, self._calls = translator, calls
         self.languages, self.defaults, self.lacks = (
             translator.languages,

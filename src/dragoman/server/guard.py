@@ -1,6 +1,7 @@
 """What all requests pass through: limits of bodies, a number, what browsers are told, logs and figures."""
 
 import asyncio
+import itertools
 import logging
 import re
 import secrets
@@ -36,6 +37,9 @@ _POLICY = (
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 _CLIENT_CLOSED = 499
+_FIRST = secrets.token_hex(4)
+"""What the numbers that requests get here begin with: another one in each process."""
+_COUNT = itertools.count(1)
 
 
 class Guard:
@@ -55,7 +59,7 @@ class Guard:
         began = time.monotonic()
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        number = given if _ID.fullmatch(given) else secrets.token_hex(8)
+        number = given if _ID.fullmatch(given) else f"{_FIRST}{next(_COUNT):08x}"
         scope["dragoman.request"] = number
         if self._state.tracing is not None:
             scope["dragoman.span"] = self._state.tracing.begin(headers)

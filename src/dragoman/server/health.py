@@ -45,6 +45,8 @@ class Probe:
 
     def _works(self, name: str) -> bool:
         translator = self._state.registry.translators[name]
+        if not translator.is_loaded:
+            return True  # it comes when it is needed, and nobody may wait for it now
         source, *others = sorted(translator.languages, key=lambda language: language.nllb != "eng_Latn")
         target = others[0] if others else source
         options: dict[str, Any] = {"source": source.nllb, "target": target.nllb, "beams": 1}
@@ -67,7 +69,7 @@ def router(state: State) -> APIRouter:
 
     @api.get("/health/ready", response_model=Health, responses={503: {"model": Health}})
     async def ready() -> Response:
-        """Every model has translated within the last seconds."""
+        """Every model that is loaded has translated within the last seconds."""
         if state.is_draining:
             return JSONResponse({"status": "about to end"}, 503)
         failed = await probe.failed()

@@ -260,15 +260,16 @@ def _answer_question(state: State, asked: _Asked, calls: Calls, put: Callable[[A
     order = asked.order
     translator = state.registry.named(order.model or asked.name)
     options = {"beams": 1, "max_new_tokens": 512, **order.options, "timeout": calls.left}
-    pieces = translator.ask_live(order.texts[0], order.targets[0].nllb, **options)
-    while True:
-        try:
-            piece = next(pieces)
-        except StopIteration as end:
-            put(_Answered(bool(end.value)))
-            return
-        calls.check()
-        put(piece)
+    with translator.use(calls.check) as loaded:
+        pieces = loaded.ask_live(order.texts[0], order.targets[0].nllb, **options)
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as end:
+                put(_Answered(bool(end.value)))
+                return
+            calls.check()
+            put(piece)
 
 
 async def _gathered(things: AsyncIterator[Any]) -> list[Any]:
@@ -326,7 +327,7 @@ def _reason(made: Result | _Answered | None) -> str:
 
 
 def _usage(state: State, asked: _Asked, text: str) -> dict[str, int]:
-    measure = state.registry.named(asked.order.model or asked.name).system.measure
+    measure = state.registry.named(asked.order.model or asked.name).measure
     prompt, completion = measure(asked.order.texts[0]), measure(text)
     return {
         "prompt_tokens": prompt,

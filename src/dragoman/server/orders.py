@@ -16,9 +16,9 @@ from dragoman.server.work import Calls
 from dragoman.text.detect import Detection, detect
 
 if TYPE_CHECKING:
+    from dragoman.server.models import Model
     from dragoman.translation.documents import SegmentTranslation
     from dragoman.translation.results import Sentence, Translation
-    from dragoman.translation.translator import Translator
 
 Format = Literal["text", "html", "xml"]
 
@@ -145,7 +145,7 @@ def _by_model(
 
 
 def _texts(
-    order: Order, translator: "Translator", name: str, places: list[Place], calls: Calls
+    order: Order, translator: "Model", name: str, places: list[Place], calls: Calls
 ) -> Iterator[Result]:
     from dragoman.translation.results import Text
 
@@ -162,7 +162,7 @@ def text_of(order: Order, index: int) -> str:
     return text if order.line_breaks else joined_lines(text)
 
 
-def _beams(order: Order, translator: "Translator") -> dict[str, int]:
+def _beams(order: Order, translator: "Model") -> dict[str, int]:
     """As many beams as hypotheses are wanted, if nobody said how many."""
     wanted = order.options.get("n_best", 1)
     if wanted == 1 or order.options.get("sample") or "beams" in order.options:
@@ -192,7 +192,7 @@ def result_of(made: "Translation", index: int, target: Language, name: str) -> R
 
 def _marked(
     order: Order,
-    translator: "Translator",
+    translator: "Model",
     name: str,
     source: Language | None,
     places: list[Place],
@@ -235,7 +235,7 @@ def _warnings(segments: "Sequence[SegmentTranslation]") -> tuple[TranslationWarn
 
 def _translated(
     document: Joint,
-    translator: "Translator",
+    translator: "Model",
     source: Language,
     target: Language,
     options: Mapping[str, Any],

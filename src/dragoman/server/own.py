@@ -58,7 +58,10 @@ def router(state: State) -> APIRouter:
         """Translate texts; with `stream` as server-sent events: `piece`, `translation`, `error`, `done`."""
         caller = state.caller(request)
         body = schemas.read(asked, await read_json(request))
-        order = await asyncio.to_thread(_order, state, caller, body)  # glossaries take their time
+        if body.glossary is None:
+            order = _order(state, caller, body)
+        else:  # they take their time
+            order = await asyncio.to_thread(_order, state, caller, body)
         if body.stream:
             return await _streamed(state, request, caller, order)
         found = await _all(state, request, caller, order)
@@ -321,7 +324,8 @@ def _model(state: State, name: str) -> dict[str, Any]:
         "owned_by": "dragoman",
         "licence": card.licence,
         "non_commercial": "NC" in card.licence,
-        "precision": translator.system.precision,
+        "precision": translator.precision,
+        "loaded": translator.is_loaded,
         "languages": [language.nllb for language in translator.languages],
         "pivot": card.pivot,
         "answers_questions": answers(translator),
@@ -330,4 +334,4 @@ def _model(state: State, name: str) -> dict[str, Any]:
 
 def answers(translator: Any) -> bool:
     """Whether a model answers open questions."""
-    return getattr(translator.system, "style", None) == "chat"
+    return bool(translator.style == "chat")

@@ -11,7 +11,7 @@ from dragoman.server.faults import Fault
 from dragoman.text.detect import Detection, detect
 
 if TYPE_CHECKING:
-    from dragoman.translation.translator import Translator
+    from dragoman.server.models import Model
 
 ANY = "*"
 _LONGEST_PAIR, _MOST_HYPHENS = 80, 6
@@ -77,7 +77,7 @@ def _is_language(spelling: str) -> bool:
 class Registry:
     """The models of a server. The first is the one for requests that don't say which."""
 
-    def __init__(self, translators: "Mapping[str, Translator]", routes: Sequence[str] = ()) -> None:
+    def __init__(self, translators: "Mapping[str, Model]", routes: Sequence[str] = ()) -> None:
         if not translators:
             raise InvalidOption("a server needs a model at least")
         self.translators = dict(translators)
@@ -113,7 +113,7 @@ class Registry:
                 pass
         return self.find(spelling, param)
 
-    def named(self, name: str) -> "Translator":
+    def named(self, name: str) -> "Model":
         """The model of this name. Raises a Fault."""
         if name not in self.translators:
             known = ", ".join(self.translators)

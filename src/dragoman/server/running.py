@@ -14,7 +14,7 @@ from dragoman.server.settings import Settings, default_keys_file
 from dragoman.server.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from dragoman.translation.translator import Translator
+    from dragoman.server.models import Model
 
 
 def key_file(settings: Settings) -> KeyFile | None:
@@ -51,6 +51,7 @@ def check(settings: Settings) -> list[str]:
     """What the settings come to, in lines for people. Raises what stands against them; loads no model."""
     from dragoman.checkpoints.catalog import find_card
     from dragoman.server.memory import SharedMemory
+    from dragoman.server.tracing import Tracing
 
     names = model_names(settings)
     read_routes(settings.route, list(names))
@@ -61,19 +62,22 @@ def check(settings: Settings) -> list[str]:
     if settings.tm is not None:
         with contextlib.closing(SharedMemory(settings.tm)) as memory:
             lines.append(f"translation memory: {len(memory):,} units")
+    if settings.traces is not None:
+        Tracing(settings.traces).close()  # which says what is missing
+        lines.append(f"traces: {settings.traces}")
     lines.append("keys: none are asked for" if keys is None else f"keys: {len(keys.all())} in {keys.path}")
     return [*lines, f"address: http://{settings.host}:{settings.port}"]
 
 
-def load_models(settings: Settings) -> "dict[str, Translator]":
+def load_models(settings: Settings) -> "dict[str, Model]":
     """The models of the settings."""
-    from dragoman.translation.translator import Translator
+    from dragoman.server.models import load_all
 
     options: dict[str, Any] = {"device": settings.device, "precision": settings.precision}
-    for name in ("memory", "vocabulary", "threads"):
+    for name in ("vocabulary", "threads"):
         if getattr(settings, name) is not None:
             options[name] = getattr(settings, name)
-    return {name: Translator.load(model, **options) for name, model in model_names(settings).items()}
+    return load_all(model_names(settings), settings.memory, settings.queue_seconds, options)
 
 
 def serve(settings: Settings) -> None:

@@ -215,6 +215,7 @@ class ModelFound(BaseModel):
     licence: str
     non_commercial: bool
     precision: str
+    loaded: bool
     languages: list[str]
     pivot: str | None
     answers_questions: bool

@@ -32,7 +32,7 @@ class Settings:
     precision: str = "auto"
     """fp32, fp16, int8, int4 or auto, for all models."""
     memory: str | None = None
-    """What each model may take, such as "12GB"."""
+    """What all models may take together, such as "12GB"."""
     vocabulary: int | None = None
     """As `--vocabulary` of `dragoman translate`, for all models."""
     threads: int | None = None
@@ -82,10 +82,10 @@ class Settings:
     """The folder of glossaries and of files on their way, which go on after a restart; by default one a port
     where jobs are."""
 
-    active: int = 16
+    active: int = 64
     """Requests that are worked on at a time; the others wait."""
     batch: int = 32
-    """Sentences of one request that are worked on at a time."""
+    """Sentences of one request that are worked on at a time; fewer where many requests are."""
     queue: int = 256
     """Requests that may wait."""
     queue_per_key: int = 64

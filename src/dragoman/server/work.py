@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from dragoman.server.memory import SharedMemory
+    from dragoman.server.models import Model
     from dragoman.translation.results import Text, Translation
     from dragoman.translation.running import Run
-    from dragoman.translation.translator import Translator
 
 T = TypeVar("T")
 
+_TOGETHER = 512
+"""Sentences of all requests that are worked on at a time, about: what comes then finds room in the engine."""
+_FEWEST = 4
+"""Of one request, however many there are."""
 FILES_AT_A_TIME = 2
 """Files that are worked on at a time, beside the requests with texts."""
 FILES_WAITING = 16
@@ -71,39 +76,63 @@ class Calls:
         self.check()
 
     def stream(
-        self, translator: "Translator", texts: "Iterable[str | Text]", **options: Any
+        self, model: "Model", texts: "Iterable[str | Text]", **options: Any
     ) -> "Generator[Translation, None, None]":
         """As `Translator.stream`."""
-        with self._run(translator, options) as run:
+        with self._run(model, options) as run:
             yield from run.translations(texts)
 
-    def pieces(
-        self, translator: "Translator", text: "Text", **options: Any
-    ) -> "Generator[str, None, Translation]":
+    def pieces(self, model: "Model", text: "Text", **options: Any) -> "Generator[str, None, Translation]":
         """A text's translation in pieces; returns all of it, or what stood against it."""
         from dragoman.translation.preparing import TextJob
 
-        with self._run(translator, {**options, "listens": True}) as run:
+        with self._run(model, {**options, "listens": True}) as run:
             job = run.preparing.prepare(text)
             if not isinstance(job, TextJob):
                 return job
             return (yield from run.pieces(job))
 
     @contextlib.contextmanager
-    def _run(self, translator: "Translator", options: dict[str, Any]) -> "Generator[Run, None, None]":
+    def _run(self, model: "Model", options: dict[str, Any]) -> "Generator[Run, None, None]":
         self.check()
         wanted = options.get("timeout")
         options = {"batch_size": self._batch, "translation_memory": self._memory, **options}
-        options["timeout"] = self.left if wanted is None else min(self.left, wanted)
-        run = translator.run(**options)
-        with self._lock:
-            self._runs.add(run)
-        try:
-            self.check()
-            yield run
-        finally:
+        with model.use(self.check) as loaded:
+            options["timeout"] = self.left if wanted is None else min(self.left, wanted)
+            run = loaded.run(**options)
             with self._lock:
-                self._runs.discard(run)
+                self._runs.add(run)
+            try:
+                self.check()
+                yield run
+            finally:
+                with self._lock:
+                    self._runs.discard(run)
+
+
+class Hops:
+    """Takes calls from threads to an event loop, as many as have come at a time: to wake a loop costs more
+    than what it is woken for.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._is_due = False
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Have the loop call a function; from any thread. It must not raise."""
+        self._waiting.append((function, args))
+        if not self._is_due:
+            self._is_due = True
+            with contextlib.suppress(RuntimeError):  # the loop's end has come before the thread's
+                self.loop.call_soon_threadsafe(self._call_all)
+
+    def _call_all(self) -> None:
+        self._is_due = False  # first: what comes from now on wakes the loop again
+        while self._waiting:
+            function, args = self._waiting.popleft()
+            function(*args)
 
 
 class Workshop:
@@ -118,6 +147,7 @@ class Workshop:
         threads = settings.active + FILES_AT_A_TIME
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dragoman-request")
         self._calls: set[Calls] = set()
+        self._hops: Hops | None = None
 
     async def do(self, owner: str, characters: int, work: Callable[[Calls], T]) -> T:
         """Have `work` done on texts once it is its turn, in a thread. Cancelled, it stops the work."""
@@ -137,12 +167,11 @@ class Workshop:
         What stands against it is raised before the first thing comes, if it was known by then.
         """
         place = await self.texts.enter(owner, characters)
-        loop = asyncio.get_running_loop()
         things: asyncio.Queue[T | None] = asyncio.Queue()
+        hops = self._to_loop()
 
         def put(thing: T | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop's end has come before the thread's
-                loop.call_soon_threadsafe(things.put_nowait, thing)
+            hops.call(things.put_nowait, thing)
 
         def all_of_it(calls: Calls) -> None:
             try:
@@ -161,22 +190,29 @@ class Workshop:
                 await asyncio.wait({doing})
 
     async def _do(self, place: Place, seconds: float, work: Callable[[Calls], T]) -> T:
-        calls = Calls(seconds, self._settings.batch, self._memory)
+        batch = min(self._settings.batch, max(_FEWEST, _TOGETHER // max(1, self.texts.working)))
+        calls = Calls(seconds, batch, self._memory)
         self._calls.add(calls)
-        loop = asyncio.get_running_loop()
+        hops = self._to_loop()
+        outcome: asyncio.Future[T] = hops.loop.create_future()
 
-        def leave(future: "Future[T]") -> None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(place.leave)
+        def end(future: "Future[T]") -> None:
+            place.leave()
+            if outcome.done():
+                return
+            error = Cancelled() if future.cancelled() else future.exception()
+            if error is None:
+                outcome.set_result(future.result())
+            else:
+                outcome.set_exception(error)
 
         try:
-            future = self._pool.submit(work, calls)
+            self._pool.submit(work, calls).add_done_callback(lambda future: hops.call(end, future))
         except RuntimeError:  # the server ends
             place.leave()
             raise Fault(503, "shutting_down", "the server is about to end", None, 10) from None
-        future.add_done_callback(leave)
         try:
-            return await asyncio.wrap_future(future)
+            return await outcome
         except asyncio.CancelledError:
             calls.stop()
             raise
@@ -184,6 +220,12 @@ class Workshop:
             raise Fault(503, "shutting_down", "the server is about to end", None, 10) from None
         finally:
             self._calls.discard(calls)
+
+    def _to_loop(self) -> Hops:
+        loop = asyncio.get_running_loop()
+        if self._hops is None or self._hops.loop is not loop:
+            self._hops = Hops(loop)
+        return self._hops
 
     def close(self) -> None:
         """Stop whatever is still worked on, and let the threads go."""

@@ -70,7 +70,8 @@ def serve(
     )
 
     def engines() -> Iterable[Any]:
-        return [each.system.engine for each in state.registry.translators.values()]
+        models = [model.loaded for model in state.registry.translators.values()]
+        return [translator.system.engine for translator in models if translator is not None]
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

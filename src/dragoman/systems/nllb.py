@@ -13,7 +13,6 @@ from dragoman.checkpoints.packed_facts import is_packed
 from dragoman.checkpoints.packed_folders import PackedModel, open_packed
 from dragoman.checkpoints.packing import pack_nllb
 from dragoman.errors import CheckpointError, InvalidOption
-from dragoman.evaluation.experts import SIDES
 from dragoman.generation.engine import Engine, Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
@@ -24,7 +23,8 @@ from dragoman.native.weights import PackedWeights
 from dragoman.store.shelf import Tally
 from dragoman.systems.base import Request, System
 from dragoman.systems.devices import need_pytorch
-from dragoman.systems.placement import AUTO, Placement, check, place, place_packed
+from dragoman.systems.placement import AUTO, Placement, check
+from dragoman.systems.planning import Plan, placed
 from dragoman.systems.residence import FolderWeights
 from dragoman.systems.vocabulary import TargetVocabulary
 from dragoman.text.lengths import growth
@@ -61,6 +61,14 @@ class NllbSystem(System):
 
         `placement.place` explains the other arguments.
         """
+        plan = cls.plan(folder, device, precision, memory)
+        placement = plan.placement
+        runner = _runner(folder, plan.files, placement)
+        return cls(runner, plan.tokenizer, plan.card, placement.precision, placement.budget.work)
+
+    @classmethod
+    def plan(cls, folder: Path, device: str, precision: str = AUTO, memory: str | int | None = None) -> Plan:
+        """As `load`, without reading any weights."""
         check(precision, memory)
         opened = open_packed(folder) if is_packed(folder) else open_nllb(folder)
         base = base_of(folder) if is_adapter(folder) else folder
@@ -72,20 +80,7 @@ class NllbSystem(System):
                 "rows; take both from one release, or make room with resize_token_embeddings(len(tokenizer))"
             )
         card = with_languages(card_of(folder, base), layout.taught)
-        if isinstance(opened, PackedModel):
-            placement = place_packed(
-                opened.config,
-                opened.precision,
-                opened.bytes(),
-                device,
-                precision,
-                memory,
-                (opened.expert_bytes(), sum(len(opened.experts(side)) for side in SIDES)),
-            )
-        else:
-            placement = place(opened.config, device, precision, memory)
-        runner = _runner(folder, opened, placement)
-        return cls(runner, tokenizer, card, placement.precision, placement.budget.work)
+        return Plan(folder, opened, tokenizer, card, placed(opened, device, precision, memory))
 
     @classmethod
     def open_tokenizer(cls, folder: Path) -> MultilingualTokenizer:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from dragoman.checkpoints.cards import ModelCard
 from dragoman.checkpoints.catalog import base_of
@@ -27,7 +27,8 @@ from dragoman.native.weights import PackedWeights
 from dragoman.systems.base import ChatSystem, Request
 from dragoman.systems.devices import need_pytorch
 from dragoman.systems.modules import Attaching, LanguageModules, MappedModules, NativeModules
-from dragoman.systems.placement import AUTO, Budget, Placement, check, place, place_packed
+from dragoman.systems.placement import AUTO, Budget, Placement, check
+from dragoman.systems.planning import Plan, placed
 from dragoman.text.lengths import growth
 from dragoman.text.prompt_style import Style, known_style, style_of
 from dragoman.text.prompts import (
@@ -87,38 +88,56 @@ class XalmaSystem(ChatSystem):
         Of a combined checkpoint the modules are read when a language first needs one. `placement.place`
         explains precision and memory.
         """
-        check(precision, memory)
-        if is_packed(folder):
-            return cls._load_packed(open_packed(folder), device, precision, memory)
-        groups = () if _is_combined(folder) else None
-        files = open_llama(folder, groups)
-        base = base_of(folder) if is_adapter(folder) else folder
-        card = card_of(folder, base)
-        placement = place(files.config, device, precision, memory)
+        plan = cls.plan(folder, device, name, precision, memory)
+        files, placement = plan.files, plan.placement
         attaching: Attaching
+        if isinstance(files, PackedModel):
+            assert isinstance(files.config, LlamaConfig)
+            packed = NativeLlama(files.config, PackedWeights(files), Attached(merged=files.merged))
+            return cls._of(plan, packed, MappedModules(packed, files))
         if placement.is_native:
             parts = pack_llama(files, placement.precision)
             native = NativeLlama(files.config, PackedWeights(parts), files.language())
             runner: NativeLlama | Llama = native
             attaching = NativeModules(native, parts, placement.precision)
         else:
-            runner, attaching = _in_pytorch(folder, groups, placement)
-        tokenizer = LlamaTokenizer.from_folder(folder if has_tokenizer(folder) else base)
-        # What has a group is X-ALMA's, whatever its folder is called.
-        style: Style = "chat" if known_group(folder) is not None else style_of(base, name)
-        return cls(runner, tokenizer, card, style, attaching, placement.precision, placement.budget)
+            runner, attaching = _in_pytorch(folder, _groups(folder), placement)
+        return cls._of(plan, runner, attaching)
 
     @classmethod
-    def _load_packed(
-        cls, packed: PackedModel, device: str, precision: str, memory: str | int | None
-    ) -> "XalmaSystem":
-        folder, config = packed.folder, packed.config
-        assert isinstance(config, LlamaConfig)
-        placement = place_packed(config, packed.precision, packed.bytes(), device, precision, memory)
-        runner = NativeLlama(config, PackedWeights(packed), Attached(merged=packed.merged))
-        tokenizer, card = LlamaTokenizer.from_folder(folder), card_of(folder, folder)
-        style, modules = known_style(packed.style), MappedModules(runner, packed)
-        return cls(runner, tokenizer, card, style, modules, placement.precision, placement.budget)
+    def _of(cls, plan: Plan, runner: "NativeLlama | Llama", attaching: Attaching) -> "XalmaSystem":
+        placement, style = plan.placement, cast(Style, plan.style)
+        return cls(runner, plan.tokenizer, plan.card, style, attaching, placement.precision, placement.budget)
+
+    @classmethod
+    def plan(
+        cls,
+        folder: Path,
+        device: str,
+        name: str | None = None,
+        precision: str = AUTO,
+        memory: str | int | None = None,
+    ) -> Plan:
+        """As `load`, without reading any weights."""
+        check(precision, memory)
+        packed = is_packed(folder)
+        opened: Any = open_packed(folder) if packed else open_llama(folder, _groups(folder))
+        base = base_of(folder) if not packed and is_adapter(folder) else folder
+        # What has a group is X-ALMA's, whatever its folder is called.
+        style: Style
+        if packed:
+            style = known_style(opened.style)
+        else:
+            style = "chat" if known_group(folder) is not None else style_of(base, name)
+        tokenizer = LlamaTokenizer.from_folder(folder if has_tokenizer(folder) else base)
+        return Plan(
+            folder,
+            opened,
+            tokenizer,
+            card_of(folder, base),
+            placed(opened, device, precision, memory),
+            style,
+        )
 
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
         raise InvalidOption(
@@ -185,6 +204,11 @@ class XalmaSystem(ChatSystem):
 
     def is_complete(self, hypothesis: Hypothesis) -> bool:
         return bool(hypothesis.tokens) and hypothesis.tokens[-1] == self.tokenizer.eos_id
+
+
+def _groups(folder: Path) -> tuple[int, ...] | None:
+    """Which modules are read at once: none of a combined checkpoint's, all of another's."""
+    return () if _is_combined(folder) else None
 
 
 def _is_combined(folder: Path) -> bool:
