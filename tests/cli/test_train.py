@@ -20,7 +20,6 @@ evaluate_every = 2
 batch_tokens = 500
 round_examples = 60
 precision = "fp32"
-dev = "{language}-en.tsv"
 evaluate_pairs = 5
 [model]
 d_model = 16
@@ -42,7 +41,10 @@ files = "{language}-en.tsv"
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "small.toml"
-    path.write_text(SETTINGS)
+    for language in ("de", "nl"):
+        lines = (TATOEBA / f"{language}-en.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+        (tmp_path / f"dev-{language}.tsv").write_text("".join(lines[:5]), encoding="utf-8")
+    path.write_text(f'dev = "{tmp_path}/dev-{{language}}.tsv"\n' + SETTINGS)
     return path
 
 

@@ -175,8 +175,10 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 
 def test_development_rows_are_never_learned(tmp_path: Path) -> None:
     (tmp_path / "de.tsv").write_text(ROWS, encoding="utf-8")
-    (tmp_path / "dev.tsv").write_text("Sonst etwas\tThe train did not come any more last night\n")
-    found = collect(config_of(dev="dev.tsv"), tmp_path, None)
+    dev = "Etwas\tSomething\nSonst etwas\tThe train did not come any more last night\nohne Tabulator\n"
+    (tmp_path / "dev.tsv").write_text(dev)
+    found = collect(config_of(dev="dev.tsv", evaluate_pairs=1), tmp_path, None)
+    assert len(found.bad.places["no tab"]) == 2
     assert [len(part) for part in found.dev] == [1]
     assert len(found.parts[0]) == 2  # the test sentence is learned here, the train is not
 
@@ -189,3 +191,23 @@ def test_pairs_need_no_english(tmp_path: Path) -> None:
     (part,) = collect(config_of(languages=languages, parts=parts), tmp_path, None).parts
     assert (part.code, part.other) == ("deu_Latn", "fra_Latn")  # type: ignore[union-attr]
     assert list(part.pairs) == [("Guten Tag!", "Bonjour !")]  # type: ignore[union-attr]
+
+
+def test_one_file_of_all_languages_is_held_out_in_each_of_them(tmp_path: Path) -> None:
+    for language in ("de", "fr"):
+        (tmp_path / f"{language}.tsv").write_text(f"Satz von {language}\tsentence of {language}\nJa\tYes\n")
+    rows = [{"translation": {language: f"Satz von {language}!", "en": "Other."}} for language in ("de", "fr")]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = config_of(languages={"de": "deu_Latn", "fr": "fra_Latn"}, held_out=("test.jsonl",))
+    assert [list(part.pairs) for part in collect(config, tmp_path, None).parts] == [[("Ja", "Yes")]] * 2  # type: ignore[union-attr]
+    (tmp_path / "test.jsonl").write_text('{"german": "Satz"}')
+    with pytest.raises(InvalidOption, match=r"held_out: .*test\.jsonl has no row in en or de or fr"):
+        collect(config, tmp_path, None)
+
+
+def test_pairs_that_a_part_does_not_want_are_counted(tmp_path: Path) -> None:
+    rows = ["Eins\tone\ta", "Zwei\ttwo\tb", "Drei Dinge hier\tthree things here\ta", "Vier\tfour\ta"]
+    (tmp_path / "de.tsv").write_text("\n".join(rows))
+    parts = (PartOptions("talk", files="{language}.tsv", origins=("a",), words=(1, 2), limit=1),)
+    (kept,) = collect(config_of(parts=parts), tmp_path, None).kept
+    assert kept.dropped == {"of other origins": 1, "too few or too many words": 1, "beyond the limit": 1}

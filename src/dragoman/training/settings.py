@@ -47,6 +47,13 @@ def table(where: str, kind: type[Settings], found: object, but: Iterable[str] = 
     return kind(**values)
 
 
+def tables(where: str, kind: type[Settings], found: object) -> list[Settings]:
+    """A list of tables, each as `table` makes it."""
+    if not isinstance(found, list):
+        raise InvalidOption(f"{where.rstrip('.: ')} is {found!r}; it must be a list of tables")
+    return [table(where, kind, row) for row in found]
+
+
 def check_keys(where: str, found: Iterable[str], known: Iterable[str]) -> None:
     """InvalidOption for a key that isn't known, with the nearest one and all that are."""
     names = sorted(known)
@@ -68,15 +75,24 @@ def _value(where: str, hint: Any, value: Any) -> Any:
     """The value as the field holds it; InvalidOption if it is of another type."""
     kinds = [kind for kind in _kinds(hint) if kind is not NoneType]
     if dict in kinds and isinstance(value, dict):
-        return value
+        of = [part for part in get_args(hint)[1:] if part is not Any]
+        return {key: _value(f"{where}.{key}", of[0], one) if of else one for key, one in value.items()}
     if tuple in kinds and isinstance(value, list):
-        return tuple(value)
+        return tuple(_items(where, get_args(hint), value))
     # TOML's whole numbers will do where a number is asked for; its true and false are none.
     fits = any(type(value) is kind or (kind is float and type(value) is int) for kind in kinds)
     if not fits:
         named = " or ".join(_NAMES[kind] for kind in kinds if kind in _NAMES)
         raise InvalidOption(f"{where} is {value!r}; it must be {named or 'a table'}")
     return value
+
+
+def _items(where: str, hints: tuple[Any, ...], values: list[Any]) -> Iterator[Any]:
+    """The items of a list, each of its type; `hints` are the arguments of a tuple's type."""
+    if ... not in hints and len(values) != len(hints):
+        raise InvalidOption(f"{where} is {values!r}; it must have {len(hints)} items")
+    for at, value in enumerate(values):
+        yield _value(f"{where}[{at}]", hints[0] if ... in hints else hints[at], value)
 
 
 def _kinds(hint: Any) -> list[Any]:
