@@ -249,7 +249,8 @@ def _held_out(config: TrainingConfig, data: Path, bad: BadRows) -> set[str]:
             found = _keys_of(path, languages, bad)
             if not found:
                 raise InvalidOption(
-                    f"held_out: {path} has no row in {' or '.join(languages)}; what can't be read can't be left out"
+                    f"held_out: {path} has no row in {' or '.join(languages)}; what can't be read can't be "
+                    "left out"
                 )
             keys |= found
     return keys

@@ -88,13 +88,15 @@ def read_part(
         return None
     chosen = PairFilter(forbidden, options.same_numbers, same_opening=options.same_opening)
     english = data / options.english.format(language=short, code=code) if options.english else None
-    rows = _wanted(options, read_rows(path, short, bad, english, options.other), chosen.dropped)
+    unwanted = Counter[str]()
+    rows = _wanted(options, read_rows(path, short, bad, english, options.other), unwanted)
     if options.same_language:
         rows = in_their_languages(rows, (code, other), chosen.dropped)
     found = ((text, translation) for text, translation, _ in chosen(rows))
     pairs = _limited(options, list(found), seed, chosen.dropped) if options.limit else store(found)
     if not pairs and not chosen.dropped:
         return None
+    chosen.dropped.update(unwanted)
     if not pairs:
         raise InvalidOption(
             f"nothing is left of {path} for the part {options.name!r}; look at its origins, words and "
