@@ -75,9 +75,33 @@ def test_check_counts_and_trains_nothing(dragoman: Callable[..., Any], recipe: P
     result = dragoman("train", recipe, "--data", TATOEBA, "--out", tmp_path / "run", "--check")
     assert result.code == 0, result.err
     assert "no bad rows" in result.lines
+    assert "a tokenizer of 420 pieces can be made of the texts" in result.lines
+    assert any(line.startswith("phase 1, from update 0: a round has ") for line in result.lines)
     assert "2 languages with 10 development rows" in result.lines
     assert result.lines[-1] == "4 updates of 1 batches of 500 tokens"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('warm_start = "nowhere"\n', "nowhere"),
+        ("[ratios]\nde = 1\n", "ratios say nothing of nld_Latn"),
+        (
+            '[[parts]]\nname = "more"\nfiles = "{language}-en.tsv"\nother = "nl"\n[[phases]]\nupdates = 1\n'
+            '[[phases]]\nupdates = 1\nlanguages = ["nl"]\nparts = ["more"]',
+            "phase 2 has no text",
+        ),
+    ],
+)
+def test_check_refuses_what_a_run_would(
+    text: str, message: str, dragoman: Callable[..., Any], recipe: Path, tmp_path: Path
+) -> None:
+    settings = recipe.read_text()
+    recipe.write_text(f"{text}{settings}" if "[" not in text else f"{settings}{text}")
+    result = dragoman("train", recipe, "--data", TATOEBA, "--out", tmp_path / "run", "--check")
+    assert result.code != 0
+    assert message in result.err
 
 
 @pytest.mark.parametrize(

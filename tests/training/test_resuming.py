@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 
 from dragoman.errors import InvalidOption
+from dragoman.files import lock
+from dragoman.training.parts import Part, PartOptions
+from dragoman.training.running import Recipe, train
+from dragoman.training.saving import _base_name
+from dragoman.training.starting import Subject, begin
 from tests.training.test_loop import config_of, log_of, trainer_in
 
 
@@ -37,3 +42,42 @@ def test_settings_that_were_changed_hold_from_then_on_and_are_told(
     other = trainer_in(tmp_path, replace(before, optimizer={"adamw": "muon", "muon": "adamw"}[optimizer]))
     with pytest.raises(InvalidOption, match=f"is of a run by {optimizer}"):
         other.resume()
+
+
+def test_only_one_run_has_a_folder(tmp_path: Path) -> None:
+    recipe = Recipe(config_of(), "small", tmp_path, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("wb") as file:
+        assert lock(file)
+        with pytest.raises(InvalidOption, match="another run is under way in"):
+            train(recipe)
+    with pytest.raises(InvalidOption, match="there is no text"):
+        train(recipe)
+
+
+def test_tokenizer_is_made_anew_until_a_model_has_learned_with_it(tmp_path: Path) -> None:
+    text = "the quick brown fox jumps over a lazy dog, and so on"
+    parts = [Part("fra_Latn", "talk", 1, tuple((f"{text} {i}", f"{i} {text}") for i in range(40)))]
+    config = config_of(languages={"fr": "fra_Latn"}, parts=(PartOptions("talk"),), vocabulary=40)
+    small, same = (begin(config, parts, tmp_path).tokenizer.vocabulary for _ in range(2))
+    larger = replace(config, vocabulary=45)
+    assert begin(larger, parts, tmp_path).tokenizer.vocabulary == small + 5 == same + 5
+    (tmp_path / "checkpoint.pt").touch()
+    more = [*parts, Part("fra_Latn", "more", 1, parts[0].pairs)]
+    assert begin(larger, more, tmp_path).tokenizer.vocabulary == small + 5
+    with pytest.raises(InvalidOption, match=r"vocabulary is 40, but the model in .* of 45"):
+        begin(config, parts, tmp_path)
+
+
+def test_adapter_calls_its_base_by_the_hubs_name_or_a_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("base").mkdir()
+    for start, base, adapter, name in (
+        ("me/model", Path("snapshots/abc"), None, "me/model"),
+        ("base", Path("base"), None, str(tmp_path.resolve() / "base")),
+        ("adapter", Path("base"), Path("adapter"), str(tmp_path.resolve() / "base")),
+    ):
+        subject = Subject(None, None, "plain", base, adapter or base)  # type: ignore[arg-type]
+        assert _base_name(subject, config_of(start=start)) == name
