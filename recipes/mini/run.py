@@ -14,29 +14,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dragoman.checkpoints.catalog import locate
-from dragoman.checkpoints.nllb import load_nllb, save_nllb
-from dragoman.evaluation.testsets import read_lines
+from dragoman.checkpoints.nllb import save_nllb
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.search import generate
-from dragoman.models.nllb import Nllb, initialize_
+from dragoman.models.nllb import Nllb
 from dragoman.text.tokenizers.nllb import NllbTokenizer
-from dragoman.training.augmentation.examples import Augmentation
+from dragoman.training.collecting import collect
 from dragoman.training.config import TrainingConfig
-from dragoman.training.data import EOS, PAD, Batches, Example, assemble, can_make_up, cut
-from dragoman.training.filters import text_key
+from dragoman.training.data import EOS, Example, assemble, cut
 from dragoman.training.loop import Trainer
-from dragoman.training.names import names_in
-from dragoman.training.objectives.translation import Translation
-from dragoman.training.parts import ENGLISH, Part, read_part
+from dragoman.training.making import feed_of, objective_of
+from dragoman.training.parts import ENGLISH, Part
 from dragoman.training.reading import BadRows, read_rows
-from dragoman.training.tokenizer import train_tokenizer
-from dragoman.training.warm_start import warm_start_
+from dragoman.training.starting import begin
 
-HELD_OUT = Path(__file__).parent / "held-out"
-TOKENIZER_LINES = 60_000  # per language: enough for a vocabulary of thousands
-CAPITALS = 6_000  # lines that are in the vocabulary's text in capitals, too
-NAME_PAIRS = 60_000  # per language: names are taken from so many
 NO_REPEAT_NGRAM = 4  # so small a model goes round in circles on what it hasn't learned
 
 
@@ -66,111 +57,27 @@ def main() -> None:
 def train(config: TrainingConfig, data: Path, out: Path, finish: int | None) -> None:
     """Train tokenizer and model; `out` gets tokenizer/, log.jsonl and checkpoint.pt."""
     parts = read_parts(config, data)
-    tokenizer = open_tokenizer(config, parts, out)
-    batches = batches_of(config, parts, tokenizer)
-    model = first_model(config, tokenizer, out)
+    subject = begin(config, parts, out)
+    model, tokenizer = subject.model, subject.tokenizer
+    batches = feed_of(config, parts, tokenizer)
     evaluation = Evaluation(config, data, tokenizer, batches.language_ids)
-    objective = Translation(PAD, config.label_smoothing, config.balance_loss, config.z_loss)
-    trainer = Trainer(model, objective, batches, config, out, evaluation)
+    trainer = Trainer(model, objective_of(config, model), batches, config, out, evaluation)
     evaluation.trainer = trainer
     trainer.run(finish)
 
 
 def read_parts(config: TrainingConfig, data: Path) -> list[Part]:
     """The parts of the mixture, without what models are tested on; says what was left out."""
-    forbidden = held_out_keys(config, data)
-    print(f"{len(forbidden):,} sentences are held out", flush=True)
-    parts, bad = [], BadRows()
-    for short, code in config.languages.items():
-        for options in config.parts:
-            if not options.files:
-                if can_make_up(options.name, code):
-                    parts.append(Part(code, options.name, options.share, ()))
-                continue
-            found = read_part(options, code, short, data, forbidden, config.seed, bad)
-            if found is not None:
-                part, chosen = found
-                parts.append(part)
-                print(
-                    f"{code} {options.name}: {len(part):,} pairs; left out: {dict(chosen.dropped)}",
-                    flush=True,
-                )
-    print(f"bad rows:\n{bad}" if bad.counts else "no bad rows", flush=True)
-    return parts
-
-
-def held_out_keys(config: TrainingConfig, data: Path) -> frozenset[str]:
-    """Of every sentence that models are tested on, in English and the run's languages."""
-    texts: list[str] = []
-    for short, code in config.languages.items():
-        for folder in (data / "held-out", HELD_OUT):
-            texts += [
-                side
-                for text, english, _ in read_rows(folder / f"{short}-en.tsv.gz", short, BadRows())
-                for side in (text, english)
-            ]
-        for folder, names in (("ntrex", (short, "en")), ("flores200-devtest", (code, ENGLISH))):
-            for name in names:
-                texts += read_lines(data / folder / f"{name}.txt.gz")
-    return frozenset(map(text_key, texts))
-
-
-def open_tokenizer(config: TrainingConfig, parts: list[Part], out: Path) -> NllbTokenizer:
-    """That of the run, trained if there is none yet."""
-    if not (out / "tokenizer" / "sentencepiece.bpe.model").exists():
-        texts = tokenizer_text(config, parts)
-        train_tokenizer(texts, out / "tokenizer", config.vocabulary, config.byte_fallback)
-    return NllbTokenizer.from_folder(out / "tokenizer")
-
-
-def tokenizer_text(config: TrainingConfig, parts: list[Part]) -> list[str]:
-    """As many sentences of each language, and of English as of two of them; some of all in capitals."""
-    rng = random.Random(config.seed)
-    texts: list[str] = []
-    for code in config.languages.values():
-        pairs = [pair for part in parts if part.code == code for pair in part.pairs]
-        rng.shuffle(pairs)
-        texts += [text for text, _ in pairs[:TOKENIZER_LINES]]
-        texts += [english for _, english in pairs[: 2 * TOKENIZER_LINES // len(config.languages)]]
-    rng.shuffle(texts)
-    return texts + [text.upper() for text in texts[:CAPITALS]]
-
-
-def batches_of(config: TrainingConfig, parts: list[Part], tokenizer: NllbTokenizer) -> Batches:
-    ids = {code: tokenizer.language_id(code) for code in (ENGLISH, *config.languages.values())}
-    pairs = itertools.chain.from_iterable(part.pairs[:NAME_PAIRS] for part in parts)
-    names = names_in(pairs)
-    print(f"{len(names):,} names", flush=True)
-    return Batches(
-        parts,
-        tokenizer,
-        ids,
-        config.batch_tokens,
-        config.max_tokens,
-        config.balance,
-        config.seed,
-        Augmentation(config.augmentation, names),
-        config.round_examples,
-    )
-
-
-def first_model(config: TrainingConfig, tokenizer: NllbTokenizer, out: Path) -> Nllb:
-    """Random numbers, or with a warm start another model's layers."""
-    model = Nllb(config.model_config(tokenizer.vocabulary + 206))
-    initialize_(model, config.seed)
-    if config.warm_start and not (out / "checkpoint.pt").exists():
-        folder = locate(config.warm_start)
-        kept = warm_start_(model, tokenizer, load_nllb(folder), NllbTokenizer.from_folder(folder))
-        print(f"begun from {config.warm_start}; {kept} tokens are new", flush=True)
-    return model
+    texts = collect(config, data, None)
+    print(texts, flush=True)
+    return texts.parts
 
 
 def show(config: TrainingConfig, data: Path, out: Path) -> None:
     """Print examples of the first round as the model gets them."""
     parts = read_parts(config, data)
-    tokenizer = open_tokenizer(config, parts, out)
-    batches = batches_of(config, parts, tokenizer)
-    examples = batches.examples(0)
+    tokenizer = begin(config, parts, out).tokenizer
+    examples = feed_of(config, parts, tokenizer).examples(0)
     tokens = sum(len(example.source) + len(example.target) for example in examples)
     print(f"{len(examples):,} examples, {tokens / len(examples):.1f} tokens each")
     for example in random.Random(0).sample(examples, 60):

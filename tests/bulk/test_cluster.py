@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -49,12 +50,17 @@ def test_a_cluster_that_starts_by_itself_writes_the_same_files_though_a_worker_i
     wait_for(lambda: done(out) > 1, driver)
     family = psutil.Process(driver.pid).children(recursive=True)
     assert listening(family) == {"127.0.0.1"}
+    words = " ".join(word for one in family for word in one.cmdline())
+    session = Path(re.search(r"/\S*/session_[\d_-]+", words)[0])
     actor = next(one for one in family if "BlockActor" in "".join(one.cmdline()))
     actor.kill()
     _, said = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, said.decode()
     assert outputs(out) == outputs(tmp_path / "alone")
     assert said.decode().splitlines()[-1].startswith(f"{len(lines)} rows")
+    logs = [path.read_bytes() for path in session.rglob("*") if path.is_file()]
+    assert any(b"MapBatches(BlockActor)" in log for log in logs)
+    assert not any(line.encode() in log for line in lines if len(line) > 20 for log in logs)
 
 
 def listening(family: list[psutil.Process]) -> set[str]:

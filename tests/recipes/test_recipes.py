@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dragoman.errors import InvalidOption
 from dragoman.training.config import TrainingConfig
 from dragoman.training.running import Recipe, check, train
 from dragoman.translation.translator import Translator
@@ -118,7 +119,8 @@ def small(name: str, data: Path, out: Path, **changes: Any) -> Recipe:
 
 
 def run(recipe: Recipe) -> Path:
-    list(check(recipe))
+    said = "\n".join(check(recipe))
+    assert all(f"{code} " in said for code in recipe.config.ratios and ("eng_Latn", "deu_Latn"))
     folder = train(recipe, Silent(), say=lambda text: None)
     rows = [json.loads(line) for line in (recipe.out / "log.jsonl").read_text().splitlines()]
     assert [row["update"] for row in rows if "loss" in row] == list(range(1, recipe.config.updates + 1))
@@ -160,7 +162,9 @@ def test_llamas_learn_with_all_their_weights(name: str, data: Path, llama: Path,
 
 @pytest.mark.parametrize("name", ["alma/2-parallel-lora", "alma/3-cpo"])
 def test_llamas_learn_by_a_lora(name: str, data: Path, llama: Path, tmp_path: Path) -> None:
-    translates(run(small(name, data, tmp_path, start=str(llama))), "eng_Latn", "deu_Latn")
+    with pytest.raises(InvalidOption, match="reads 'chat' prompts"):
+        list(check(small(name, data, tmp_path, start=str(llama))))
+    translates(run(small(name, data, tmp_path, start=str(llama), prompts="")), "eng_Latn", "deu_Latn")
 
 
 def test_a_module_learns_in_four_steps_on_a_frozen_base(data: Path, llama: Path, tmp_path: Path) -> None:

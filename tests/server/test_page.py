@@ -282,7 +282,8 @@ def test_what_is_written_from_right_to_left_is_shown_so(browser, serve, translat
 
     card = SimpleNamespace(licence="CC-BY-NC-4.0 (non-commercial)", pivot=None)
     system = SimpleNamespace(precision="fp32", engine=SimpleNamespace(busy=False))
-    speaks = SimpleNamespace(languages=(find("he"), find("en")), card=card, system=system, fingerprint="0")
+    speaks = SimpleNamespace(card=card, system=system, fingerprint="0", defaults={})
+    speaks.languages = (find("he"), find("en"))
     served = serve(models={"hebrew": speaks, "mini": translator})
     browser.size(1280, 900)
     browser.open(served.url)

@@ -33,6 +33,12 @@ def test_settings_are_read_from_toml(tmp_path: Path) -> None:
         ('[[parts]]\nname = "a"\nshares = 1', "parts.shares is an unknown setting; did you mean share"),
         ("[[parts]]\nshare = 1", "parts.name is missing"),
         ("[augmentation]\nnoises = 1", "augmentation.noises is an unknown setting; did you mean noise"),
+        ('[[parts]]\nname = "a"\nother = "fr"', "parts.other is 'fr'; it must be one of 'en'"),
+        ('languages = ["xx"]', "languages: 'xx' is no language I know"),
+        (
+            'train = "module"\ngroup = 6\nstart = "x"\nobjective = "sft"\nlanguages = ["de"]',
+            "is of X-ALMA's group 1",
+        ),
         ("[model]\nd_modle = 64", "model.d_modle is an unknown setting; did you mean d_model"),
         ("[model]\nvocab_size = 64", "model.vocab_size is an unknown setting"),
         ('[model]\nmodel_type = "llama"\nd_model = 64', "model.d_model is an unknown setting"),

@@ -54,9 +54,9 @@ def read_rows(source: Readable, name: str, format: str, separator: str = ",") ->
 def begin(source: Readable, name: str) -> tuple[bytes, int]:
     """The first bytes of a file, and how many of them are a mark of its encoding and no text.
 
-    Raises InvalidDocument for an encoding other than UTF-8.
+    Raises InvalidDocument for an encoding other than UTF-8, and for a file that can't be unpacked.
     """
-    head = source.read(4096)
+    head = _read(source, name, 4096)
     if head.startswith(_OTHER_MARKS):
         raise InvalidDocument(
             f"{name} is UTF-16 or UTF-32; convert it first, e.g. with: iconv -f utf-16 -t utf-8"
@@ -84,9 +84,9 @@ def _lines(source: Readable, name: str) -> Iterator[bytes]:
         yield rest
 
 
-def _read(source: Readable, name: str) -> bytes:
+def _read(source: Readable, name: str, size: int = _CHUNK) -> bytes:
     try:
-        return source.read(_CHUNK)
+        return source.read(size)
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise InvalidDocument(f"{name} is damaged or not whole: {error}") from None
     except OSError as error:

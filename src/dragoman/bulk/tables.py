@@ -13,6 +13,8 @@ from dragoman.errors import InvalidDocument
 
 _FEATURES = b"huggingface"
 """What a library says of all columns, which would contradict a table with more."""
+_BUFFER = 1 << 20
+"""Bytes of a column that are read together."""
 _AT_ONCE = 1024
 """Rows that are unpacked together."""
 
@@ -47,8 +49,8 @@ class ParquetReader:
     def __init__(self, file: BinaryIO, name: str) -> None:
         """Raises InvalidDocument."""
         try:
-            # Without read-ahead a group of rows, which may be gigabytes, is unpacked bit by bit.
-            self._file = parquet.ParquetFile(file, pre_buffer=False)
+            # A group of rows may be gigabytes: so it is read and unpacked bit by bit.
+            self._file = parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
         except (pyarrow.ArrowException, OSError) as error:
             raise InvalidDocument(f"{name} is no Parquet, or broken: {str(error).splitlines()[0]}") from None
         self._name = name

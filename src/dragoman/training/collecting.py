@@ -1,7 +1,7 @@
 """The texts of a run: every part of every language, without what models are tested on."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from dragoman.errors import InvalidOption
 from dragoman.languages import find, is_code
 from dragoman.training.config import CAUSAL, PREFERENCE, TrainingConfig
 from dragoman.training.data import can_make_up
-from dragoman.training.filters import TextFilter, in_their_languages, text_key
+from dragoman.training.filters import RowFilter, in_their_languages, text_key
 from dragoman.training.parts import ENGLISH, MONOLINGUAL, PREFERENCES, Part, PartOptions, Store, read_part
 from dragoman.training.reading import BadRows, kind_of, read_rows
 from dragoman.training.stored_rows import StoredRows
@@ -63,14 +63,16 @@ def collect(config: TrainingConfig, data: Path, folder: Path | None) -> Texts:
     }
     found.dev = [_begin_of(part, config.evaluate_pairs) for part in dev]
     found.held_out = len(forbidden)
+    collector = _Collector(config, data, folder, forbidden, found)
     for short, code in {EN: ENGLISH, **codes_of(config)}.items():
         for options in config.parts:
-            if short not in codes_of(config, options):
-                continue
-            store = _store(folder, f"{options.name}-{short}")
-            part = _part(config, options, (short, code), data, forbidden, found, store)
-            if part is not None:
-                found.parts.append(part)
+            if short in codes_of(config, options):
+                collector.add(options, short, code)
+    _check(config, data, found)
+    return found
+
+
+def _check(config: TrainingConfig, data: Path, found: Texts) -> None:
     there = {part.name for part in found.parts}
     for options in config.parts:
         if options.name not in there:
@@ -79,22 +81,97 @@ def collect(config: TrainingConfig, data: Path, folder: Path | None) -> Texts:
                 f"({', '.join(config.languages)}), or nothing of it is left:\n{found}"
             )
     spoken = {part.code for part in found.parts} | {getattr(part, "other", "") for part in found.parts}
-    silent = [short for short, code in config.languages.items() if code not in spoken]
+    silent = [short for short, code in codes_of(config).items() if code not in spoken]
     if silent or not found.parts:
         raise InvalidOption(
             f"there is no text in {', '.join(silent) or 'any language'}; look at parts and data"
         )
-    return found
+
+
+@dataclass
+class _Collector:
+    """Reads one part of one language after the other."""
+
+    config: TrainingConfig
+    data: Path
+    folder: Path | None
+    forbidden: Collection[str]
+    found: Texts
+
+    def add(self, options: PartOptions, short: str, code: str) -> None:
+        """What there is of a part in a language; nothing if it has no file."""
+        if not options.files:
+            if can_make_up(options.name, code):
+                self.found.parts.append(Part(code, options.name, options.share, ()))
+            return
+        path = self.data / options.files.format(language=short, code=code)
+        if not path.exists():
+            return
+        reads: dict[str, Callable[..., tuple[AnyPart, Counter[str]]]] = {
+            MONOLINGUAL: self._texts,
+            PREFERENCES: self._preferences,
+        }
+        part, dropped = reads.get(options.kind, self._pairs)(options, path, short, code)
+        self.found.kept.append(Kept(code, options.name, len(part), dropped))
+        if len(part):
+            self.found.parts.append(part)
+
+    def _pairs(self, options: PartOptions, path: Path, short: str, code: str) -> tuple[Part, Counter[str]]:
+        other, store = self._other(options), self._store(options, short)
+        read = read_part(
+            options, code, short, self.data, self.forbidden, self.config.seed, self.found.bad, other, store
+        )
+        if read is None:
+            return Part(code, options.name, options.share, (), other), Counter()
+        return read[0], read[1].dropped
+
+    def _texts(
+        self, options: PartOptions, path: Path, short: str, code: str
+    ) -> tuple[TextPart, Counter[str]]:
+        chosen = RowFilter(self.forbidden)
+        rows: Iterator[tuple[str]] = ((text,) for text in read_texts(path, self.found.bad))
+        if options.same_language:
+            rows = in_their_languages(rows, (code,), chosen.dropped)
+        kept = self._store(options, short)(chosen(rows, texts=1))
+        return TextPart(code, options.name, options.share, kept), chosen.dropped
+
+    def _preferences(
+        self, options: PartOptions, path: Path, short: str, code: str
+    ) -> tuple[PreferencePart, Counter[str]]:
+        chosen = RowFilter(self.forbidden)
+        # A file of all languages is read once for each; its bad rows count once.
+        is_first = "{" in options.files or short == next(iter(self.config.languages))
+        bad = self.found.bad if is_first else BadRows()
+        codes = {short: code, options.other: self._other(options)}
+
+        def wanted() -> Iterator[tuple[str, ...]]:
+            for *texts, source, target in read_preferences(path, bad, self.config.preference.scorer):
+                if {source, target} == set(codes):
+                    yield *texts, codes[source], codes[target]
+                else:
+                    chosen.dropped["of other languages"] += 1
+
+        rows = self._store(options, short)(chosen(wanted(), texts=3))
+        return PreferencePart(code, options.name, options.share, rows), chosen.dropped
+
+    def _other(self, options: PartOptions) -> str:
+        return ENGLISH if options.other == EN else codes_of(self.config)[options.other]
+
+    def _store(self, options: PartOptions, short: str) -> Store:
+        if self.folder is None:
+            return tuple
+        path = self.folder / f"{options.name.replace('/', '-')}-{short}.rows"
+        return lambda rows: StoredRows.write(rows, path)
 
 
 def codes_of(config: TrainingConfig, options: PartOptions | None = None) -> dict[str, str]:
     """Corpus code -> NLLB code of the languages a part is read in: of texts alone English, too."""
     codes = {short: nllb_code(code) for short, code in config.languages.items()}
-    if options is not None and options.kind == MONOLINGUAL and "{" in options.files:
-        codes = {EN: ENGLISH, **codes}
-    if options is not None:
-        codes.pop(options.other, None)
-    return codes
+    if options is None:
+        return codes
+    if options.kind == MONOLINGUAL:
+        return {EN: ENGLISH, **codes} if "{" in options.files else codes
+    return {short: code for short, code in codes.items() if short != options.other}
 
 
 def nllb_code(code: str) -> str:
@@ -110,91 +187,6 @@ def rows_of(part: AnyPart) -> Sequence[Sequence[str]]:
 def sides_of(part: AnyPart) -> int:
     """How many items of a row are text that a model may learn."""
     return {Part: 2, TextPart: 1, PreferencePart: 3}[type(part)]
-
-
-def _store(folder: Path | None, name: str) -> Store:
-    if folder is None:
-        return tuple
-    return lambda rows: StoredRows.write(rows, folder / f"{name.replace('/', '-')}.rows")
-
-
-def _part(
-    config: TrainingConfig,
-    options: PartOptions,
-    language: tuple[str, str],
-    data: Path,
-    forbidden: Collection[str],
-    found: Texts,
-    store: Store,
-) -> AnyPart | None:
-    short, code = language
-    if not options.files:
-        known = can_make_up(options.name, code)
-        return Part(code, options.name, options.share, ()) if known else None
-    if options.kind == MONOLINGUAL:
-        return _texts(options, language, data, forbidden, found, store)
-    if options.kind == PREFERENCES:
-        return _preferences(config, options, language, data, forbidden, found, store)
-    other = ENGLISH if options.other == EN else codes_of(config)[options.other]
-    read = read_part(options, code, short, data, forbidden, config.seed, found.bad, other, store)
-    if read is None:
-        return None
-    part, chosen = read
-    found.kept.append(Kept(code, options.name, len(part), chosen.dropped))
-    return part
-
-
-def _texts(
-    options: PartOptions,
-    language: tuple[str, str],
-    data: Path,
-    forbidden: Collection[str],
-    found: Texts,
-    store: Store,
-) -> TextPart | None:
-    short, code = language
-    path = data / options.files.format(language=short, code=code)
-    if not path.exists():
-        return None
-    chosen = TextFilter(forbidden)
-    rows = ((text,) for text in read_texts(path, found.bad))
-    checked = in_their_languages(rows, (code,), chosen.dropped) if options.same_language else rows
-    kept = store((text,) for text in chosen(row[0] for row in checked))
-    found.kept.append(Kept(code, options.name, len(kept), chosen.dropped))
-    return TextPart(code, options.name, options.share, kept) if kept else None
-
-
-def _preferences(
-    config: TrainingConfig,
-    options: PartOptions,
-    language: tuple[str, str],
-    data: Path,
-    forbidden: Collection[str],
-    found: Texts,
-    store: Store,
-) -> PreferencePart | None:
-    short, code = language
-    path = data / options.files.format(language=short, code=code)
-    if not path.exists():
-        return None
-    dropped: Counter[str] = Counter()
-    # A file of all languages is read once for each; its bad rows count once.
-    is_first = "{" in options.files or short == next(iter(config.languages))
-    bad = found.bad if is_first else BadRows()
-    codes = {short: code, options.other: ENGLISH if options.other == EN else codes_of(config)[options.other]}
-
-    def wanted() -> Iterator[tuple[str, ...]]:
-        for *texts, source, target in read_preferences(path, bad, config.preference.scorer):
-            if {source, target} != set(codes):
-                dropped["of other languages"] += 1
-            elif any(text_key(text) in forbidden for text in texts):
-                dropped["held out"] += 1
-            else:
-                yield *texts, codes[source], codes[target]
-
-    rows = store(wanted())
-    found.kept.append(Kept(code, options.name, len(rows), dropped))
-    return PreferencePart(code, options.name, options.share, rows) if rows else None
 
 
 def _dev(config: TrainingConfig, data: Path, bad: BadRows) -> list[AnyPart]:

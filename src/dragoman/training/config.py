@@ -277,6 +277,8 @@ class TrainingConfig:
                 )
 
     def _check_what_is_trained(self, where: str) -> None:
+        if self.group and self.prompts == "plain":
+            raise InvalidOption(f"{where}prompts can't be plain: X-ALMA's modules read chat prompts")
         if self.train != "all" and not self.start:
             raise InvalidOption(
                 f'{where}train is "{self.train}", which needs a model to start from; set start'
@@ -311,6 +313,7 @@ class TrainingConfig:
         usual = PartOptions("")
         for part in self.parts:
             one_of(f"{where}parts.kind", part.kind, KINDS)
+            one_of(f"{where}parts.other", part.other, ("en", *self.languages))
             if part.kind not in wanted:
                 raise InvalidOption(
                     f"{where}the part {part.name!r} is of the kind {part.kind!r}; objective "

@@ -88,32 +88,32 @@ class PairFilter:
 
 
 @dataclass
-class TextFilter:
-    """Passes single texts on, and counts by reason what it leaves out."""
+class RowFilter:
+    """Passes rows of texts on, and counts by reason what it leaves out."""
 
     forbidden: Collection[str] = ()
+    """Keys (`text_key`) of text that must not be learned."""
     dropped: Counter[str] = field(default_factory=Counter)
-    kept: int = 0
-    _texts: set[int] = field(default_factory=set)
+    _rows: set[int] = field(default_factory=set)
+    """Hashes of those that were seen."""
 
-    def __call__(self, texts: Iterable[str]) -> Iterator[str]:
-        for text in texts:
-            reason = self._reason(text)
+    def __call__(self, rows: Iterable[Any], texts: int) -> Iterator[Any]:
+        """rows: tuples whose first `texts` items are texts."""
+        for row in rows:
+            reason = self._reason([text_key(text) for text in row[:texts]])
             if reason is None:
-                self.kept += 1
-                yield text
+                yield row
             else:
                 self.dropped[reason] += 1
 
-    def _reason(self, text: str) -> str | None:
-        key = text_key(text)
-        if not key:
+    def _reason(self, keys: Sequence[str]) -> str | None:
+        if not all(keys):
             return "without words"
-        if key in self.forbidden:
+        if any(key in self.forbidden for key in keys):
             return "held out"
-        count = len(self._texts)
-        self._texts.add(xxh3_64_intdigest(key.encode()))
-        return "had before" if len(self._texts) == count else None
+        count = len(self._rows)
+        self._rows.add(xxh3_64_intdigest("\t".join(keys).encode()))
+        return "had before" if len(self._rows) == count else None
 
 
 def in_their_languages(rows: Iterable[Any], codes: Sequence[str], dropped: Counter[str]) -> Iterator[Any]:

@@ -84,6 +84,11 @@ def begin(config: TrainingConfig, parts: Sequence[AnyPart], out: Path) -> Subjec
     elif config.train == "module":
         assert isinstance(subject.model, Llama)
         train_module_(subject.model, config.group, config.lora, config.seed)
+    longest = subject.model.config.max_position_embeddings
+    if config.max_tokens > longest:
+        raise InvalidOption(
+            f"max_tokens is {config.max_tokens}, but the model has {longest} positions; lower max_tokens"
+        )
     return subject
 
 
@@ -99,9 +104,15 @@ def open_start_tokenizer(config: TrainingConfig, out: Path) -> tuple[NllbTokeniz
 
 
 def _style(config: TrainingConfig, base: Path) -> Style:
-    if config.prompts:
-        return known_style(config.prompts)
-    return "chat" if config.group else style_of(base, config.start or None)
+    if config.group:
+        return "chat"
+    known = style_of(base, config.start or None) if config.train == "lora" or not config.prompts else None
+    if known is not None and config.prompts not in ("", known):
+        raise InvalidOption(
+            f"prompts is {config.prompts!r}, but {config.start} is one that reads {known!r} prompts, and a "
+            "LoRA beside it can't tell; leave prompts out"
+        )
+    return known or known_style(config.prompts)
 
 
 def _is_nllb(config: TrainingConfig, base: Path) -> bool:

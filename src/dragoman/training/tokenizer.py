@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from dragoman.errors import InvalidOption
+
 # What every vocabulary writes without falling back to bytes, however rare it is in the text it is made of.
 _TYPOGRAPHIC = "–—‘’‚“”„…«»‹›•·°€£¥©®™§¶±×÷²³½¼¾µ→←¿¡ºª"
 _SPACES = "\t\n\r\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
@@ -20,8 +22,6 @@ def train_tokenizer(
     character without one becomes the bytes of its UTF-8, digits stand alone, and characters are only
     normalised to NFC (NLLB's own vocabulary has compatibility characters as others: ½ as 1⁄2).
     """
-    import sentencepiece
-
     folder.mkdir(parents=True, exist_ok=True)
     prefix = folder / "sentencepiece.bpe"
     options: dict[str, Any] = {"normalization_rule_name": "nmt_nfkc", "character_coverage": 1.0}
@@ -35,8 +35,8 @@ def train_tokenizer(
             "byte_fallback": True,
             "split_digits": True,
         }
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=_iterator(sentences),
+    _train(
+        sentences,
         model_prefix=str(prefix),
         vocab_size=vocabulary,
         model_type="bpe",
@@ -55,12 +55,10 @@ def train_tokenizer(
 
 def train_llama_tokenizer(sentences: Iterable[str], folder: Path, vocabulary: int, threads: int = 2) -> Path:
     """Write `tokenizer.model` into `folder`: BPE of Llama-2's kind, with bytes for what has no piece."""
-    import sentencepiece
-
     folder.mkdir(parents=True, exist_ok=True)
     prefix = folder / "tokenizer"
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=_iterator(sentences),
+    _train(
+        sentences,
         model_prefix=str(prefix),
         vocab_size=vocabulary,
         model_type="bpe",
@@ -100,5 +98,14 @@ def canonical_rules() -> Iterator[str]:
             yield " ".join(f"{ord(part):X}" for part in parts) + f"\t{code:X}\n"
 
 
-def _iterator(sentences: Iterable[str]) -> Iterator[str]:
-    yield from sentences
+def _train(sentences: Iterable[str], **options: Any) -> None:
+    """InvalidOption where SentencePiece can't make such a vocabulary of these sentences."""
+    import sentencepiece
+
+    try:
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(sentences), **options)
+    except RuntimeError as error:
+        reason = str(error).rpartition("] ")[2]
+        raise InvalidOption(
+            f"no vocabulary of {options['vocab_size']} pieces can be made of the texts: {reason}"
+        ) from None
