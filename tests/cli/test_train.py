@@ -57,6 +57,9 @@ def test_run_leaves_a_log_a_picture_and_a_model_that_translates(
     said = result.err.splitlines()
     assert said[0] == "20 sentences are held out"
     assert any(line.startswith("deu_Latn talk: ") and "left out: " in line for line in said)
+    assert any(
+        line.startswith("phase 1: the first round has ") and " of 60 examples in " in line for line in said
+    )
     assert any(line.startswith("update 4 of 4: loss ") and "busiest expert" in line for line in said)
     assert said[-1] == f"wrote {out / 'model'}"
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

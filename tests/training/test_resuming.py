@@ -58,14 +58,14 @@ def test_only_one_run_has_a_folder(tmp_path: Path) -> None:
 def test_tokenizer_is_made_anew_until_a_model_has_learned_with_it(tmp_path: Path) -> None:
     text = "the quick brown fox jumps over a lazy dog, and so on"
     parts = [Part("fra_Latn", "talk", 1, tuple((f"{text} {i}", f"{i} {text}") for i in range(40)))]
-    config = config_of(languages={"fr": "fra_Latn"}, parts=(PartOptions("talk"),), vocabulary=40)
+    config = config_of(languages={"fr": "fra_Latn"}, parts=(PartOptions("talk"),), vocabulary=90)
     small, same = (begin(config, parts, tmp_path).tokenizer.vocabulary for _ in range(2))
-    larger = replace(config, vocabulary=45)
+    larger = replace(config, vocabulary=95)
     assert begin(larger, parts, tmp_path).tokenizer.vocabulary == small + 5 == same + 5
     (tmp_path / "checkpoint.pt").touch()
     more = [*parts, Part("fra_Latn", "more", 1, parts[0].pairs)]
     assert begin(larger, more, tmp_path).tokenizer.vocabulary == small + 5
-    with pytest.raises(InvalidOption, match=r"vocabulary is 40, but the model in .* of 45"):
+    with pytest.raises(InvalidOption, match=r"vocabulary is 90, but the model in .* of 95"):
         begin(config, parts, tmp_path)
 
 

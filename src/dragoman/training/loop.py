@@ -160,6 +160,7 @@ class Trainer:
             if self.position.phase != self._phase():
                 self.position, batches = Position(phase=self._phase()), []
             found = self.feed.round(self.position.round)
+            self._tell_fit(found)
             empty = 0 if found else empty + 1
             if empty == EMPTY_ROUNDS:
                 raise InvalidOption(
@@ -176,6 +177,14 @@ class Trainer:
                     break
             else:
                 self.position = replace(self.position, round=self.position.round + 1, batch=0)
+
+    def _tell_fit(self, batches: Sequence[Any]) -> None:
+        """Say how much of a phase's first round fits."""
+        if self.processes.is_first and (self.position.round, self.position.batch) == (0, 0):
+            self.say(
+                f"phase {self.position.phase + 1}: the first round has {sum(map(len, batches)):,} of "
+                f"{self.config.round_examples:,} examples in {len(batches):,} batches"
+            )
 
     # ---- one update ----
 

@@ -310,11 +310,22 @@ def tokenizer_text(config: TrainingConfig, parts: Sequence[AnyPart]) -> list[str
     texts: list[str] = []
     codes = list(dict.fromkeys(part.code for part in parts))
     for code in codes:
-        rows = [row for part in parts if part.code == code for row in rows_of(part)]
-        sides = min(2, *(sides_of(part) for part in parts if part.code == code), 2)
-        rng.shuffle(rows)
+        mine = [part for part in parts if part.code == code]
+        count, english = sum(map(len, mine)), 2 * TOKENIZER_LINES // len(codes)
+        # Only what is taken is read: the rows of a language may be more than memory holds.
+        places = rng.sample(range(count), min(count, max(TOKENIZER_LINES, english)))
+        rows = [_row(mine, place) for place in places]
         texts += [row[0] for row in rows[:TOKENIZER_LINES]]
-        if sides == 2:
-            texts += [row[1] for row in rows[: 2 * TOKENIZER_LINES // len(codes)]]
+        if all(sides_of(part) > 1 for part in mine):
+            texts += [row[1] for row in rows[:english]]
     rng.shuffle(texts)
     return texts + [text.upper() for text in texts[:CAPITALS]]
+
+
+def _row(parts: Sequence[AnyPart], place: int) -> Sequence[str]:
+    """The row at a place in all rows of these parts."""
+    for part in parts:
+        if place < len(part):
+            return rows_of(part)[place]
+        place -= len(part)
+    raise IndexError(place)
