@@ -45,10 +45,11 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=30, help="of the server and the engine, in a round")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--sentences", type=int, default=256, help="how many different ones")
     parser.add_argument("--target", default="de")
     parser.add_argument("--alone", action="store_true", help="without the other two ways")
     args = parser.parse_args()
-    sentences = _sentences()
+    sentences = _sentences()[: args.sentences]
     plain = [json.dumps({"text": text, "source": "en", "target": args.target}) for text in sentences]
     found: defaultdict[str, list[Figures]] = defaultdict(list)
     with _ours() as (port, pid):
@@ -57,7 +58,9 @@ def main() -> None:
             found["dragoman"].append(_load(port, "/v1/translate", plain, pid, args.clients, args.seconds))
             memory.append(_memory(pid))
             found["engine"].append(_engine(sentences, args))
-        found["dragoman"][0]["memory_growth"] = memory[-1] / memory[0] - 1
+        print("memory after each round, MB:", " ".join(f"{size / 1e6:.0f}" for size in memory))
+        # The first round is for warming up, if there are more.
+        found["dragoman"][0]["memory_growth"] = memory[-1] / memory[min(1, args.rounds - 1)] - 1
         found["dragoman"][0]["memory_mb"] = memory[-1] / 1e6
     for name, other in {} if args.alone else _OTHERS.items():
         try:

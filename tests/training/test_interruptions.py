@@ -136,7 +136,7 @@ def test_run_that_is_killed_has_the_same_curve_as_one_that_is_not(runs: Runs, tm
     # Before the first checkpoint, right behind it, and between two, in the second phase.
     points = {1: tmp_path / "early", 3: tmp_path / "at", 13: tmp_path / "late"}
     first = runs.start(recipe, whole)
-    victims = {at: runs.start(recipe, out, pause=0.2) for at, out in points.items()}
+    victims = {at: runs.start(recipe, out, pause=0.6) for at, out in points.items()}
     deadline = time.monotonic() + 100
     for at, victim in victims.items():
         while lines_of(points[at]) < at and time.monotonic() < deadline:
