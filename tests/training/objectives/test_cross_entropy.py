@@ -46,6 +46,7 @@ def test_frozen_output_layer_gets_no_gradient_and_states_the_same_one() -> None:
         kept = loss.grad_fn.saved_tensors  # type: ignore[union-attr]
         assert (kept[1] is None) == frozen
         loss.backward()
+        assert hidden.grad is not None
         found.append(hidden.grad)
     assert torch.equal(*found)
 
