@@ -66,7 +66,8 @@ def phases_of(
     """What is read, and from when on."""
     if not config.phases:
         return [Phase(feed_of(config, parts, tokenizer, style))]
-    found, begins = [], 0
+    found: list[Phase] = []
+    begins = 0
     for options in config.phases:
         chosen = _chosen(config, parts, options)
         if not chosen:
