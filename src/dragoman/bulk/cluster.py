@@ -7,6 +7,7 @@ the output, never through Ray's object store or its logs.
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -69,19 +70,17 @@ def run_on_cluster(run: Run, cluster: Cluster) -> Iterator[Counts]:
         run = run.agree(_found(ray.get(probe.remote(order, dragoman.__version__))))
         workers = cluster.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cluster.threads)
         blocks = [asdict(block) for block in run.missing]
-        results = (
-            _data(ray)
-            .from_items(blocks, override_num_blocks=min(len(blocks), _TASKS))
-            .map_batches(
+        given = _data(ray).from_items(blocks, override_num_blocks=min(len(blocks), _TASKS))
+        with warnings.catch_warnings():  # until Ray 2.64 there is no other way to bound these
+            warnings.simplefilter("ignore")
+            results = given.map_batches(
                 BlockActor,
                 fn_constructor_args=(order, run.plan, run.runs_as),
                 batch_size=1,
                 compute=_pool(ray, min(workers, len(blocks))),
-                max_task_retries=_TRIES,
-                max_restarts=_RESTARTS,
+                ray_remote_args_fn=_bounds,
                 **needs,
             )
-        )
         for row in results.iter_rows():
             if row["problem"]:
                 raise JobError(f"a worker could not do {row['name']}: {row['problem']}")
@@ -227,6 +226,11 @@ def _data(ray: Any) -> Any:
     context.max_consecutive_actor_init_deaths = _DEATHS
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     return data
+
+
+def _bounds() -> dict[str, int]:
+    """How often Ray begins again."""
+    return {"max_task_retries": _TRIES, "max_restarts": _RESTARTS}
 
 
 def _pool(ray: Any, size: int) -> Any:
