@@ -134,8 +134,8 @@ def log_of(out: Path) -> list[dict[str, Any]]:
 
 def test_run_that_is_killed_has_the_same_curve_as_one_that_is_not(runs: Runs, tmp_path: Path) -> None:
     recipe, whole, killed = settings(tmp_path), tmp_path / "whole", tmp_path / "killed"
-    first, victim = runs.start(recipe, whole), runs.start(recipe, killed, pause=0.2)
-    at, deadline = random.randrange(2, 20), time.monotonic() + 100
+    first, victim = runs.start(recipe, whole), runs.start(recipe, killed, pause=0.6)
+    at, deadline = random.randrange(2, 13), time.monotonic() + 100
     while lines_of(killed) < at and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(victim, signal.SIGKILL)
