@@ -106,6 +106,10 @@ class NoNumbers(DragomanError, ArithmeticError):
         )
 
 
+class TrainingDiverged(DragomanError, FloatingPointError):
+    """A loss is NaN or infinite; the message says how to go on."""
+
+
 class KeyMismatch(CheckpointError):
     """Tensors that are missing, unexpected or of another shape than the config says.
 

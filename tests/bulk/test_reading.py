@@ -1,8 +1,10 @@
 """Blocks out of files: any of them at any time, and of the file no more than that takes."""
 
+import csv
 import gzip
 import io
 import json
+import os
 import random
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import pytest
 from pyarrow import parquet
 
 from dragoman.bulk import places
-from dragoman.bulk.places import find_inputs
+from dragoman.bulk.places import Folder, find_inputs
 from dragoman.bulk.plan import Plan, make_plan, new_columns
 from dragoman.bulk.reading import Reader
+from dragoman.bulk.rows import errors_in
 from dragoman.bulk.tables import ParquetReader
+from dragoman.bulk.work import failures
 from dragoman.errors import InvalidDocument, InvalidOption
 
 NEW = new_columns(["de"])
@@ -105,6 +109,7 @@ def test_a_block_of_a_text_is_read_where_it_stands(monkeypatch, tmp_path):
     ("name", "data", "said"),
     [
         ("in.csv", b'text\nfine\n"never closed\n' + 400_000 * b"x" * 50, "never closes, behind 2 rows"),
+        ("in.csv", b'id,text\n1,"hello\n2,foo\n3,bar\n', "never closes, behind 1 rows"),
         ("in.txt", "a\n".encode("utf-16"), "is UTF-16 or UTF-32"),
         ("in.txt.gz", gzip.compress(b"a\n" * 1000)[:-20], "is damaged or not whole"),
         ("in.parquet", b"PAR1 nothing", "is no Parquet, or broken"),
@@ -121,12 +126,38 @@ def test_a_file_that_was_changed_meanwhile_is_noticed(tmp_path):
     path = tmp_path / "in.txt"
     path.write_text("a\nb\nc\n", encoding="utf-8")
     plan = planned(path, 2)
-    path.write_text("a\nb\n", encoding="utf-8")
-    first, second = plan.blocks()
+    first, _ = plan.blocks()
     reader = Reader(plan)
     assert len(reader.read(first)) == 2
-    with pytest.raises(InvalidDocument, match="changed meanwhile"):
-        reader.read(second)
+    before = path.stat()
+    path.write_text("d\ne\nf\n", encoding="utf-8")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    for refused in (reader.check, Reader(plan).read):
+        with pytest.raises(InvalidDocument, match=r"changed meanwhile .*time of change was"):
+            refused(first)
+    path.write_text("a\nb\n", encoding="utf-8")
+    with pytest.raises(InvalidDocument, match="it had 6 bytes, now 4"):
+        reader.check(first)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|", "\t"])
+def test_errors_of_tables_are_found_again_and_each_row_is_one(separator, tmp_path):
+    path = tmp_path / "in.csv"
+    rows = ["text,a", 'so "it" is,1', '"a;b|c,d\t",2', "x,3\r\r", "y"]
+    path.write_bytes("\n".join(row.replace(",", separator) for row in rows).encode() + b"\n")
+    plan = planned(path, 10)
+    (block,) = plan.blocks()
+    errors = [None, 'no, "no"; |', None, "no"]
+    data = Reader(plan).read(block).render("csv", {"error": errors})
+    folder = Folder(str(tmp_path / "out"))
+    folder.write(block.name, data)
+    assert failures(folder, block, plan) == 2
+    found = list(csv.DictReader(io.StringIO(data.decode(), ""), delimiter=separator))
+    assert [row["error"] for row in found] == [error or "" for error in errors]
+
+
+def test_errors_of_json_lines_are_found_whatever_stands_in_a_line():
+    assert errors_in(b'{"text":\r1, "error": null}\n{"text": "\xe2\x80\xa8", "error": "x"}\n', "jsonl") == 1
 
 
 def test_stores_that_fsspec_lacks_are_reached_by_pyarrow(monkeypatch, tmp_path):

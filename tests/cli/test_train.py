@@ -20,7 +20,6 @@ evaluate_every = 2
 batch_tokens = 500
 round_examples = 60
 precision = "fp32"
-dev = "{language}-en.tsv"
 evaluate_pairs = 5
 [model]
 d_model = 16
@@ -42,7 +41,10 @@ files = "{language}-en.tsv"
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "small.toml"
-    path.write_text(SETTINGS)
+    for language in ("de", "nl"):
+        lines = (TATOEBA / f"{language}-en.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+        (tmp_path / f"dev-{language}.tsv").write_text("".join(lines[:5]), encoding="utf-8")
+    path.write_text(f'dev = "{tmp_path}/dev-{{language}}.tsv"\n' + SETTINGS)
     return path
 
 
@@ -55,6 +57,9 @@ def test_run_leaves_a_log_a_picture_and_a_model_that_translates(
     said = result.err.splitlines()
     assert said[0] == "20 sentences are held out"
     assert any(line.startswith("deu_Latn talk: ") and "left out: " in line for line in said)
+    assert any(
+        line.startswith("phase 1: the first round has ") and " of 60 examples in " in line for line in said
+    )
     assert any(line.startswith("update 4 of 4: loss ") and "busiest expert" in line for line in said)
     assert said[-1] == f"wrote {out / 'model'}"
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -73,9 +78,33 @@ def test_check_counts_and_trains_nothing(dragoman: Callable[..., Any], recipe: P
     result = dragoman("train", recipe, "--data", TATOEBA, "--out", tmp_path / "run", "--check")
     assert result.code == 0, result.err
     assert "no bad rows" in result.lines
+    assert "a tokenizer of 420 pieces can be made of the texts" in result.lines
+    assert any(line.startswith("phase 1, from update 0: a round has ") for line in result.lines)
     assert "2 languages with 10 development rows" in result.lines
     assert result.lines[-1] == "4 updates of 1 batches of 500 tokens"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('warm_start = "nowhere"\n', "nowhere"),
+        ("[ratios]\nde = 1\n", "ratios say nothing of nld_Latn"),
+        (
+            '[[parts]]\nname = "more"\nfiles = "{language}-en.tsv"\nother = "nl"\n[[phases]]\nupdates = 1\n'
+            '[[phases]]\nupdates = 1\nlanguages = ["nl"]\nparts = ["more"]',
+            "phase 2 has no text",
+        ),
+    ],
+)
+def test_check_refuses_what_a_run_would(
+    text: str, message: str, dragoman: Callable[..., Any], recipe: Path, tmp_path: Path
+) -> None:
+    settings = recipe.read_text()
+    recipe.write_text(f"{text}{settings}" if "[" not in text else f"{settings}{text}")
+    result = dragoman("train", recipe, "--data", TATOEBA, "--out", tmp_path / "run", "--check")
+    assert result.code != 0
+    assert message in result.err
 
 
 @pytest.mark.parametrize(

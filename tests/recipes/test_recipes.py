@@ -109,8 +109,11 @@ def small(name: str, data: Path, out: Path, **changes: Any) -> Recipe:
     path = RECIPES / f"{name}.toml"
     config = TrainingConfig.from_toml(path)
     phases = tuple(replace(phase, updates=1) for phase in config.phases)
-    lora = replace(config.lora, rank=4)
-    config = replace(config, **SMALL, phases=phases, lora=lora, **changes)
+    config = replace(config, **SMALL | changes, phases=phases)
+    if config.train != "all":
+        config = replace(config, lora=replace(config.lora, rank=4))
+    if config.start:
+        config = replace(config, vocabulary=TrainingConfig.vocabulary)
     config.check()
     return Recipe(config, path.stem, data, out)
 

@@ -52,6 +52,36 @@ def test_settings_are_read_from_toml(tmp_path: Path) -> None:
         ('train = "lora"', "needs a model to start from"),
         ('train = "module"\nstart = "x"\nobjective = "sft"', "group goes with train"),
         ('[[parts]]\nname = "a"\nkind = "preferences"', "learns from parallel text"),
+        ('[[parts]]\nname = "a"\n[[parts]]\nname = "a"', "two parts are called 'a'"),
+        ('[[parts]]\nname = "a"\nfiles = "x.{lang}.tsv"', "parts.files is 'x.{lang}.tsv'; it may have"),
+        ('dev = "x{.tsv"', "dev is 'x{.tsv'; it may have"),
+        (
+            'languages = ["de", "fr"]\n[[parts]]\nname = "a"\nfiles = "all.tsv"',
+            "one file for de, fr, whose rows don't name",
+        ),
+        ("[languages]\nde = 5", "languages.de is 5; it must be text"),
+        ('[[parts]]\nname = "a"\nwords = [3]', r"parts.words is \[3\]; it must have 2 items"),
+        ('[[parts]]\nname = "a"\nwords = ["a", "b"]', r"parts.words\[0\] is 'a'; it must be a whole number"),
+        ('[[parts]]\nname = "a"\nwords = [3, 1]', r"parts.words is \[3, 1\]; give the least"),
+        ('[[parts]]\nname = "a"\norigins = [3]', r"parts.origins\[0\] is 3; it must be text"),
+        ("parts = 5", "parts is 5; it must be a list of tables"),
+        ("log_every = 0", "log_every is 0; it must be above 0"),
+        ("accumulate = 0", "accumulate is 0; it must be above 0"),
+        ("rate = -1", "rate is -1; it must be above 0"),
+        ("decay = 1.5", "decay is 1.5; it must be from 0 to 1"),
+        ("[[phases]]\nupdates = -3", "phases.updates is -3; it must be above 0"),
+        ('[ratios]\nde = "x"', "ratios.de is 'x'; it must be a number"),
+        ("[ratios]\nde = 0", "ratios.de is 0; it must be above 0"),
+        ("[model]\nd_model = 15", "model: d_model is 15 in the model's config"),
+        ('objective = "simpo"\n[preference]\nbeta = 0.0', "preference.beta is 0.0; it must be above 0"),
+        ('objective = "sft"\nlabel_smoothing = 0.2', "label_smoothing says nothing to a run with objective"),
+        ('objective = "sft"\n[augmentation]\nnoise = 0.2', "augmentation says nothing"),
+        ("matrix_rate = 0.1", "matrix_rate says nothing"),
+        ("[lora]\nrank = 4", "lora says nothing"),
+        (
+            'objective = "causal"\n[[parts]]\nname = "a"\nkind = "monolingual"\nlimit = 3',
+            "parts.limit is for parallel text",
+        ),
         ('[[parts]]\nname = "a"\n[[phases]]\nupdates = 3\nparts = ["b"]', "phases.parts is 'b'"),
     ],
 )
@@ -89,6 +119,8 @@ def test_schedule_that_is_told_to_finish_falls_from_there_and_is_told_once() -> 
     schedule = Schedule(TrainingConfig(updates=1000, warmup=0, decay=0.0))
     schedule.finish(50, 10)
     assert [schedule.factor(update) for update in (49, 50, 55, 60)] == pytest.approx([1, 1, 0.5, 0])
+    early = Schedule(TrainingConfig(updates=100, warmup=300, decay=0.3))
+    assert [early.factor(update) for update in (69, 70, 85)] == pytest.approx([70 / 300, 71 / 300, 43 / 300])
     schedule.finish(55, 100)
     assert (schedule.falls, schedule.ends) == (50, 60)
     with pytest.raises(InvalidOption, match="can't finish in 0 updates"):

@@ -9,7 +9,7 @@ import torch
 from dragoman.errors import InvalidOption
 from dragoman.training.augmentation.examples import Augmentation, AugmentationOptions
 from dragoman.training.data import MADE_UP, Batches, Example, assemble, cut
-from dragoman.training.mixture import Draw, part_weights
+from dragoman.training.mixture import Draw, Mixture, part_weights
 from dragoman.training.parts import ENGLISH, Part
 
 FRENCH, GERMAN = "fra_Latn", "deu_Latn"
@@ -80,6 +80,13 @@ def test_rounds_that_do_not_fit_the_pairs_leave_none_out(parts: list[Part]) -> N
     )
     assert len(found) == 150
     assert max(found.values()) <= 3
+
+
+def test_round_as_large_as_its_parts_leaves_no_row_out() -> None:
+    parts = [part(FRENCH, 29), part(GERMAN, 71)]
+    mixture = Mixture(parts, part_weights(parts, 1.0), 1, 100)
+    for number in range(3):
+        assert len({(draw.part, mixture.row(draw)) for draw in mixture.round(number)}) == 100
 
 
 def test_both_directions_come_alike(parts: list[Part]) -> None:

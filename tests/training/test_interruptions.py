@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -133,19 +132,29 @@ def log_of(out: Path) -> list[dict[str, Any]]:
 
 
 def test_run_that_is_killed_has_the_same_curve_as_one_that_is_not(runs: Runs, tmp_path: Path) -> None:
-    recipe, whole, killed = settings(tmp_path), tmp_path / "whole", tmp_path / "killed"
-    first, victim = runs.start(recipe, whole), runs.start(recipe, killed, pause=0.6)
-    at, deadline = random.randrange(2, 13), time.monotonic() + 100
-    while lines_of(killed) < at and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(victim, signal.SIGKILL)
-    assert runs.wait(victim) == -signal.SIGKILL
-    assert runs.wait(runs.start(recipe, killed)) == 0
+    recipe, whole = settings(tmp_path), tmp_path / "whole"
+    # Before the first checkpoint, right behind it, and between two, in the second phase.
+    points = {1: tmp_path / "early", 3: tmp_path / "at", 13: tmp_path / "late"}
+    first = runs.start(recipe, whole)
+    victims = {at: runs.start(recipe, out, pause=0.6) for at, out in points.items()}
+    deadline = time.monotonic() + 100
+    for at, victim in victims.items():
+        while lines_of(points[at]) < at and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(victim, signal.SIGKILL)
+    assert [runs.wait(victim) for victim in victims.values()] == [-signal.SIGKILL] * 3
+    for again in [runs.start(recipe, out) for out in points.values()]:
+        assert runs.wait(again) == 0
     assert runs.wait(first) == 0
-    curves = [[(row["update"], row["loss"], row["norm"]) for row in log_of(out)] for out in (whole, killed)]
-    assert [row[0] for row in curves[0]] == list(range(1, 25))
-    for one, other in zip(*curves, strict=True):
-        assert one == pytest.approx(other, abs=1e-6), f"killed at line {at}"
+    wanted = curve_of(whole)
+    assert [row[0] for row in wanted] == list(range(1, 25))
+    for at, out in points.items():
+        for one, other in zip(wanted, curve_of(out), strict=True):
+            assert one == pytest.approx(other, abs=1e-6), f"killed at line {at}"
+
+
+def curve_of(out: Path) -> list[tuple[int, float, float]]:
+    return [(row["update"], row["loss"], row["norm"]) for row in log_of(out)]
 
 
 def lines_of(out: Path) -> int:

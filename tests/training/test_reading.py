@@ -47,13 +47,14 @@ def test_compressed_file_that_is_cut_off_gives_what_is_there(tmp_path: Path) -> 
 
 
 def test_moses_pairs(tmp_path: Path) -> None:
-    german = write(tmp_path / "corpus.de", "Hallo.\n\nNein.\nJa.\nZuviel.\n")
-    english = write(tmp_path / "corpus.en.gz", "Hello.\nEmpty\nNo.\nYes.\n")
+    german = write(tmp_path / "corpus.de", b"\xef\xbb\xbfHallo.\n\nNein.\nJa.\n\xff\nZuviel.\n")
+    english = write(tmp_path / "corpus.en.gz", "Hello.\nEmpty\nNo.\nYes.\nNo UTF-8\n")
     rows, bad = read(german, english)
     assert rows == [*GOOD, ("Ja.", "Yes.", "")]
     assert bad.places == {
         "an empty side": [f"{german}, line 2"],
-        "no line beside it in the other file": [f"{german}, line 5"],
+        "other bytes than UTF-8": [f"{german}, line 5"],
+        "no line beside it in the other file": [f"{german}, line 6"],
     }
 
 
@@ -77,9 +78,25 @@ def test_almas_rows_in_a_list_or_one_a_line(name: str, tmp_path: Path) -> None:
 
 
 def test_lines_that_are_no_json_are_counted(tmp_path: Path) -> None:
-    rows, bad = read(write(tmp_path / "a.jsonl", '{"de": "Hallo.", "en": "Hello."}\n{"de": \n\n'))
-    assert rows == GOOD[:1]
-    assert bad.places == {"no JSON": [f"{tmp_path / 'a.jsonl'}, line 2"]}
+    deep = "[" * 100_000
+    good = '\ufeff{"de": "Hallo.", "en": "Hello."}'
+    for name in ("a.jsonl", "a.json"):
+        rows, bad = read(write(tmp_path / name, f'{good}\n{{"de": \n\n{deep}'))
+        assert rows == GOOD[:1]
+        assert bad.places == {"no JSON": [f"{tmp_path / name}, line {number}" for number in (2, 4)]}
+
+
+def test_json_that_is_no_list_or_is_cut_off_stops_nothing(tmp_path: Path) -> None:
+    rows, bad = read(write(tmp_path / "data.json", '{"data": 5}'))
+    assert rows == []
+    assert bad.counts == {"no text in de": 1}
+    path = write(tmp_path / "a.json.gz", json.dumps([{"de": str(i * 7919), "en": "x"} for i in range(5000)]))
+    path.write_bytes(path.read_bytes()[:-200])
+    rows, bad = read(path)
+    assert rows == []
+    ((reason, count),) = bad.counts.items()
+    assert "damaged from there on" in reason
+    assert count == 1
 
 
 TMX = """<?xml version="1.0"?><!DOCTYPE tmx SYSTEM "tmx14.dtd"><tmx version="1.4"><header/><body>
@@ -141,3 +158,5 @@ def test_what_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:
         read(tmp_path / "none.tsv")
     with pytest.raises(InvalidOption, match="can't be read"):
         read(tmp_path / "none.parquet")
+    with pytest.raises(InvalidOption, match="Parquet is compressed as it is"):
+        read(tmp_path / "none.parquet.gz")

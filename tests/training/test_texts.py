@@ -75,6 +75,37 @@ def test_preferences_of_both_forms_are_read(tmp_path: Path) -> None:
         list(read_preferences(tmp_path / "rows.tsv", bad))
 
 
+def test_compared_translations_are_preferences_in_both_directions_unless_one_is_required(
+    tmp_path: Path,
+) -> None:
+    row = {"language_pair": "de-en", "de": "Hallo", "en": "Hello", "required_directions": "", "Delta": 0.0}
+    for code, (gpt4, alma) in {"de": ("Tag", "Hi"), "en": ("Good day", "Hallo")}.items():
+        row |= {f"gpt4_{code}": gpt4, f"alma_{code}": alma}
+        row |= {f"{name}_{code}_kiwi_xcomet": score for name, score in (("ref", 0.5), ("gpt4", 0.9))}
+        row[f"alma_{code}_kiwi_xcomet"] = 0.1
+    changed = [
+        row,
+        row | {"required_directions": "en-de"},
+        row | {"required_directions": "en-de", "Delta": -2.0},
+        row | {"gpt4_de_kiwi_xcomet": float("nan")},
+        row | {"gpt4_de_kiwi_xcomet": float("nan"), "ref_de_kiwi_xcomet": None},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"translation": one}) + "\n" for one in changed))
+    bad = BadRows()
+    english, german = ("Hallo", "Good day", "Hallo", "de", "en"), ("Hello", "Tag", "Hi", "en", "de")
+    assert list(read_preferences(path, bad)) == [
+        english,
+        german,
+        german,
+        ("Hello", "Hi", "Tag", "en", "de"),  # people found ALMA's better
+        english,
+        ("Hello", "Hallo", "Hi", "en", "de"),
+        english,
+    ]
+    assert bad.places == {"fewer than two translations with a score by kiwi_xcomet": [f"{path}, line 5"]}
+
+
 def test_stored_rows_are_those_that_were_written(tmp_path: Path) -> None:
     rows = [("a\tb\n", "ü"), ("", "\ud800"), ("中", "文")]
     stored = StoredRows.write(iter(rows), tmp_path / "deep" / "x.rows")
@@ -85,6 +116,8 @@ def test_stored_rows_are_those_that_were_written(tmp_path: Path) -> None:
     with pytest.raises(IndexError):
         stored[3]
     assert len(StoredRows.write([], tmp_path / "none")) == 0
+    StoredRows.write([("others",)] * 9, stored.path)
+    assert list(stored) == rows  # whoever reads them goes on with what was there
 
 
 def test_text_in_another_language_is_told_if_it_surely_is() -> None:
@@ -142,8 +175,10 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 
 def test_development_rows_are_never_learned(tmp_path: Path) -> None:
     (tmp_path / "de.tsv").write_text(ROWS, encoding="utf-8")
-    (tmp_path / "dev.tsv").write_text("Sonst etwas\tThe train did not come any more last night\n")
-    found = collect(config_of(dev="dev.tsv"), tmp_path, None)
+    dev = "Etwas\tSomething\nSonst etwas\tThe train did not come any more last night\nohne Tabulator\n"
+    (tmp_path / "dev.tsv").write_text(dev)
+    found = collect(config_of(dev="dev.tsv", evaluate_pairs=1), tmp_path, None)
+    assert len(found.bad.places["no tab"]) == 2
     assert [len(part) for part in found.dev] == [1]
     assert len(found.parts[0]) == 2  # the test sentence is learned here, the train is not
 
@@ -156,3 +191,23 @@ def test_pairs_need_no_english(tmp_path: Path) -> None:
     (part,) = collect(config_of(languages=languages, parts=parts), tmp_path, None).parts
     assert (part.code, part.other) == ("deu_Latn", "fra_Latn")  # type: ignore[union-attr]
     assert list(part.pairs) == [("Guten Tag!", "Bonjour !")]  # type: ignore[union-attr]
+
+
+def test_one_file_of_all_languages_is_held_out_in_each_of_them(tmp_path: Path) -> None:
+    for language in ("de", "fr"):
+        (tmp_path / f"{language}.tsv").write_text(f"Satz von {language}\tsentence of {language}\nJa\tYes\n")
+    rows = [{"translation": {language: f"Satz von {language}!", "en": "Other."}} for language in ("de", "fr")]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = config_of(languages={"de": "deu_Latn", "fr": "fra_Latn"}, held_out=("test.jsonl",))
+    assert [list(part.pairs) for part in collect(config, tmp_path, None).parts] == [[("Ja", "Yes")]] * 2  # type: ignore[union-attr]
+    (tmp_path / "test.jsonl").write_text('{"german": "Satz"}')
+    with pytest.raises(InvalidOption, match=r"held_out: .*test\.jsonl has no row in en or de or fr"):
+        collect(config, tmp_path, None)
+
+
+def test_pairs_that_a_part_does_not_want_are_counted(tmp_path: Path) -> None:
+    rows = ["Eins\tone\ta", "Zwei\ttwo\tb", "Drei Dinge hier\tthree things here\ta", "Vier\tfour\ta"]
+    (tmp_path / "de.tsv").write_text("\n".join(rows))
+    parts = (PartOptions("talk", files="{language}.tsv", origins=("a",), words=(1, 2), limit=1),)
+    (kept,) = collect(config_of(parts=parts), tmp_path, None).kept
+    assert kept.dropped == {"of other origins": 1, "too few or too many words": 1, "beyond the limit": 1}

@@ -114,8 +114,8 @@ class BlockActor:
         try:
             # Somebody had done it, and was lost before it could be told.
             if self._folder.has(block.name):
-                format = self._plan.files[block.file].output
-                return block.name, "", Counts(block.rows, failed=failures(self._folder, block.name, format))
+                failed = failures(self._folder, block, self._plan)
+                return block.name, "", Counts(block.rows, failed=failed)
             return block.name, "", self._worker.run(block)
         except (DragomanError, OSError) as error:
             return block.name, str(error) or type(error).__name__, Counts()

@@ -105,8 +105,15 @@ def _table_rows(lines: Iterator[bytes], name: str, separator: str) -> Iterator[R
             taken.append(line)
             size += len(line)
             if size > _LONGEST_CELL:
-                raise InvalidDocument(f"{name} has a quotation mark that never closes, behind {count:,} rows")
+                raise unclosed()
             yield line.decode("utf-8", "surrogateescape")
+        if taken:  # only within quotation marks does a row go on behind its line
+            raise unclosed()
+
+    def unclosed() -> InvalidDocument:
+        return InvalidDocument(
+            f"{name} has a quotation mark that never closes, behind {count:,} rows (the head is one of them)"
+        )
 
     source = texts()
     csv.field_size_limit(_LONGEST_CELL)

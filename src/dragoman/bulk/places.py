@@ -53,8 +53,15 @@ def find_inputs(given: Sequence[str], format: str | None, output: str) -> list[I
             facts = system.info(path)
             if facts.get("type") == "directory":
                 continue
-            found.setdefault(whole, InputFile(whole, int(facts["size"] or 0), _version(facts)))
+            found.setdefault(whole, _input(whole, facts))
     return list(found.values())
+
+
+def look_at(path: str) -> InputFile:
+    """An input as it is now. Raises OSError."""
+    system, place = _system(path)
+    system.invalidate_cache()
+    return _input(path, system.info(place))
 
 
 def absolute(url: str) -> str:
@@ -183,6 +190,10 @@ def _paths(system: Any, place: str, format: str | None) -> list[str]:
 def _is_data(path: str) -> bool:
     """Whether a file isn't one of those that tools put beside their data."""
     return not path.rpartition("/")[2].startswith((".", "_"))
+
+
+def _input(path: str, facts: dict[str, Any]) -> InputFile:
+    return InputFile(path, int(facts["size"] or 0), _version(facts))
 
 
 def _version(facts: dict[str, Any]) -> str:

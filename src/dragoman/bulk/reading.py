@@ -6,7 +6,7 @@ from itertools import islice
 
 from dragoman.bulk.formats import CSV, JSONL, PARQUET, unpacked
 from dragoman.bulk.lines import Row, begin, read_rows
-from dragoman.bulk.places import open_file
+from dragoman.bulk.places import look_at, open_file
 from dragoman.bulk.plan import Block, Plan, PlannedFile
 from dragoman.bulk.rows import JsonRows, LineRows, Rows
 from dragoman.errors import InvalidDocument
@@ -23,6 +23,7 @@ class Reader:
         """The rows of a block. Raises OSError, and InvalidDocument if the file isn't what it was."""
         if self._open is None or self._open[0] != block.file:
             self.close()
+            self.check(block)
             file = self._plan.files[block.file]
             self._open = (
                 block.file,
@@ -32,6 +33,18 @@ class Reader:
         if len(rows) != block.rows:
             raise InvalidDocument(f"{self._plan.files[block.file].path} was changed meanwhile; run again")
         return rows
+
+    def check(self, block: Block) -> None:
+        """Raises InvalidDocument if the file of a block was changed since the plan was made, and OSError."""
+        file = self._plan.files[block.file]
+        now = look_at(file.path)
+        if now.size != file.size:
+            what = f"it had {file.size:,} bytes, now {now.size:,}"
+        elif now.changed != file.changed:
+            what = f"its version or time of change was {file.changed}, now {now.changed}"
+        else:
+            return
+        raise InvalidDocument(f"{file.path} was changed meanwhile ({what}); run again with --force")
 
     def close(self) -> None:
         """Let the file go."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from dragoman.bulk.formats import CSV, JSONL, PARQUET, TEXT, need_pyarrow
-from dragoman.bulk.lines import Row
+from dragoman.bulk.lines import LONGEST, Row
 from dragoman.errors import InvalidText
 
 Added = Mapping[str, Sequence[str | list[str] | None]]
@@ -92,10 +92,13 @@ class LineRows:
         end = self._end.encode()
         written.write(_row([*self._names, *added], separator) + end)
         for number, (row, cells) in enumerate(zip(self._rows, self._filled(), strict=True)):
+            more = separator.encode() + _row([_one(values[number]) for values in added.values()], separator)
             is_plain = not row.problem and len(row.cells) == len(self._names)
-            written.write(row.raw if is_plain else _row(cells, separator))
-            more = [_one(values[number]) for values in added.values()]
-            written.write(separator.encode() + _row(more, separator) + end)
+            if not is_plain or _cells(row.raw + more, separator)[: len(cells)] != cells:
+                more = _row(cells, separator) + more
+            else:
+                more = row.raw + more
+            written.write(more + end)
         return written.getvalue()
 
 
@@ -136,19 +139,17 @@ def as_json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
 
 
-def errors_in(data: bytes, format: str) -> int:
-    """How many rows of an output have an error."""
+def errors_in(data: bytes, format: str, separator: str | None = None) -> int:
+    """How many rows of an output have an error. separator: of the cells, if not commas."""
     if format == PARQUET:
         from dragoman.bulk.tables import column_of
 
         return sum(value is not None for value in column_of(data, ERROR))
     if format == JSONL:
-        return sum(json.loads(line)[ERROR] is not None for line in data.splitlines())
-    # Its column is the last, whatever separates the cells.
+        return sum(json.loads(line)[ERROR] is not None for line in data.split(b"\n") if line)
+    csv.field_size_limit(LONGEST)
     text = io.StringIO(data.decode("utf-8", "surrogateescape"), "")
-    separator = "\t" if "\t" in text.readline() else ","
-    text.seek(0)
-    return sum(bool(row[ERROR]) for row in csv.DictReader(text, delimiter=separator))
+    return sum(bool(row[ERROR]) for row in csv.DictReader(text, delimiter=separator or ","))
 
 
 def _written(format: str, columns: Mapping[str, Sequence[Any]], count: int) -> bytes:
@@ -191,6 +192,15 @@ def _line(text: str) -> bytes:
 def _one(value: str | list[str] | None) -> str:
     """A value as a cell."""
     return "; ".join(value) if isinstance(value, list) else value or ""
+
+
+def _cells(raw: bytes, separator: str) -> list[str]:
+    """The cells of one row; none if it is not one."""
+    try:
+        found = list(csv.reader([raw.decode("utf-8", "surrogateescape")], delimiter=separator))
+    except csv.Error:
+        return []
+    return found[0] if len(found) == 1 else []
 
 
 def _row(cells: Sequence[str], separator: str) -> bytes:

@@ -40,10 +40,12 @@ class Counts:
         )
 
 
-def failures(folder: Folder, name: str, format: str) -> int:
+def failures(folder: Folder, block: Block, plan: Plan) -> int:
     """How many rows of a block that is done have an error."""
-    data = folder.read(f"{name}.errors.jsonl" if format == TEXT else name) or b""
-    return errors_in(data, JSONL if format == TEXT else format)
+    file = plan.files[block.file]
+    if file.output == TEXT:
+        return errors_in(folder.read(f"{block.name}.errors.jsonl") or b"", JSONL)
+    return errors_in(folder.read(block.name) or b"", file.output, file.separator)
 
 
 class Worker:
@@ -66,6 +68,7 @@ class Worker:
         results = self._rows.translate(rows.cells(order.column), sources, progress)
         format = self._plan.files[block.file].output
         data = rows.render(format, self._added(results))
+        self._reader.check(block)
         if (
             format == TEXT
         ):  # which has no room for them, so they come first: the block's file says that it is done

@@ -47,14 +47,15 @@ def train(
         for line in look(found):
             put(line)
         return
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes the first one speaks
     with contextlib.ExitStack() as stack:
         observers: list[Any] = [stack.enter_context(training())]
-        if tensorboard:
+        if tensorboard and is_first:
             from dragoman.training.tensorboard import board
 
             observers.append(stack.enter_context(board(found.out / "tensorboard")))
         folder = run(found, _All(observers), finish, say)
-    if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+    if is_first:
         _plot(found.out)
         say(f"wrote {folder}")
 

@@ -1,9 +1,8 @@
 """The texts of a run: every part of every language, without what models are tested on."""
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dragoman.errors import InvalidOption
@@ -58,10 +57,11 @@ def collect(config: TrainingConfig, data: Path, folder: Path | None) -> Texts:
     folder: where rows are kept (None: in memory). InvalidOption if a part or a language has no text at all.
     """
     found = Texts()
-    found.dev = _dev(config, data)
-    forbidden = _held_out(config, data) | {
-        text_key(side) for part in found.dev for row in rows_of(part) for side in row[: sides_of(part)]
+    dev = _dev(config, data, found.bad)
+    forbidden = _held_out(config, data, found.bad) | {
+        text_key(side) for part in dev for row in rows_of(part) for side in row[: sides_of(part)]
     }
+    found.dev = [_begin_of(part, config.evaluate_pairs) for part in dev]
     found.held_out = len(forbidden)
     collector = _Collector(config, data, folder, forbidden, found)
     for short, code in {EN: ENGLISH, **codes_of(config)}.items():
@@ -189,52 +189,74 @@ def sides_of(part: AnyPart) -> int:
     return {Part: 2, TextPart: 1, PreferencePart: 3}[type(part)]
 
 
-def _dev(config: TrainingConfig, data: Path) -> list[AnyPart]:
-    """The development rows of each language."""
+def _dev(config: TrainingConfig, data: Path, bad: BadRows) -> list[AnyPart]:
+    """The development rows of each language, all of them."""
     if not config.dev:
         return []
     found: list[AnyPart] = []
+    others = {part.other for part in config.parts if part.kind != MONOLINGUAL and part.files}
+    other = others.pop() if len(others) == 1 else EN
+    codes = {EN: ENGLISH, **codes_of(config)}
     for short, code in codes_of(config).items():
         path = data / config.dev.format(language=short, code=code)
-        if not path.exists():
+        if not path.exists() or short == other:
             continue
-        most = config.evaluate_pairs
         if config.objective in PREFERENCE:
-            rows = [
-                (*texts, *({short: code, EN: ENGLISH}[one] for one in (source, target)))
-                for *texts, source, target in read_preferences(path, BadRows(), config.preference.scorer)
-                if {source, target} == {short, EN}
-            ]
-            found.append(PreferencePart(code, "dev", 1.0, rows[:most]))
+            rows = tuple(
+                (*texts, codes[source], codes[target])
+                for *texts, source, target in read_preferences(path, bad, config.preference.scorer)
+                if {source, target} == {short, other}
+            )
+            found.append(PreferencePart(code, "dev", 1.0, rows))
         elif config.objective == CAUSAL and kind_of(path) != "tsv":
-            texts_ = tuple((text,) for text in itertools.islice(read_texts(path, BadRows()), most))
-            found.append(TextPart(code, "dev", 1.0, texts_))
+            found.append(TextPart(code, "dev", 1.0, tuple((text,) for text in read_texts(path, bad))))
         else:
-            pairs = itertools.islice(read_rows(path, short, BadRows()), most)
-            found.append(Part(code, "dev", 1.0, tuple((text, english) for text, english, _ in pairs)))
+            pairs = tuple(row[:2] for row in read_rows(path, short, bad, None, other))
+            found.append(Part(code, "dev", 1.0, pairs, codes[other]))
     if not any(map(len, found)):
         raise InvalidOption(f"dev: there is no {data / config.dev} with rows for any of the languages")
     return [part for part in found if len(part)]
 
 
-def _held_out(config: TrainingConfig, data: Path) -> set[str]:
+def _begin_of(part: AnyPart, rows: int) -> AnyPart:
+    if isinstance(part, Part):
+        return replace(part, pairs=part.pairs[:rows])
+    return replace(part, rows=part.rows[:rows])
+
+
+def _held_out(config: TrainingConfig, data: Path, bad: BadRows) -> set[str]:
     """The keys of all sentences in the files that are held out."""
     keys: set[str] = set()
     for pattern in config.held_out:
-        paths = {
-            data / pattern.format(language=short, code=code): short
-            for short, code in {EN: ENGLISH, **codes_of(config)}.items()
-        }
-        there = [(path, short) for path, short in paths.items() if path.exists()]
+        there: dict[Path, list[str]] = {}
+        for short, code in {EN: ENGLISH, **codes_of(config)}.items():
+            path = data / pattern.format(language=short, code=code)
+            if path.exists():
+                there.setdefault(path, []).append(short)
         if not there:
             raise InvalidOption(
                 f"held_out: there is no {data / pattern}; what can't be read can't be left out"
             )
-        for path, short in there:
-            if kind_of(path) == "txt":
-                keys.update(map(text_key, read_texts(path, BadRows())))
-            else:
-                rows = read_rows(path, short, BadRows())
-                keys.update(text_key(side) for text, english, _ in rows for side in (text, english))
-    keys.discard("")
+        for path, languages in there.items():
+            found = _keys_of(path, languages, bad)
+            if not found:
+                raise InvalidOption(
+                    f"held_out: {path} has no row in {' or '.join(languages)}; what can't be read can't be "
+                    "left out"
+                )
+            keys |= found
     return keys
+
+
+def _keys_of(path: Path, languages: Sequence[str], bad: BadRows) -> set[str]:
+    """The keys of a file's sentences in any of these languages; bad rows count where it is one's own."""
+    if kind_of(path) == "txt":
+        found = set(map(text_key, read_texts(path, bad)))
+    else:
+        found = {
+            text_key(side)
+            for language in languages
+            for row in read_rows(path, language, bad if len(languages) == 1 else BadRows())
+            for side in row[:2]
+        }
+    return found - {""}

@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dragoman.errors import InvalidOption, UnknownLanguage
+from dragoman.errors import ConfigError, InvalidOption, UnknownLanguage
 from dragoman.languages import find
 from dragoman.models.config import NllbConfig
 from dragoman.models.llama_config import LLAMA, LlamaConfig
 from dragoman.models.xalma import group_of
 from dragoman.text.prompt_style import STYLES
 from dragoman.training.augmentation.examples import AugmentationOptions
-from dragoman.training.parts import KINDS, PREFERENCES, PartOptions
-from dragoman.training.settings import check_keys, one_of, read_toml, table
+from dragoman.training.parts import KINDS, MONOLINGUAL, PARALLEL, PREFERENCES, PartOptions
+from dragoman.training.ranges import check_pattern, check_ranges, is_for_all
+from dragoman.training.settings import check_keys, one_of, read_toml, table, tables
 
 TRANSLATION, CAUSAL, SFT = "translation", "causal", "sft"
 PREFERENCE = ("cpo", "arpo", "arpo-repository", "dpo", "simpo")
@@ -21,6 +22,10 @@ OBJECTIVES = (TRANSLATION, CAUSAL, SFT, *PREFERENCE)
 SCHEDULES = ("constant", "inverse_sqrt", "cosine")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TRAINED = ("all", "lora", "module")
+ONLY_PAIRS = ("origins", "excluded", "words", "limit", "english")
+"""Settings of parts that only those of pairs read."""
+NAMING = ("json", "jsonl", "tmx", "parquet")
+"""Files whose rows say which language a text is in."""
 
 
 @dataclass(frozen=True)
@@ -177,17 +182,16 @@ class TrainingConfig:
         if isinstance(data.get("held_out"), list):
             data["held_out"] = [_beside(path, name) for name in data["held_out"]]
         for name, kind in (("parts", PartOptions), ("phases", PhaseOptions)):
-            rows = [table(f"{where}{name}.", kind, row) for row in data.pop(name, ())]
-            data[name] = rows
-        tables: dict[str, type] = {
+            data[name] = tables(f"{where}{name}.", kind, data.pop(name, []))
+        kinds: dict[str, type] = {
             "augmentation": AugmentationOptions,
             "preference": PreferenceOptions,
             "lora": LoraOptions,
         }
         made: dict[str, Any] = {
-            name: table(f"{where}{name}.", kind, data.pop(name, {})) for name, kind in tables.items()
+            name: table(f"{where}{name}.", kind, data.pop(name, {})) for name, kind in kinds.items()
         }
-        config = dataclasses.replace(table(where, cls, data, but=tables), **made)
+        config = dataclasses.replace(table(where, cls, data, but=kinds), **made)
         config.check(where)
         return config
 
@@ -203,8 +207,74 @@ class TrainingConfig:
         shape: set[str] = {f.name for f in dataclasses.fields(LlamaConfig if self.is_llama else NllbConfig)}
         type_too = set() if self.is_llama else {"model_type"}
         check_keys(f"{where}model.", self.model, shape - {"vocab_size"} - type_too)
+        self._check_numbers(where)
         self._check_what_is_trained(where)
+        self._check_what_is_read(where)
         self._check_parts(where)
+        self._check_files(where)
+
+    def _check_numbers(self, where: str) -> None:
+        check_ranges(where, self)
+        for name in ("augmentation", "preference", "lora"):
+            check_ranges(f"{where}{name}.", getattr(self, name))
+        for phase in self.phases:
+            check_ranges(f"{where}phases.", phase, may_be_zero={"max_tokens"})
+        for part in self.parts:
+            check_ranges(f"{where}parts.", part)
+            if not 0 <= part.words[0] <= part.words[1]:
+                raise InvalidOption(f"{where}parts.words is {list(part.words)}; give the least and the most")
+        for code, ratio in self.ratios.items():
+            if not 0 < ratio < float("inf"):
+                raise InvalidOption(f"{where}ratios.{code} is {ratio!r}; it must be above 0")
+        if self.start:
+            return
+        try:
+            _ = self.llama_config(self.vocabulary) if self.is_llama else self.model_config(self.vocabulary)
+        except ConfigError as error:
+            raise InvalidOption(f"{where}model: {error}") from None
+
+    def _check_what_is_read(self, where: str) -> None:
+        """InvalidOption for settings that this run has no use for, and that say something."""
+        usual = TrainingConfig()
+        unused = {
+            "augmentation": self.objective != TRANSLATION,
+            "lora": self.train == "all",
+            "preference": self.objective not in PREFERENCE,
+            "matrix_rate": self.optimizer != "muon",
+            "vocabulary": bool(self.start),
+            "byte_fallback": bool(self.start) or self.is_llama,
+        }
+        if self.is_llama:
+            unused |= {
+                name: bool(getattr(self, name)) for name in ("label_smoothing", "balance_loss", "z_loss")
+            }
+        for name, is_unused in unused.items():
+            if is_unused and getattr(self, name) != getattr(usual, name):
+                raise InvalidOption(
+                    f"{where}{name} says nothing to a run with objective {self.objective!r}, "
+                    f"train {self.train!r}, optimizer {self.optimizer!r}"
+                    f"{' and start' * bool(self.start)}; leave it out"
+                )
+        if self.train == "module" and self.lora.targets:
+            raise InvalidOption(f"{where}lora.targets: a module has all projections; leave it out")
+
+    def _check_files(self, where: str) -> None:
+        for pattern in self.held_out:
+            check_pattern(f"{where}held_out", pattern)
+        check_pattern(f"{where}dev", self.dev)
+        several = len(self.languages) > 1
+        if self.dev and several and is_for_all(self.dev) and not _names_languages(self.dev):
+            raise InvalidOption(f"{where}dev is one file for all languages, whose rows don't name theirs")
+        for part in self.parts:
+            check_pattern(f"{where}parts.files", part.files)
+            check_pattern(f"{where}parts.english", part.english)
+            rows_do = _names_languages(part.files) and part.kind != MONOLINGUAL and not part.english
+            readers = [code for code in self.languages if code != part.other or part.kind == MONOLINGUAL]
+            if part.files and len(readers) > 1 and is_for_all(part.files) and not rows_do:
+                raise InvalidOption(
+                    f"{where}the part {part.name!r} has one file for {', '.join(readers)}, whose rows don't "
+                    "name their language; put {language} into files, or give a run of one language"
+                )
 
     def _check_what_is_trained(self, where: str) -> None:
         if self.group and self.prompts == "plain":
@@ -240,6 +310,7 @@ class TrainingConfig:
             SFT: ("parallel",),
             CAUSAL: ("monolingual", "parallel"),
         }.get(self.objective, (PREFERENCES,))
+        usual = PartOptions("")
         for part in self.parts:
             one_of(f"{where}parts.kind", part.kind, KINDS)
             one_of(f"{where}parts.other", part.other, ("en", *self.languages))
@@ -248,7 +319,18 @@ class TrainingConfig:
                     f"{where}the part {part.name!r} is of the kind {part.kind!r}; objective "
                     f"{self.objective!r} learns from {' and '.join(wanted)} text"
                 )
+            unused = [
+                n for n in ONLY_PAIRS if part.kind != PARALLEL and getattr(part, n) != getattr(usual, n)
+            ]
+            if unused:
+                raise InvalidOption(
+                    f"{where}parts.{unused[0]} is for parallel text; the part {part.name!r} is {part.kind}"
+                )
         names = {part.name for part in self.parts}
+        if len(names) < len(self.parts):
+            every = [part.name for part in self.parts]
+            twice = next(name for name in every if every.count(name) > 1)
+            raise InvalidOption(f"{where}two parts are called {twice!r}; give each a name of its own")
         for phase in self.phases:
             for name in phase.parts:
                 one_of(f"{where}phases.parts", name, names)
@@ -269,6 +351,10 @@ class TrainingConfig:
     def llama_config(self, vocab_size: int) -> LlamaConfig:
         """A new Llama's shape with `vocab_size` embedding rows."""
         return LlamaConfig.from_dict({"model_type": LLAMA, **self.model, "vocab_size": vocab_size})
+
+
+def _names_languages(pattern: str) -> bool:
+    return pattern.removesuffix(".gz").rpartition(".")[2].lower() in NAMING
 
 
 def _languages(where: str, found: object) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from dragoman.errors import InvalidOption
+from dragoman.errors import InvalidOption, TrainingDiverged
 from dragoman.files import replacing_file
 from dragoman.training.averaging import WeightAverage
 from dragoman.training.config import TrainingConfig
@@ -25,6 +25,7 @@ from dragoman.training.precision import LossScale, products_in, resolve_precisio
 from dragoman.training.processes import Processes
 from dragoman.training.recomputation import recompute_
 from dragoman.training.run_log import Observer, RunLog
+from dragoman.training.settings import changes
 from dragoman.training.trainable import load_trained_, trained_state
 
 Evaluate = Callable[[Any], dict[str, float]]
@@ -69,12 +70,17 @@ class Trainer:
         evaluate: Evaluate | None = None,
         observer: Observer | None = None,
         processes: Processes | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
-        """phases: one after the other, by when they begin; or the only one's feed."""
+        """phases: one after the other, by when they begin; or the only one's feed.
+
+        say: is told which settings have changed since the checkpoint.
+        """
         self.processes = processes or Processes()
         default = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = self.processes.device or default
-        self.model = model.to(self.device)
+        self.model, self.say = model.to(self.device), say
+        objective.to(self.device)
         self.objective, self.config, self.folder, self.evaluate = objective, config, folder, evaluate
         self.phases = list(phases) if isinstance(phases, Sequence) else [Phase(phases)]
         if config.checkpointing:
@@ -154,6 +160,7 @@ class Trainer:
             if self.position.phase != self._phase():
                 self.position, batches = Position(phase=self._phase()), []
             found = self.feed.round(self.position.round)
+            self._tell_fit(found)
             empty = 0 if found else empty + 1
             if empty == EMPTY_ROUNDS:
                 raise InvalidOption(
@@ -170,6 +177,14 @@ class Trainer:
                     break
             else:
                 self.position = replace(self.position, round=self.position.round + 1, batch=0)
+
+    def _tell_fit(self, batches: Sequence[Any]) -> None:
+        """Say how much of a phase's first round fits."""
+        if self.processes.is_first and (self.position.round, self.position.batch) == (0, 0):
+            self.say(
+                f"phase {self.position.phase + 1}: the first round has {sum(map(len, batches)):,} of "
+                f"{self.config.round_examples:,} examples in {len(batches):,} batches"
+            )
 
     # ---- one update ----
 
@@ -206,7 +221,7 @@ class Trainer:
 
     def _check(self, figures: Mapping[str, float]) -> None:
         if not all(map(math.isfinite, figures.values())):
-            raise FloatingPointError(
+            raise TrainingDiverged(
                 f"the loss is {figures['loss']} in update {self.update + 1}; lower `rate`, or raise "
                 f"`warmup`, and run again: it goes on from {self.folder / CHECKPOINT}, if that is there"
             )
@@ -243,10 +258,12 @@ class Trainer:
         """Take up the run of `checkpoint.pt`, if there is one; the log loses what came after it."""
         path = self.folder / CHECKPOINT
         if not path.exists():
+            self.log.resume(0, {})
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
+        self._compare(state["config"])
         load_trained_(self.model, state["model"])
-        self.optimizers.load_state_dict(state["optimizers"])
+        self.optimizers.load_state_dict(state["optimizers"], state["config"])
         if "scale" in state:
             self.scale.load_state_dict(state["scale"])
         if self.average is not None and state["average"] is not None:
@@ -258,6 +275,18 @@ class Trainer:
         elif state["texts"] != self.feed.fingerprint():
             self.position = Position(self.position.round + 1, phase=self.position.phase)
         self.log.resume(self.update, state.get("window", {}))
+
+    def _compare(self, before: Mapping[str, Any]) -> None:
+        """Say which settings are others than those of the checkpoint; the new ones hold from now on."""
+        optimizer = before["optimizer"]
+        if optimizer != self.config.optimizer:
+            raise InvalidOption(
+                f"the checkpoint in {self.folder} is of a run by {optimizer}, which {self.config.optimizer} "
+                "can't go on with; take that back, or give another folder for the run"
+            )
+        found = list(changes(before, asdict(self.config)))
+        if found and self.processes.is_first:
+            self.say(f"other settings than before: {'; '.join(found)}")
 
 
 def _added(rows: Iterator[Mapping[str, float]] | Sequence[Mapping[str, float]]) -> dict[str, float]:

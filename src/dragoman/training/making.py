@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dragoman.errors import InvalidOption
 from dragoman.models.llama import Llama
 from dragoman.models.nllb import Nllb
 from dragoman.text.prompt_style import Style
@@ -38,7 +39,8 @@ def objective_of(config: TrainingConfig, model: Nllb | Llama) -> Objective:
     if config.objective in (CAUSAL, SFT):
         return Causal()
     options = config.preference
-    beta = options.beta or (2.0 if config.objective == "simpo" else 0.1)
+    usual_beta = 2.0 if config.objective == "simpo" else 0.1
+    beta = usual_beta if options.beta is None else options.beta
     rankings: dict[str, Callable[..., Any]] = {
         "cpo": partial(cpo, beta=beta),
         "arpo": partial(arpo, beta=beta, eta=options.eta),
@@ -64,9 +66,14 @@ def phases_of(
     """What is read, and from when on."""
     if not config.phases:
         return [Phase(feed_of(config, parts, tokenizer, style))]
-    found, begins = [], 0
+    found: list[Phase] = []
+    begins = 0
     for options in config.phases:
         chosen = _chosen(config, parts, options)
+        if not chosen:
+            raise InvalidOption(
+                f"phase {len(found) + 1} has no text: none of its parts is there in one of its languages"
+            )
         settings = replace(config, max_tokens=options.max_tokens or config.max_tokens)
         found.append(Phase(feed_of(settings, chosen, tokenizer, style), begins))
         begins += options.updates

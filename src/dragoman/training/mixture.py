@@ -60,7 +60,7 @@ class Mixture:
         """The draws of a round, in order of their parts."""
         for at, weight in enumerate(self.weights):
             per_round = self.round_examples * weight
-            for index in range(int(number * per_round), int((number + 1) * per_round)):
+            for index in range(_whole(number * per_round), _whole((number + 1) * per_round)):
                 yield Draw(at, index, Random((self.seed << 96) | (at << 64) | index))
 
     def row(self, draw: Draw) -> int:
@@ -75,6 +75,11 @@ class Mixture:
 
     def _permutation(self, at: int, round_: int) -> np.ndarray:
         return np.random.default_rng((self.seed, at, round_)).permutation(len(self.parts[at]))
+
+
+def _whole(product: float) -> int:
+    """Rounded down, but for what floating point has lost: 100 * 0.29 is 29."""
+    return int(product + 1e-6)
 
 
 def part_weights(

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,8 +23,7 @@ class Schedule:
 
     def __init__(self, config: TrainingConfig) -> None:
         self.warmup, self.shape, self.planned = config.warmup, config.schedule, config.updates
-        self.ends = config.updates
-        self.falls = config.updates - round(config.decay * config.updates)
+        self.falls, self.ends = planned_end(config.updates, config.decay)
 
     def finish(self, update: int, updates: int) -> None:
         """From `update` on the rate falls, over so many updates, and there the run ends.
@@ -37,11 +37,10 @@ class Schedule:
 
     def factor(self, update: int) -> float:
         """Share of the peak rate."""
-        if update < self.warmup and update < self.falls:
-            return (update + 1) / self.warmup
+        rise = min(1.0, (update + 1) / self.warmup) if self.warmup else 1.0
         left = self.ends - update
         fall = max(0.0, min(1.0, left / (self.ends - self.falls))) if self.ends > self.falls else 1.0
-        return fall * self._shaped(update)
+        return rise * fall * self._shaped(update)
 
     def _shaped(self, update: int) -> float:
         """The factor after the warm-up, before the fall."""
@@ -51,6 +50,11 @@ class Schedule:
             done = (update - self.warmup) / max(1, self.planned - self.warmup)
             return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
         return 1.0
+
+
+def planned_end(updates: int, decay: float) -> tuple[int, int]:
+    """When the rate begins to fall, and when the run ends, unless it is told to finish."""
+    return updates - round(decay * updates), updates
 
 
 class Optimizers:
@@ -104,7 +108,7 @@ class Optimizers:
     @property
     def rate(self) -> float:
         """The present learning rate."""
-        return float(self._schedules[0].get_last_lr()[0])
+        return float(self.all[0].param_groups[0]["lr"])
 
     def state_dict(self) -> dict[str, object]:
         return {
@@ -114,12 +118,23 @@ class Optimizers:
             "ends": self.schedule.ends,
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Take up what optimizers remember; rates, decay and such are those of the present settings.
+
+        settings: those that `state` was saved under. The end of the run is kept if it was told to finish.
+        """
+        schedule = self.schedule
+        saved_end = state["falls"], state["ends"]
+        if saved_end != planned_end(settings["updates"], settings["decay"]):
+            schedule.falls, schedule.ends = saved_end
         for optimizer, saved in zip(self.all, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        for schedule, saved in zip(self._schedules, state["schedules"], strict=True):
-            schedule.last_epoch = saved["last_epoch"]
-        self.schedule.falls, self.schedule.ends = state["falls"], state["ends"]
+            present = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": saved["state"], "param_groups": present})
+        for rates, saved in zip(self._schedules, state["schedules"], strict=True):
+            rates.last_epoch = saved["last_epoch"]
+            factor = schedule.factor(rates.last_epoch)
+            for group in rates.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
 
 
 def clip_(parameters: list[nn.Parameter], largest: float) -> Tensor:

@@ -1,6 +1,7 @@
 """Parts of a training mixture: the pairs of one language and one kind of text, and how often they come."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,13 +88,15 @@ def read_part(
         return None
     chosen = PairFilter(forbidden, options.same_numbers, same_opening=options.same_opening)
     english = data / options.english.format(language=short, code=code) if options.english else None
-    rows = _wanted(options, read_rows(path, short, bad, english, options.other))
+    unwanted = Counter[str]()
+    rows = _wanted(options, read_rows(path, short, bad, english, options.other), unwanted)
     if options.same_language:
         rows = in_their_languages(rows, (code, other), chosen.dropped)
     found = ((text, translation) for text, translation, _ in chosen(rows))
-    pairs = _limited(options, list(found), seed) if options.limit else store(found)
+    pairs = _limited(options, list(found), seed, chosen.dropped) if options.limit else store(found)
     if not pairs and not chosen.dropped:
         return None
+    chosen.dropped.update(unwanted)
     if not pairs:
         raise InvalidOption(
             f"nothing is left of {path} for the part {options.name!r}; look at its origins, words and "
@@ -102,19 +105,24 @@ def read_part(
     return Part(code, options.name, options.share, pairs, other), chosen
 
 
-def _wanted(options: PartOptions, rows: Iterable[Row]) -> Iterator[Row]:
+def _wanted(options: PartOptions, rows: Iterable[Row], dropped: Counter[str]) -> Iterator[Row]:
     least, most = options.words
     for row in rows:
         origin = row[2]
         if origin.startswith(options.excluded) or not origin.startswith(options.origins or ""):
-            continue
-        if least <= row[1].count(" ") + 1 <= most:
+            dropped["of other origins"] += 1
+        elif least <= row[1].count(" ") + 1 <= most:
             yield row
+        else:
+            dropped["too few or too many words"] += 1
 
 
-def _limited(options: PartOptions, pairs: list[tuple[str, str]], seed: int) -> list[tuple[str, str]]:
+def _limited(
+    options: PartOptions, pairs: list[tuple[str, str]], seed: int, dropped: Counter[str]
+) -> list[tuple[str, str]]:
     if len(pairs) <= options.limit:
         return pairs
+    dropped["beyond the limit"] += len(pairs) - options.limit
     random.Random(seed).shuffle(pairs)
     # Stable: within the long ones and the short ones the order stays random.
     pairs.sort(key=lambda pair: pair[1].count(" ") + 1 < options.long_words)

@@ -15,7 +15,8 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision in _NAMED:
         return _NAMED[precision]
     if device.type == "cuda":
-        return torch.bfloat16
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float32
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 

@@ -36,6 +36,8 @@ class Processes:
         local = int(os.environ.get("LOCAL_RANK", "0"))
         on_gpus = torch.cuda.is_available()
         device = torch.device("cuda", local) if on_gpus else torch.device("cpu")
+        if on_gpus:
+            torch.cuda.set_device(device)
         if not distributed.is_initialized():
             distributed.init_process_group("nccl" if on_gpus else "gloo")
         return cls(distributed.get_rank(), distributed.get_world_size(), device)

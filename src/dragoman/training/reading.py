@@ -73,7 +73,9 @@ def read_rows(
         sides = [" ".join(side.split()) for side in (text, translation)]
         if not all(sides):
             bad.add(path, place, "an empty side")
-        elif not origin.endswith("+hant"):
+        elif origin.endswith("+hant"):
+            bad.add(path, place, "Traditional script in Simplified Chinese")
+        else:
             yield sides[0], sides[1], origin
 
 
@@ -113,8 +115,11 @@ def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
         yield file
 
 
-def utf8_lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
-    """The lines that are UTF-8, with their numbers from 1; a compressed file that is cut off ends there."""
+def utf8_lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str | None]]:
+    """The lines with their numbers from 1, None for other bytes than UTF-8.
+
+    A file that is cut off ends there. A byte order mark is none of the text.
+    """
     number = 0
     with _opened(path) as file:
         while True:
@@ -127,15 +132,15 @@ def utf8_lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
                 return
             number += 1
             try:
-                yield number, line.decode("utf-8").rstrip("\r\n")
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError:
                 bad.add(path, f"line {number}", "other bytes than UTF-8")
-                yield number, ""
+                yield number, None
 
 
 def _tsv(path: Path, bad: BadRows) -> _Found:
     for number, line in utf8_lines(path, bad):
-        cells = line.split("\t")
+        cells = (line or "").split("\t")
         if len(cells) > 1:
             yield cells[0], cells[1], cells[2] if len(cells) > 2 else "", f"line {number}"
         elif line:
@@ -147,7 +152,7 @@ def _moses(path: Path, english: Path, bad: BadRows) -> _Found:
         if one is None or other is None:
             longer, number = (path, one[0]) if other is None else (english, other[0])
             bad.add(longer, f"line {number}", "no line beside it in the other file")
-        else:
+        elif one[1] is not None and other[1] is not None:
             yield one[1], other[1], "", f"line {one[0]}"
 
 
@@ -158,8 +163,11 @@ _Objects = Iterable[tuple[str, Any]]
 def json_rows(path: Path, bad: BadRows) -> _Objects:
     """The objects of a list, or one a line, with their places."""
     if path.name.removesuffix(".gz").endswith(".json"):
-        with _opened(path) as file:
-            return _listed(path, file.read(), bad)
+        try:
+            with _opened(path) as file:
+                return _listed(path, file.read(), bad)
+        except (EOFError, OSError, zlib.error):
+            pass  # cut off: what there is of lines is read, and the place told
     return _parsed(path, bad)
 
 
@@ -171,24 +179,20 @@ def _pairs(path: Path, rows: _Objects, codes: tuple[str, str], bad: BadRows) -> 
 def _listed(path: Path, data: bytes, bad: BadRows) -> Iterable[tuple[str, Any]]:
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _parsed(path, bad)  # one a line, whatever the file's name says
-    rows = (
-        found
-        if isinstance(found, list)
-        else found.get("data", [found])
-        if isinstance(found, dict)
-        else [found]
-    )
+    rows = found.get("data") if isinstance(found, dict) else found
+    if not isinstance(rows, list):
+        rows = [found]
     return ((f"row {number}", row) for number, row in enumerate(rows, 1))
 
 
 def _parsed(path: Path, bad: BadRows) -> Iterator[tuple[str, Any]]:
     for number, line in utf8_lines(path, bad):
         try:
-            if line.strip():
+            if line and line.strip():
                 yield f"line {number}", json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             bad.add(path, f"line {number}", "no JSON")
 
 
@@ -241,6 +245,8 @@ def _words(segment: ElementTree.Element) -> Iterator[str]:
 
 def parquet_rows(path: Path, wanted: Collection[str], bad: BadRows) -> _Objects:
     """The rows of a table, with their places; of its columns those that are wanted."""
+    if path.suffix == ".gz":
+        raise InvalidOption(f"{path}: Parquet is compressed as it is; unpack the file (gunzip)")
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from dragoman.files import replacing_file
+
 COUNTS = ("tokens", "pairs", "batches")
 
 
@@ -78,11 +80,12 @@ class RunLog:
         """Forget what was written after `update`, and go on with its window."""
         self.window = dict(window)
         if self.writes and self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            self.path.write_text("".join(line for line in lines if _is_past(line, update)), encoding="utf-8")
+            lines = self.path.read_bytes().splitlines(keepends=True)
+            with replacing_file(self.path) as file:
+                file.writelines(line for line in lines if _is_past(line, update))
 
 
-def _is_past(line: str, update: int) -> bool:
+def _is_past(line: bytes, update: int) -> bool:
     try:
         return bool(json.loads(line)["update"] <= update)
     except ValueError:

@@ -1,11 +1,13 @@
 """A recipe from settings to a model: `train` does it, `check` says whether it could be done."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from dragoman.errors import InvalidOption
+from dragoman.files import lock
 from dragoman.training.collecting import collect
 from dragoman.training.config import TrainingConfig
 from dragoman.training.loop import Trainer
@@ -13,7 +15,7 @@ from dragoman.training.making import dev_loss, objective_of, phases_of
 from dragoman.training.processes import Processes
 from dragoman.training.run_log import Observer
 from dragoman.training.saving import save
-from dragoman.training.starting import begin, open_start_tokenizer
+from dragoman.training.starting import begin, look, open_new_tokenizer, open_start_tokenizer
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,33 @@ def train(
 
     finish: let the rate fall now, and end after so many updates; say: is told what was read.
     """
-    config, out = recipe.config, recipe.out
     processes = Processes.joined()
+    with _held(recipe.out) if processes.is_first else nullcontext():
+        return _train(recipe, processes, observer, finish, say)
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Keep others out of the folder of a run; InvalidOption if a run is under way in it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / ".lock").open("wb")
+    except OSError as error:
+        raise InvalidOption(f"{out} can't be the folder of a run: {error.strerror}") from None
+    with file:
+        if not lock(file):
+            raise InvalidOption(f"another run is under way in {out}; wait for it, or give another folder")
+        yield
+
+
+def _train(
+    recipe: Recipe,
+    processes: Processes,
+    observer: Observer | None,
+    finish: int | None,
+    say: Callable[[str], None],
+) -> Path:
+    config, out = recipe.config, recipe.out
     texts = collect(config, recipe.data, out / "rows" / str(processes.rank))
     with processes.first_alone():
         subject = begin(config, texts.parts, out)
@@ -53,7 +80,7 @@ def train(
     phases = phases_of(config, texts.parts, subject.tokenizer, subject.style)
     objective = objective_of(config, subject.model)
     evaluate = dev_loss(config, texts, subject.tokenizer, subject.style)
-    trainer = Trainer(subject.model, objective, phases, config, out, evaluate, observer, processes)
+    trainer = Trainer(subject.model, objective, phases, config, out, evaluate, observer, processes, say)
     if evaluate is not None:
         evaluate.trainer = trainer
     trainer.run(finish)
@@ -67,7 +94,7 @@ def train(
 
 
 def check(recipe: Recipe) -> Iterator[str]:
-    """Read all texts, open the tokenizer, and make the first round of each phase; what there is, in lines.
+    """Read all texts, open or make the tokenizer, and the first round of each phase; what there is, in lines.
 
     No weight is read. Raises what `train` would, before it began.
     """
@@ -76,14 +103,16 @@ def check(recipe: Recipe) -> Iterator[str]:
         texts = collect(config, recipe.data, Path(scratch) / "rows")
         yield str(texts)
         yield f"{len(texts.dev)} languages with {sum(map(len, texts.dev)):,} development rows"
-        if not config.start:
-            yield f"a tokenizer of {config.vocabulary:,} pieces is to be trained"
-        else:
+        look(config)
+        if config.start:
             tokenizer, style = open_start_tokenizer(config, Path(scratch))
-            for number, phase in enumerate(phases_of(config, texts.parts, tokenizer, style), 1):
-                batches = phase.feed.round(0)
-                yield (
-                    f"phase {number}, from update {phase.begins}: a round has {sum(map(len, batches)):,} of "
-                    f"{config.round_examples:,} examples in {len(batches):,} batches"
-                )
+        else:
+            tokenizer, style = open_new_tokenizer(config, texts.parts, Path(scratch))
+            yield f"a tokenizer of {config.vocabulary:,} pieces can be made of the texts"
+        for number, phase in enumerate(phases_of(config, texts.parts, tokenizer, style), 1):
+            batches = phase.feed.round(0)
+            yield (
+                f"phase {number}, from update {phase.begins}: a round has {sum(map(len, batches)):,} of "
+                f"{config.round_examples:,} examples in {len(batches):,} batches"
+            )
         yield f"{config.updates:,} updates of {config.accumulate} batches of {config.batch_tokens:,} tokens"

@@ -41,9 +41,9 @@ def save(subject: Subject, config: TrainingConfig, out: Path, name: str) -> Path
     """
     folder = out / "model"
     if config.train == "module":
-        _save_module(subject, config.group, folder)
+        _save_module(subject, config, folder)
     elif config.train == "lora":
-        _save_lora(subject, folder)
+        _save_lora(subject, config, folder)
     elif isinstance(subject.model, Nllb):
         save_nllb(subject.model, folder, STORED, SHARD)
         subject.tokenizer.save(folder)
@@ -66,9 +66,9 @@ def _save_llama(subject: Subject, folder: Path) -> None:
     subject.tokenizer.save(folder)
 
 
-def _save_module(subject: Subject, group: int, folder: Path) -> None:
+def _save_module(subject: Subject, config: TrainingConfig, folder: Path) -> None:
     """A language module as a PEFT adapter, marked with its group."""
-    model = subject.model
+    model, group = subject.model, config.group
     assert isinstance(model, Llama)
     tensors: dict[str, Tensor] = {}
     for index, layer in enumerate(model.model.layers):
@@ -78,11 +78,11 @@ def _save_module(subject: Subject, group: int, folder: Path) -> None:
             for side, linear in zip("AB", pair or (), strict=False):
                 tensors[LoraName(index, projection, side).adapter] = linear.get_parameter("weight")
     rank = next(iter(tensors.values())).shape[0]
-    described = adapter_config(rank, model.model.language.scales[group], str(subject.base))
+    described = adapter_config(rank, model.model.language.scales[group], _base_name(subject, config))
     _write_adapter(folder, described, tensors, str(group))
 
 
-def _save_lora(subject: Subject, folder: Path) -> None:
+def _save_lora(subject: Subject, config: TrainingConfig, folder: Path) -> None:
     """A LoRA as a PEFT adapter; its names are those of the base's files."""
     model = subject.model
     found = loras_of(model)
@@ -95,11 +95,18 @@ def _save_lora(subject: Subject, folder: Path) -> None:
         for side in ("lora_A", "lora_B"):
             weight = lora.get_submodule(side).get_parameter("weight")
             tensors[f"base_model.model.{stored}.{side}.weight"] = weight
-    described = adapter_config(first.lora_A.out_features, first.scale, str(subject.base))
+    described = adapter_config(first.lora_A.out_features, first.scale, _base_name(subject, config))
     described["target_modules"] = sorted({name.rpartition(".")[2] for name in modules})
     if isinstance(model, Nllb):
         described["task_type"] = "SEQ_2_SEQ_LM"
     _write_adapter(folder, described, tensors, "")
+
+
+def _base_name(subject: Subject, config: TrainingConfig) -> str:
+    """What an adapter calls its base: its name on the hub, or its folder wherever one stands."""
+    assert subject.base is not None
+    is_named = subject.base == subject.start and not Path(config.start).expanduser().is_dir()
+    return config.start if is_named else str(subject.base.resolve())
 
 
 def _module_name(name: str, model: nn.Module) -> str:

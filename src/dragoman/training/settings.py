@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -47,6 +47,13 @@ def table(where: str, kind: type[Settings], found: object, but: Iterable[str] = 
     return kind(**values)
 
 
+def tables(where: str, kind: type[Settings], found: object) -> list[Settings]:
+    """A list of tables, each as `table` makes it."""
+    if not isinstance(found, list):
+        raise InvalidOption(f"{where.rstrip('.: ')} is {found!r}; it must be a list of tables")
+    return [table(where, kind, row) for row in found]
+
+
 def check_keys(where: str, found: Iterable[str], known: Iterable[str]) -> None:
     """InvalidOption for a key that isn't known, with the nearest one and all that are."""
     names = sorted(known)
@@ -68,9 +75,10 @@ def _value(where: str, hint: Any, value: Any) -> Any:
     """The value as the field holds it; InvalidOption if it is of another type."""
     kinds = [kind for kind in _kinds(hint) if kind is not NoneType]
     if dict in kinds and isinstance(value, dict):
-        return value
+        of = [part for part in get_args(hint)[1:] if part is not Any]
+        return {key: _value(f"{where}.{key}", of[0], one) if of else one for key, one in value.items()}
     if tuple in kinds and isinstance(value, list):
-        return tuple(value)
+        return tuple(_items(where, get_args(hint), value))
     # TOML's whole numbers will do where a number is asked for; its true and false are none.
     fits = any(type(value) is kind or (kind is float and type(value) is int) for kind in kinds)
     if not fits:
@@ -79,6 +87,35 @@ def _value(where: str, hint: Any, value: Any) -> Any:
     return value
 
 
+def _items(where: str, hints: tuple[Any, ...], values: list[Any]) -> Iterator[Any]:
+    """The items of a list, each of its type; `hints` are the arguments of a tuple's type."""
+    if ... not in hints and len(values) != len(hints):
+        raise InvalidOption(f"{where} is {values!r}; it must have {len(hints)} items")
+    for at, value in enumerate(values):
+        yield _value(f"{where}[{at}]", hints[0] if ... in hints else hints[at], value)
+
+
 def _kinds(hint: Any) -> list[Any]:
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return [get_origin(part) or part for part in parts]
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """What is set otherwise now, such as "updates 30 -> 40"; what one side doesn't know is passed over."""
+    for name in sorted(before.keys() & now.keys()):
+        yield from _changed(f"{where}{name}", before[name], now[name])
+
+
+def _changed(where: str, before: Any, now: Any) -> Iterator[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping) and before.keys() & now.keys():
+        yield from changes(before, now, f"{where}.")
+    elif _are_tables(before) and _are_tables(now) and len(before) == len(now):
+        for one, other in zip(before, now, strict=True):
+            yield from changes(one, other, f"{where}.{other.get('name', '')}.".replace("..", "."))
+    elif before != now:
+        is_long = any(isinstance(value, (Mapping, tuple)) for value in (before, now))
+        yield f"{where}" if is_long else f"{where} {before!r} -> {now!r}"
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(row, Mapping) for row in value)

@@ -3,7 +3,9 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,10 +13,13 @@ from torch import nn
 from dragoman.checkpoints.catalog import base_of, locate
 from dragoman.checkpoints.families import family_of, has_tokenizer, is_adapter
 from dragoman.checkpoints.llama import load_xalma
+from dragoman.checkpoints.llama_files import open_llama
+from dragoman.checkpoints.loading import skeleton
 from dragoman.checkpoints.nllb import load_nllb
+from dragoman.checkpoints.nllb_files import open_nllb
 from dragoman.checkpoints.telling import NLLB
-from dragoman.errors import InvalidOption
-from dragoman.files import write_json
+from dragoman.errors import CheckpointError, InvalidOption
+from dragoman.files import read_json, write_json
 from dragoman.languages import is_code
 from dragoman.models.config import read_config
 from dragoman.models.llama import Llama
@@ -35,11 +40,13 @@ from dragoman.training.collecting import AnyPart, rows_of, sides_of
 from dragoman.training.config import TRANSLATION, TrainingConfig
 from dragoman.training.precision import resolve_precision
 from dragoman.training.tokenizer import train_llama_tokenizer, train_tokenizer
-from dragoman.training.trainable import add_lora_, train_module_
+from dragoman.training.trainable import add_lora_, check_targets, train_module_
 from dragoman.training.warm_start import warm_start_
 
 TOKENIZER_LINES = 60_000
 """Per language: enough for a vocabulary of thousands."""
+MADE_OF = "made-of.json"
+"""Beside a new tokenizer: which settings and texts it was made of."""
 CAPITALS = 6_000
 """Lines that are in the vocabulary's text in capitals, too."""
 
@@ -131,11 +138,29 @@ def _from_start(config: TrainingConfig, out: Path) -> Subject:
         if config.new_languages:
             _make_room_(model, tokenizer, config.new_languages)
         return Subject(model, tokenizer, style, base, start)
-    return Subject(_llama(config, start, base, dtype), tokenizer, style, base, start)
+    model_ = load_xalma(start, _groups(config, start, base), dtype=dtype)
+    return Subject(model_, tokenizer, style, base, start)
 
 
-def _llama(config: TrainingConfig, start: Path, base: Path, dtype: torch.dtype) -> Llama:
-    """The base alone, or with the one module that is trained on."""
+def look(config: TrainingConfig) -> None:
+    """Raise what `begin` would of the models that a run begins with, whose weights are not read."""
+    if config.warm_start:
+        open_nllb(locate(config.warm_start))
+    if not config.start:
+        return
+    start = locate(config.start)
+    base = base_of(start) if is_adapter(start) else start
+    model: nn.Module
+    if _is_nllb(config, base):
+        model = skeleton(partial(Nllb, open_nllb(start).config))
+    else:
+        model = skeleton(partial(Llama, open_llama(start, _groups(config, start, base), None, None).config))
+    if config.train == "lora":
+        check_targets(model, config.lora)
+
+
+def _groups(config: TrainingConfig, start: Path, base: Path) -> tuple[int, ...] | None:
+    """Which modules are read: none or what there is, or the one that is trained on."""
     if start == base and read_config(base).get("model_type") == XALMA:
         if config.group:
             raise InvalidOption(
@@ -143,15 +168,15 @@ def _llama(config: TrainingConfig, start: Path, base: Path, dtype: torch.dtype) 
                 f"module: dragoman modules extract {config.start} --base -o BASE; then with "
                 f"--group {config.group} --base-name BASE -o MODULE"
             )
-        return load_xalma(start, (), dtype=dtype)
+        return ()
     if start == base:
-        return load_xalma(start, dtype=dtype)
+        return None
     if not config.group:
         raise InvalidOption(
             f'{config.start} is a module or adapter; go on training it with train = "module" and its group, '
             "or merge it into its base first (dragoman modules merge)"
         )
-    return load_xalma(start, (config.group,), dtype=dtype)
+    return (config.group,)
 
 
 # ---- new languages ----
@@ -200,19 +225,26 @@ def _make_room_(model: Nllb, tokenizer: NllbTokenizer, new_languages: dict[str, 
 
 
 def _new(config: TrainingConfig, parts: Sequence[AnyPart], out: Path) -> Subject:
-    if config.is_llama:
-        llama_tokenizer = _llama_tokenizer(config, parts, out)
-        rows = len(llama_tokenizer)
-        llama = Llama(config.llama_config(rows))
+    tokenizer, style = open_new_tokenizer(config, parts, out)
+    if isinstance(tokenizer, LlamaTokenizer):
+        llama = Llama(config.llama_config(len(tokenizer)))
         initialize_llama_(llama, config.seed)
-        return Subject(llama, llama_tokenizer, known_style(config.prompts or "chat"), None)
-    tokenizer = _nllb_tokenizer(config, parts, out)
+        return Subject(llama, tokenizer, style, None)
     model = Nllb(config.model_config(tokenizer.vocabulary + 206))
     initialize_(model, config.seed)
     if config.warm_start and not (out / "checkpoint.pt").exists():
         folder = locate(config.warm_start)
         warm_start_(model, tokenizer, load_nllb(folder), NllbTokenizer.from_folder(folder))
-    return Subject(model, tokenizer, "plain", None)
+    return Subject(model, tokenizer, style, None)
+
+
+def open_new_tokenizer(
+    config: TrainingConfig, parts: Sequence[AnyPart], out: Path
+) -> tuple[NllbTokenizer | LlamaTokenizer, Style]:
+    """That of a new model, made of the texts if there is none in `out` yet; and the style of prompts."""
+    if config.is_llama:
+        return _llama_tokenizer(config, parts, out), known_style(config.prompts or "chat")
+    return _nllb_tokenizer(config, parts, out), "plain"
 
 
 @torch.no_grad()
@@ -229,16 +261,47 @@ def initialize_llama_(model: Llama, seed: int) -> None:
 
 
 def _nllb_tokenizer(config: TrainingConfig, parts: Sequence[AnyPart], out: Path) -> NllbTokenizer:
-    if not (out / "tokenizer" / "sentencepiece.bpe.model").exists():
-        texts = tokenizer_text(config, parts)
-        train_tokenizer(texts, out / "tokenizer", config.vocabulary, config.byte_fallback)
-    return NllbTokenizer.from_folder(out / "tokenizer")
+    folder = out / "tokenizer"
+    if _is_wanted(config, parts, folder, "sentencepiece.bpe.model"):
+        train_tokenizer(tokenizer_text(config, parts), folder, config.vocabulary, config.byte_fallback)
+        write_json(folder / MADE_OF, _made_of(config, parts))
+    return NllbTokenizer.from_folder(folder)
 
 
 def _llama_tokenizer(config: TrainingConfig, parts: Sequence[AnyPart], out: Path) -> LlamaTokenizer:
-    if not (out / "tokenizer" / "tokenizer.model").exists():
-        train_llama_tokenizer(tokenizer_text(config, parts), out / "tokenizer", config.vocabulary)
-    return LlamaTokenizer.from_folder(out / "tokenizer")
+    folder = out / "tokenizer"
+    if _is_wanted(config, parts, folder, "tokenizer.model"):
+        train_llama_tokenizer(tokenizer_text(config, parts), folder, config.vocabulary)
+        write_json(folder / MADE_OF, _made_of(config, parts))
+    return LlamaTokenizer.from_folder(folder)
+
+
+def _made_of(config: TrainingConfig, parts: Sequence[AnyPart]) -> dict[str, Any]:
+    texts = [[part.code, part.name, len(part)] for part in parts]
+    return {"vocabulary": config.vocabulary, "byte_fallback": config.byte_fallback, "texts": texts}
+
+
+def _is_wanted(config: TrainingConfig, parts: Sequence[AnyPart], folder: Path, file: str) -> bool:
+    """Whether a tokenizer is to be made: there is none, or one of other texts that no model has learned yet.
+
+    InvalidOption where a model has learned with a vocabulary of other settings.
+    """
+    if not (folder / file).exists():
+        return True
+    try:
+        before = read_json(folder / MADE_OF, CheckpointError)
+    except FileNotFoundError:
+        return False
+    now = _made_of(config, parts)
+    if not (folder.parent / "checkpoint.pt").exists():
+        return before != now
+    for name in ("vocabulary", "byte_fallback"):
+        if before.get(name) != now[name]:
+            raise InvalidOption(
+                f"{name} is {now[name]!r}, but the model in {folder.parent} learns with a tokenizer of "
+                f"{before.get(name)!r}; take that back, or give another folder for the run"
+            )
+    return False
 
 
 def tokenizer_text(config: TrainingConfig, parts: Sequence[AnyPart]) -> list[str]:
@@ -247,11 +310,22 @@ def tokenizer_text(config: TrainingConfig, parts: Sequence[AnyPart]) -> list[str
     texts: list[str] = []
     codes = list(dict.fromkeys(part.code for part in parts))
     for code in codes:
-        rows = [row for part in parts if part.code == code for row in rows_of(part)]
-        sides = min(2, *(sides_of(part) for part in parts if part.code == code), 2)
-        rng.shuffle(rows)
+        mine = [part for part in parts if part.code == code]
+        count, english = sum(map(len, mine)), 2 * TOKENIZER_LINES // len(codes)
+        # Only what is taken is read: the rows of a language may be more than memory holds.
+        places = rng.sample(range(count), min(count, max(TOKENIZER_LINES, english)))
+        rows = [_row(mine, place) for place in places]
         texts += [row[0] for row in rows[:TOKENIZER_LINES]]
-        if sides == 2:
-            texts += [row[1] for row in rows[: 2 * TOKENIZER_LINES // len(codes)]]
+        if all(sides_of(part) > 1 for part in mine):
+            texts += [row[1] for row in rows[:english]]
     rng.shuffle(texts)
     return texts + [text.upper() for text in texts[:CAPITALS]]
+
+
+def _row(parts: Sequence[AnyPart], place: int) -> Sequence[str]:
+    """The row at a place in all rows of these parts."""
+    for part in parts:
+        if place < len(part):
+            return rows_of(part)[place]
+        place -= len(part)
+    raise IndexError(place)

@@ -9,6 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from dragoman.errors import InvalidOption
+from dragoman.files import replacing_file
 
 
 class StoredRows(Sequence[Any]):
@@ -21,11 +22,14 @@ class StoredRows(Sequence[Any]):
 
     @classmethod
     def write(cls, rows: Iterable[Sequence[str]], path: Path) -> "StoredRows":
-        """Put rows into a new file, one after the other; InvalidOption if it can't be written."""
+        """Put rows into a new file, one after the other; InvalidOption if it can't be written.
+
+        A file of that name that is there already is replaced, not written over: whoever reads it goes on.
+        """
         ends = array("q")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
+            with replacing_file(path) as file:
                 for row in rows:
                     file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
                     ends.append(file.tell())

@@ -62,14 +62,19 @@ def add_lora_(model: nn.Module, options: LoraOptions, seed: int) -> None:
     """
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    named = {name.rpartition(".")[2] for name, _ in _projections(model)}
-    for target in options.targets:
-        if target not in named:
-            raise InvalidOption(f"lora.targets has {target!r}; the model has {', '.join(sorted(named))}")
+    check_targets(model, options)
     for name, linear in list(_projections(model)):
         parent, _, leaf = name.rpartition(".")
         if not options.targets or leaf in options.targets:
             setattr(model.get_submodule(parent), leaf, LoraLinear(linear, options, generator))
+
+
+def check_targets(model: nn.Module, options: LoraOptions) -> None:
+    """InvalidOption if a LoRA shall have a projection that the model lacks."""
+    named = {name.rpartition(".")[2] for name, _ in _projections(model)}
+    for target in options.targets:
+        if target not in named:
+            raise InvalidOption(f"lora.targets has {target!r}; the model has {', '.join(sorted(named))}")
 
 
 def _projections(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:

@@ -9,10 +9,14 @@ import torch
 
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import LlamaConfig
+from dragoman.training.config import TrainingConfig
 from dragoman.training.data import padded
+from dragoman.training.loop import Trainer
+from dragoman.training.making import frozen_copy
 from dragoman.training.objectives.base import Losses
 from dragoman.training.objectives.causal import Causal, Pairs, Preference, Rows
 from dragoman.training.objectives.preference import cpo, dpo, simpo
+from dragoman.training.processes import Processes
 from tests.training.trl_cases import BETA, GAMMA, PAIRS, SHAPE, SIMPO_BETA, weights
 
 RECORDED = json.loads((Path(__file__).parents[2] / "data" / "trl.json").read_text())
@@ -56,3 +60,13 @@ def test_losses_and_gradients_are_those_of_trl(name: str) -> None:
     named = dict(model.named_parameters())
     for parameter, norm in RECORDED[name]["gradients"].items():
         assert float(named[parameter].grad.norm()) == pytest.approx(norm, rel=1e-4)  # type: ignore[union-attr]
+
+
+def test_reference_is_brought_to_where_the_model_computes(tmp_path: Path) -> None:
+    model = model_of(0)
+    reference = frozen_copy(model)
+    objective = Preference(partial(dpo, beta=BETA), reference=reference)
+    elsewhere = Processes(device=torch.device("meta"))  # as a GPU would be
+    trainer = Trainer(model, objective, [], TrainingConfig(precision="fp32"), tmp_path, processes=elsewhere)
+    assert trainer.device.type == "meta"
+    assert {parameter.device.type for parameter in reference.parameters()} == {"meta"}

@@ -38,6 +38,19 @@ def test_loss_and_gradients_are_those_of_torch(smoothing: float, count: int) -> 
     torch.testing.assert_close(weight.grad, other_weight.grad, rtol=1e-4, atol=1e-5)
 
 
+def test_frozen_output_layer_gets_no_gradient_and_states_the_same_one() -> None:
+    found = []
+    for frozen in (False, True):
+        hidden, weight, targets = inputs(9)
+        loss, _ = smoothed_cross_entropy(hidden, weight.requires_grad_(not frozen), targets, 0.1)
+        kept = loss.grad_fn.saved_tensors  # type: ignore[union-attr]
+        assert (kept[1] is None) == frozen
+        loss.backward()
+        assert hidden.grad is not None
+        found.append(hidden.grad)
+    assert torch.equal(*found)
+
+
 def test_gradient_is_that_of_finite_differences() -> None:
     hidden, weight, targets = inputs(5)
     loss, _ = smoothed_cross_entropy(hidden, weight, targets, 0.2)

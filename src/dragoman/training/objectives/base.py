@@ -35,6 +35,9 @@ class Objective(Protocol):
     def counts(self, batch: Any) -> dict[str, float]:
         """What a batch counts, before anything is computed."""
 
+    def to(self, device: torch.device) -> None:
+        """Bring what it computes with beside the model and the batch to a device."""
+
     def __call__(self, model: Any, batch: Any) -> Losses:
         """The losses of a batch that is on the model's device."""
 

@@ -62,6 +62,9 @@ class Causal:
     def counts(self, batch: Rows) -> dict[str, float]:
         return {TOKENS: float(batch.learned.sum())}
 
+    def to(self, device: torch.device) -> None:
+        pass
+
     def __call__(self, model: Llama, batch: Rows) -> Losses:
         loss = -learned_log_probs(model, batch)[0].sum()
         return Losses({TOKENS: loss}, {"loss": float(loss.detach())})
@@ -87,6 +90,10 @@ class Preference:
 
     def counts(self, batch: Pairs) -> dict[str, float]:
         return {TOKENS: float(batch.rows.learned[: len(batch)].sum()), PAIRS: float(len(batch))}
+
+    def to(self, device: torch.device) -> None:
+        if self.reference is not None:
+            self.reference.to(device)
 
     def __call__(self, model: Llama, batch: Pairs) -> Losses:
         found = self.log_probs(model, batch)

@@ -23,7 +23,7 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         # Master weights may be fp32 under bf16 autocast: multiply in the precision of the states.
         matrix = weight.to(hidden.dtype)
         d_hidden = torch.empty_like(hidden)
-        d_weight = torch.zeros_like(weight, dtype=torch.float32)
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         loss = nll = 0.0
         for start in range(0, len(hidden), _SmoothedCrossEntropy.SLICE):
             part = slice(start, start + _SmoothedCrossEntropy.SLICE)
@@ -36,8 +36,9 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
             grad.scatter_add_(1, target[:, None], grad.new_full((len(target), 1), smoothing - 1))
             grad = grad.to(hidden.dtype)
             d_hidden[part] = grad @ matrix
-            d_weight += grad.T @ x
-        ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
+            if d_weight is not None:
+                d_weight += grad.T @ x
+        ctx.save_for_backward(d_hidden, None if d_weight is None else d_weight.to(weight.dtype))
         nll_tensor = hidden.new_tensor(nll, dtype=torch.float32)
         ctx.mark_non_differentiable(nll_tensor)
         return hidden.new_tensor(loss, dtype=torch.float32), nll_tensor
@@ -45,7 +46,8 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, _):  # type: ignore[no-untyped-def]
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * grad.to(d_hidden.dtype), d_weight * grad, None, None
+        d_hidden = d_hidden * grad.to(d_hidden.dtype)
+        return d_hidden, None if d_weight is None else d_weight * grad, None, None
 
 
 def smoothed_cross_entropy(

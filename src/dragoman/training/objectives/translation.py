@@ -38,6 +38,9 @@ class Translation:
     def counts(self, batch: SourceAndTarget) -> dict[str, float]:
         return {TOKENS: float((batch.target[:, 1:] != self.pad).sum()), BATCHES: 1.0}
 
+    def to(self, device: torch.device) -> None:
+        pass
+
     def __call__(self, model: Nllb, batch: SourceAndTarget) -> Losses:
         source, target, pad = batch.source, batch.target, self.pad
         encoder, decoder = Trace(), Trace()
