@@ -18,9 +18,9 @@ from dragoman.server.faults import Fault
 from dragoman.server.fragments import joined_lines
 from dragoman.server.guard import Guard
 from dragoman.server.openai import _read_prompt
+from dragoman.server.records import Upload
 from dragoman.server.registry import read_routes, split_pair
 from dragoman.server.settings import Settings
-from dragoman.server.uploads import Upload
 
 
 def answer(server, pieces: list[bytes]) -> bytes:

@@ -1,9 +1,14 @@
 """`/v1/jobs`: the work on files, listed, looked at, cancelled."""
 
+import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from dragoman.jobs import Jobs
 from dragoman.server.keys import KeyFile
+from dragoman.server.uploads import Uploads
+from dragoman.translation.pipeline import Cancelled
 from tests.server.test_documents import TEXT, hand_in, wait
 
 
@@ -29,7 +34,7 @@ def test_a_job_that_is_cancelled_frees_its_rows_stays_in_the_list_and_is_no_next
     ids = [
         hand_in(served, "a.txt", TEXT * 4, source="en").json()["id"] for _ in range(3)
     ]  # one of them waits
-    while served.get(f"/v1/jobs/{ids[0]}").json()["progress"] == 0:
+    while (job := served.get(f"/v1/jobs/{ids[0]}").json())["progress"] == 0 and job["ended"] is None:
         time.sleep(0.01)
     for id in ids:
         job = served.post(f"/v1/jobs/{id}/cancel").json()
@@ -47,8 +52,6 @@ def test_a_job_that_is_cancelled_frees_its_rows_stays_in_the_list_and_is_no_next
 
 
 def test_who_waits_for_a_file_that_is_cancelled_is_told_so(serve):
-    from concurrent.futures import ThreadPoolExecutor
-
     served = serve()
     with ThreadPoolExecutor(1) as pool:
         form, files = {"source": "en", "target": "fr"}, {"file": ("a.txt", TEXT * 4)}
@@ -58,3 +61,48 @@ def test_who_waits_for_a_file_that_is_cancelled_is_told_so(serve):
         served.post(f"/v1/jobs/{found[0]['id']}/cancel")
         assert answer.result().status_code == 409
         assert answer.result().json() == {"error": "it was cancelled"}
+
+
+def test_a_file_that_is_cancelled_while_it_comes_is_not_begun(serve, monkeypatch):
+    served, goes_on, keep = serve(), threading.Event(), Uploads._keep
+
+    def slowly(self, upload, content):
+        goes_on.wait(60)
+        keep(self, upload, content)
+
+    monkeypatch.setattr(Uploads, "_keep", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(hand_in, served, "a.txt", "Yes.", source="en")
+        try:
+            while not (found := served.get("/v1/jobs").json()["jobs"]):
+                time.sleep(0.01)
+            job = served.post(f"/v1/jobs/{found[0]['id']}/cancel").json()
+        finally:
+            goes_on.set()
+        assert job["status"] == "cancelled"
+        assert answer.result().json()["id"] == job["id"]
+    assert served.idle()
+    assert served.get(f"/v1/jobs/{job['id']}").json() == job
+
+
+def test_a_file_at_which_the_process_ends_again_and_again_is_an_error(serve, tmp_path, monkeypatch):
+    begun = []
+
+    def end(*args):
+        (record,) = tmp_path.glob("*/record.json")
+        begun.append(json.loads(record.read_text())["attempts"])
+        raise Cancelled  # as where the server is told to stop
+
+    monkeypatch.setattr("dragoman.server.uploads.translate", end)
+    first = serve(data=tmp_path)
+    id = hand_in(first, "a.txt", "Yes.", source="en").json()["id"]
+    while not begun:
+        time.sleep(0.01)
+    first.stop()
+    path = tmp_path / id / "record.json"
+    record = json.loads(path.read_text())
+    assert (begun, record["attempts"]) == ([1], 0)  # an end that was asked for is not held against it
+    path.write_text(json.dumps({**record, "attempts": 3}))
+    job = serve(data=tmp_path).get(f"/v1/jobs/{id}").json()
+    assert (job["status"], begun) == ("failed", [1])
+    assert "has ended 3 times while it worked on this file" in job["error"]

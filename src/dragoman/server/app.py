@@ -129,7 +129,7 @@ async def _forget(uploads: Uploads) -> None:
     """What nobody fetches goes, also where nobody asks for files any more."""
     while True:
         await asyncio.sleep(_FORGETTING)
-        await asyncio.to_thread(uploads.forget)
+        await uploads.forget_aside()
 
 
 async def _of_fault(request: Request, error: Exception) -> Response:

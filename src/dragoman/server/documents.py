@@ -12,8 +12,9 @@ from dragoman.server.faults import Fault, invalid
 from dragoman.server.filework import EXTENSIONS, FileOrder
 from dragoman.server.openapi import fields_of, one_of, spellings
 from dragoman.server.own import ERRORS
+from dragoman.server.records import Status, Upload
 from dragoman.server.state import State
-from dragoman.server.uploads import Status, Upload, Uploads
+from dragoman.server.uploads import Uploads
 
 _FIELDS = ("file", "target", "source", "model", "glossary")
 

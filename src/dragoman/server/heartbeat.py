@@ -43,16 +43,20 @@ class Stalls:
         """seconds: that a step may take."""
         self._seconds = seconds
         self._seen: dict[int, tuple[int, float]] = {}
-        """By engine: its turns, and since when they are so many."""
+        """By engine: its turns, and the seconds for which they have been so many."""
+        self._looked = time.monotonic()
 
     def any(self, engines: Iterable[Turning]) -> bool:
         """Whether one of them stands still; to be asked again and again."""
         now, before, self._seen = time.monotonic(), self._seen, {}
+        # While this process was stopped or starved, no engine could make a step.
+        passed, self._looked = min(now - self._looked, 2 * INTERVAL), now
         for engine in engines:
             if engine.busy:
-                turns, since = before.get(id(engine), (-1, now))
-                self._seen[id(engine)] = (turns, since) if turns == engine.turns else (engine.turns, now)
-        return any(now - since > self._seconds for _, since in self._seen.values())
+                turns, rested = before.get(id(engine), (-1, 0.0))
+                is_same = turns == engine.turns
+                self._seen[id(engine)] = (engine.turns, rested + passed if is_same else 0.0)
+        return any(rested > self._seconds for _, rested in self._seen.values())
 
 
 class Beats:

@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from dragoman.server.own import ERRORS
+from dragoman.server.records import Upload
 from dragoman.server.state import State
-from dragoman.server.uploads import Upload, Uploads
+from dragoman.server.uploads import Uploads
 
 _STATUSES = {"translating": "running", "downloaded": "done", "error": "failed"}
 """What a file's status is called as that of a job, where it is called otherwise."""

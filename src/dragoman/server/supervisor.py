@@ -102,9 +102,10 @@ class Supervisor:
         settings: Settings,
         listener: socket.socket,
         started: Callable[[], None],
-        command: tuple[str, ...] = (sys.executable, "-m", "dragoman.server.worker"),
+        command: tuple[str, ...] = (sys.executable, "-P", "-m", "dragoman.server.worker"),
     ) -> None:
-        """started: called once the first worker answers; command: what starts a worker."""
+        """started: called once the first worker answers; command: what starts a worker,
+        which never takes a module from the folder that it happens to be started in."""
         self._settings, self._listener, self._started, self._command = settings, listener, started, command
         self._replaced: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         self._told: list[int] = []
@@ -127,7 +128,7 @@ class Supervisor:
                 if self._stops_at is not None:
                     return
                 if not self._has_served:
-                    raise worker.error or SystemExit(max(1, worker.process.returncode))
+                    raise worker.error or _silent(worker.process.returncode)
                 lived = time.monotonic() - worker.began
                 quick = quick + 1 if lived < _QUICK else 0
                 self._note(worker, lived)
@@ -229,3 +230,14 @@ class Supervisor:
                 signal.signal(each, handler)
             self._wake.close()
             self._waker.close()
+
+
+def _silent(status: int) -> BaseException:
+    """What a first worker's end comes to that has said nothing itself; status: as `subprocess` has it."""
+    if status >= 0:
+        return SystemExit(max(1, status))
+    name = signal.strsignal(-status) or "unknown"
+    return WorkersDied(
+        f"the server's process was ended by signal {-status} ({name}) before it could answer; if nobody sent "
+        "it, the system's log says more: where memory runs out, for one, the system sends 9"
+    )

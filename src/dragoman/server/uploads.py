@@ -9,7 +9,6 @@ import contextlib
 import hmac
 import json
 import logging
-import math
 import re
 import secrets
 import shutil
@@ -19,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, Literal
+from threading import Lock
+from typing import BinaryIO
 
 from dragoman import files
 from dragoman.errors import DragomanError, InvalidOption
@@ -28,78 +28,19 @@ from dragoman.languages import of_code
 from dragoman.server import logs
 from dragoman.server.faults import Fault, fault_of
 from dragoman.server.filework import FileOrder, FileResult, safe_name, translate
+from dragoman.server.records import Progress, Status, Upload
 from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls
 from dragoman.translation.pipeline import Cancelled
-
-Status = Literal["queued", "translating", "done", "downloaded", "error", "cancelled"]
 
 MOST = 1000
 """Files that are kept at a time, translated or not."""
 LARGEST = 4 << 30
 """Bytes that all of them may have."""
+ATTEMPTS = 3
+"""How often a file is begun, where each time the process ends at it: it may be what ends the process."""
 _RECORD = "record.json"
 _ID = re.compile("[0-9A-F]{32}")
-
-
-@dataclass
-class Upload:
-    """A file on its way, as its record has it."""
-
-    id: str
-    digest: str
-    """SHA-256 of the key with which it is asked for."""
-    owner: str
-    name: str
-    source: str | None
-    target: str
-    model: str | None
-    glossaries: tuple[str, ...]
-    """Ids of the owner's."""
-    keeper: str
-    """Whose they are."""
-    size: int
-    began: float
-    """Seconds since 1970."""
-    status: Status = "queued"
-    ended: float | None = None
-    result: str = ""
-    """What the translated file is called."""
-    spoken: str | None = None
-    """The language that it was in."""
-    characters: int = 0
-    segments: int = 0
-    flagged: int = 0
-    error: str = ""
-    error_status: int = 500
-    """Of HTTP."""
-    is_counted: bool = False
-    """Whether its characters are counted for its key."""
-
-    @property
-    def is_over(self) -> bool:
-        return self.status in ("done", "downloaded", "error", "cancelled")
-
-
-@dataclass
-class Progress:
-    """How far the work on a file is."""
-
-    task: "asyncio.Task[None] | None" = None
-    is_removed: bool = False
-    """Whether nobody goes on with it: what its thread holds, it drops itself."""
-    began: float = 0.0
-    share: float = 0.0
-    goes: float = math.inf
-    """When it is forgotten, by the clock that never jumps."""
-
-    @property
-    def seconds_left(self) -> int | None:
-        """A guess, from what is done."""
-        if self.share < 0.02:
-            return None
-        spent = time.monotonic() - self.began
-        return max(1, round(spent * (1 - self.share) / self.share))
 
 
 @dataclass
@@ -112,6 +53,8 @@ class Uploads:
     _uploads: dict[str, Upload] = field(default_factory=dict)
     _progress: dict[str, Progress] = field(default_factory=dict)
     _lock: BinaryIO | None = None
+    _turn: Lock = field(default_factory=Lock)
+    """Held while a record is written or a folder goes, and while it is decided whether a file is over."""
 
     @classmethod
     def open(cls, state: State) -> "Uploads":
@@ -140,7 +83,11 @@ class Uploads:
     def resume(self) -> None:
         """Go on with what an earlier process didn't complete."""
         for upload in sorted(self._uploads.values(), key=lambda upload: upload.began):
-            if not upload.is_over:
+            if not upload.is_over and upload.attempts >= ATTEMPTS:
+                upload.error = f"the server has ended {upload.attempts} times while it worked on this file"
+                self._drop_job(upload)
+                self._end(upload, self._progress.setdefault(upload.id, Progress()), "error")
+            elif not upload.is_over:
                 upload.status = "queued"
                 self._start(upload, Caller(upload.owner))
 
@@ -171,18 +118,23 @@ class Uploads:
             began=time.time(),
         )
         self._uploads[upload.id] = upload
+        progress = self._progress[upload.id] = Progress()
         try:
             await asyncio.to_thread(self._keep, upload, content)
         except OSError as error:
-            del self._uploads[upload.id]
+            self._let_go(upload)
             logs.event("a file could not be kept", logging.ERROR, error=logs.told(error))
             raise Fault(503, "no_room", "the file could not be kept", None, 60) from None
-        self._start(upload, caller)
+        if upload.id not in self._uploads:
+            await asyncio.to_thread(self._delete, upload)
+            raise Fault(409, "removed", "the file was removed while it came")
+        if not progress.is_removed:
+            self._start(upload, caller)
         return upload, key
 
     async def done(self, upload: Upload) -> None:
         """Wait for the end of the work on a file."""
-        task = self._progress[upload.id].task
+        task = self.progress(upload).task
         if task is not None:
             await asyncio.wait({task})
 
@@ -219,22 +171,25 @@ class Uploads:
     async def remove(self, upload: Upload) -> None:
         """Stop the work on a file, and forget all of it."""
         await self._stop(upload)
+        self._let_go(upload)
         await asyncio.to_thread(self._delete, upload)
 
     async def cancel(self, upload: Upload) -> None:
         """Stop the work on a file, of which is left that there was any; what is over stays as it is."""
-        if upload.is_over:
-            return
-        upload.status, upload.error, upload.error_status = "cancelled", "it was cancelled", 409
-        upload.ended, self.progress(upload).goes = time.time(), self._end_of(0.0)
-        self._note(upload)
+        progress = self.progress(upload)
+        with self._turn:  # a thread that is about to begin sees all of it, or has begun
+            if upload.is_over:
+                return
+            progress.is_removed = True
+            upload.status, upload.error, upload.error_status = "cancelled", "it was cancelled", 409
+        self._end(upload, progress, "cancelled")
         await self._stop(upload)
         await asyncio.to_thread(self._drop_job, upload)
 
     async def _stop(self, upload: Upload) -> None:
-        progress = self._progress.get(upload.id)
-        if progress is not None and progress.task is not None and not progress.task.done():
-            progress.is_removed = True
+        progress = self.progress(upload)
+        progress.is_removed = True
+        if progress.task is not None and not progress.task.done():
             progress.task.cancel()
             await asyncio.wait({progress.task})
 
@@ -253,41 +208,54 @@ class Uploads:
     # Inside
 
     def _start(self, upload: Upload, caller: Caller) -> None:
-        progress = self._progress[upload.id] = Progress()
+        progress = self._progress.setdefault(upload.id, Progress())
         progress.task = asyncio.create_task(self._work(upload, caller, progress))
 
     async def _work(self, upload: Upload, caller: Caller, progress: Progress) -> None:
         def work(calls: Calls) -> FileResult:
-            if progress.is_removed:
-                raise Cancelled
-            upload.status, progress.began = "translating", time.monotonic()
+            with self._turn:
+                if progress.is_removed:
+                    raise Cancelled
+                upload.status, progress.began = "translating", time.monotonic()
+                upload.attempts += 1
+            self._note(upload)  # first: the work may be the end of the process
             try:
                 return self._translate(upload, caller, calls, progress)
             except Cancelled:
                 if progress.is_removed:
                     self._drop_job(upload)
-                raise  # else the next process goes on with it
+                else:  # the next process goes on with it
+                    upload.attempts = 0
+                    self._note(upload)
+                raise
             except Exception:
                 self._drop_job(upload)
                 raise
 
+        status: Status = "error"
         try:
             tracing = self.state.tracing
             traced = work if tracing is None else tracing.apart("file", work)
             made = await self.state.workshop.do_file(upload.owner, upload.size, traced)
             upload.result, upload.spoken = made.name, made.source.nllb if made.source else None
             upload.characters, upload.segments, upload.flagged = made.characters, made.segments, made.flagged
-            upload.status, progress.share = "done", 1.0
+            status, progress.share = "done", 1.0
         except Fault as fault:
             if fault.code == "shutting_down":
                 return  # the next process goes on with it
-            upload.error, upload.error_status, upload.status = fault.message, fault.status, "error"
+            upload.error, upload.error_status = fault.message, fault.status
         except DragomanError as error:
             found = fault_of(error)
-            upload.error, upload.error_status, upload.status = found.message, found.status, "error"
+            upload.error, upload.error_status = found.message, found.status
         except Exception as error:
             logs.event("a file could not be translated", logging.ERROR, error=logs.told(error))
-            upload.error, upload.status = "the server failed on this file; its log has more", "error"
+            upload.error = "the server failed on this file; its log has more"
+        self._end(upload, progress, status)
+
+    def _end(self, upload: Upload, progress: Progress, status: Status) -> None:
+        """The file is over; one that has been cancelled stays so."""
+        if upload.status != "cancelled":
+            upload.status = status
         upload.ended, progress.goes = time.time(), self._end_of(0.0)
         self._note(upload)
 
@@ -352,27 +320,45 @@ class Uploads:
             raise
 
     def _note(self, upload: Upload) -> None:
-        """Write the record; where that fails the file is still translated, by this process."""
-        with contextlib.suppress(OSError), files.replacing_file(self.folder / upload.id / _RECORD) as file:
-            file.write(json.dumps(asdict(upload)).encode())
+        """Write the record, unless all of the file is forgotten; where that fails the file is still
+        translated, by this process."""
+        record = self.folder / upload.id / _RECORD
+        with self._turn, contextlib.suppress(OSError):
+            if upload.id in self._uploads:
+                with files.replacing_file(record) as file:
+                    file.write(json.dumps(asdict(upload)).encode())
 
     def forget(self) -> None:
         """Forget what nobody has fetched in time."""
-        now = time.monotonic()
-        for upload in list(self._uploads.values()):
-            if upload.is_over and self.progress(upload).goes <= now:
-                self._delete(upload)
+        for upload in self._outdated():
+            self._delete(upload)
+
+    async def forget_aside(self) -> None:
+        """As `forget`, with what takes time in a thread: what is kept changes on the event loop alone."""
+        for upload in self._outdated():
+            await asyncio.to_thread(self._delete, upload)
+
+    def _outdated(self) -> list[Upload]:
+        """What nobody has fetched in time, of which only the folders are left."""
+        now, kept = time.monotonic(), list(self._uploads.values())
+        found = [upload for upload in kept if upload.is_over and self.progress(upload).goes <= now]
+        for upload in found:
+            self._let_go(upload)
+        return found
+
+    def _let_go(self, upload: Upload) -> None:
+        self._uploads.pop(upload.id, None)
+        self._progress.pop(upload.id, None)
 
     def _end_of(self, age: float) -> float:
         """When a file is forgotten that was done so many seconds ago, or by a wrong clock will be."""
         return time.monotonic() + 60 * self.state.settings.file_minutes - max(0.0, age)
 
     def _delete(self, upload: Upload) -> None:
-        self._uploads.pop(upload.id, None)
-        self._progress.pop(upload.id, None)
         if not upload.is_over:
             self._drop_job(upload)
-        shutil.rmtree(self.folder / upload.id, ignore_errors=True)
+        with self._turn:
+            shutil.rmtree(self.folder / upload.id, ignore_errors=True)
 
 
 def _read_all(folder: Path) -> Iterator[Upload]:

@@ -11,6 +11,7 @@ import pickle
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import FrameType
@@ -26,6 +27,25 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 1024
 """Connections that are open at a time; further ones are told that the server is busy."""
+
+_SAME_SECONDS = 2.0
+"""Seconds within which a further SIGTERM is the same order: whoever ends all processes of a service at once
+sends one, and the supervisor passes on its own."""
+
+
+class Told:
+    """Whether a process has been told to stop more than once."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def is_twice(self, number: int) -> bool:
+        """Note a signal; returns whether it asks for the end at once."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            return False
+        return number == signal.SIGINT or now - self._first > _SAME_SECONDS
 
 
 def serve(
@@ -83,8 +103,10 @@ def serve(
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
+            told = Told()
+
             def stop(number: int, frame: FrameType | None) -> None:
-                self.force_exit = self.should_exit  # told twice
+                self.force_exit |= told.is_twice(number)
                 self.should_exit = state.is_draining = True
 
             before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
