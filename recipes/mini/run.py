@@ -151,14 +151,14 @@ class Evaluation:
 
 
 def export(config: TrainingConfig, out: Path) -> None:
-    """Write `out`/model: the averaged weights in half precision, the tokenizer, and all the small files."""
+    """Write `out`/model: the averaged weights in 8 bits, the tokenizer, and all the small files."""
     tokenizer = NllbTokenizer.from_folder(out / "tokenizer")
     model = Nllb(config.model_config(tokenizer.vocabulary + 206))
     state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     if state["average"] is not None:
         model.load_state_dict(state["average"]["weights"], strict=False)
-    save_nllb(model, out / "model", dtype=torch.float16)
+    save_nllb(model, out / "model", dtype=torch.int8)
     write_for_transformers(out / "model")
     tokenizer.save(out / "model")
     card = {
@@ -166,7 +166,7 @@ def export(config: TrainingConfig, out: Path) -> None:
         "languages": [ENGLISH, *config.languages.values()],
         "max_source_tokens": config.max_tokens,
         "pivot": ENGLISH,
-        "licence": "CC-BY-SA-4.0; what it learned from is in README.md",
+        "licence": "CC-BY-SA-4.0",
         "generation": {"no_repeat_ngram": NO_REPEAT_NGRAM},
     }
     (out / "model" / "dragoman.json").write_text(json.dumps(card, indent=2) + "\n")
