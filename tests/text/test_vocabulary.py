@@ -42,7 +42,7 @@ def llama(llama_folder: Path) -> LlamaTokenizer:
 
 @pytest.fixture(scope="module")
 def mini() -> NllbTokenizer:
-    """The embedded model's: 8,000 pieces of five languages."""
+    """The embedded model's: some thousand pieces of a few languages."""
     return NllbTokenizer.from_folder(str(files("dragoman.data") / "mini"))
 
 
