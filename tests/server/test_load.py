@@ -85,7 +85,7 @@ def test_a_file_holds_up_no_text(serve):
     served = serve(active=1)
     with ThreadPoolExecutor(1) as pool:
         form = {"source": "en", "target": "fr"}
-        files = {"file": ("a.txt", LONG[:3000])}
+        files = {"file": ("a.txt", LONG[:1500])}
         file = pool.submit(served.post, "/translate_file", data=form, files=files)
         wait_until(lambda: served.state.workshop.files.working == 1)
         assert served.post("/translate", {"q": "Yes.", "source": "en", "target": "fr"}).status_code == 200
