@@ -138,12 +138,13 @@ def lossy(m2m100):
         yield translator
 
 
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")
 def test_a_term_that_can_not_be_is_a_warning(lossy):
     glossary = Glossary({"station": "𓉐"})  # which the tokenizer doesn't know
     with pytest.warns(UserWarning, match="the glossary has “𓉐” for “station”"):
-        text = lossy.translate("Where is the station?", "en", "de", glossary=glossary, max_new_tokens=12)
-    with pytest.warns(UserWarning, match="reached the limit"):
-        assert text == lossy.translate("Where is the station?", "en", "de", max_new_tokens=12)
+        text = lossy.translate("Where is the station?", "en", "ru", glossary=glossary, max_new_tokens=8)
+    assert text
+    assert text == lossy.translate("Where is the station?", "en", "ru", max_new_tokens=8)
 
 
 def test_terms_are_no_bargain_for_a_sentence_without_an_end():
