@@ -11,10 +11,12 @@ they are slower than it is. The rate follows the clock, and the run ends on time
 import argparse
 import json
 import lzma
+import math
 import multiprocessing
 import os
 import pickle
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,6 +41,8 @@ WIDTH = 128
 LINES = 25
 """Updates between lines of figures."""
 AVERAGE = 0.998
+SOON = 4
+"""Files of rows that are taken to the device before their turn."""
 
 
 def main() -> None:
@@ -79,10 +83,12 @@ def prepare(config: TrainingConfig, data: Path, folder: Path) -> None:
     open_new_tokenizer(config, texts.parts, folder)
 
 
-def read(folder: Path, kind: str) -> list[Part]:
-    """The prepared parts."""
+def read(folder: Path, kind: str, config: TrainingConfig) -> list[Part]:
+    """The prepared parts, with the shares that they have now."""
+    shares = {options.name: options.share for options in config.parts}
     with multiprocessing.Pool() as pool:
-        return pool.map(_read, sorted(folder.glob(f"{kind}-*.xz")))
+        found = pool.map(_read, sorted(folder.glob(f"{kind}-*.xz")))
+    return [replace(part, share=shares.get(part.name, part.share)) for part in found]
 
 
 def _read(path: Path) -> Part:
@@ -135,8 +141,8 @@ class Pool:
         self.rng = np.random.default_rng(0)
 
     def look(self) -> None:
-        """Take in what the makers have made."""
-        for path in sorted(self.folder.glob("*.rows")):
+        """Take in what the makers have made, as far as it is soon needed."""
+        for path in sorted(self.folder.glob("*.rows"))[: SOON - len(self.unread)]:
             with path.open("rb") as file:
                 arrays = pickle.load(file)
             path.unlink()
@@ -178,7 +184,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     made = out / "made"
     made.mkdir(exist_ok=True)
-    parts, dev = read(texts, "part"), read(texts, "dev")
+    parts, dev = read(texts, "part", config), read(texts, "dev", config)
     tokenizer = NllbTokenizer.from_folder(texts / "tokenizer")
     batches: Any = feed_of(config, parts, tokenizer)
     processes = [
@@ -222,6 +228,8 @@ class Timed:
         self.parameters = list(model.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         self.update = 0
+        self.sound = [p.detach().clone() for p in self.parameters]
+        """Weights of a moment when all was well."""
         self.result: dict[str, torch.Tensor] = {}
 
     def run(self, ends: float, held_out: Rows) -> None:
@@ -245,6 +253,7 @@ class Timed:
             if self.update % LINES == 0:
                 loss, nll, balance, norm = (window / LINES).tolist()  # waits for the device
                 window.zero_()
+                self._guard(nll)
                 rate = LINES / (time.monotonic() - clock)
                 clock = time.monotonic()
                 self._write(
@@ -263,6 +272,19 @@ class Timed:
         if own["dev_nll"] < averaged["dev_nll"]:
             self._put(weights)
         self.result = {name: w.detach().cpu() for name, w in self.model.state_dict().items()}
+
+    @torch.no_grad()
+    def _guard(self, nll: float) -> None:
+        """Go back to sound weights where the loss is no number: time is too short to look why."""
+        if math.isfinite(nll):
+            if self.update % (8 * LINES) == 0:
+                torch._foreach_copy_(self.sound, self.parameters)
+            return
+        self._write(update=self.update, back_to="the last sound weights")
+        self._put(self.sound)
+        self.average = [weight.clone() for weight in self.sound]
+        for optimizer in self.optimizers.all:
+            optimizer.state.clear()
 
     def _set_rate(self, done: float) -> None:
         """Linear warm-up by updates, then constant, then linear to zero over the last `decay` of the time."""

@@ -102,7 +102,8 @@ def mix_all(ffn: SparseMLP, tokens: Tensor, keep: Tensor, training: bool) -> tup
         probabilities = logits.softmax(-1)
         gates, chosen = probabilities.topk(2, -1)
         weights = gates / gates.sum(-1, keepdim=True) * keep[:, None]
-        first = F.one_hot(chosen[:, 0], len(experts)).float() * keep[:, None]
+        names = torch.arange(len(experts), device=tokens.device)
+        first = (chosen[:, :1] == names) * keep[:, None].float()
         count = keep.sum().clamp(min=1)
         density = (probabilities * keep[:, None]).sum(0) / count
         balance = len(experts) * (density * (first.sum(0) / count)).sum()
