@@ -56,6 +56,7 @@ WITHOUT_TORCH = {
     "models/language_modules.py",
     "models/llama_config.py",
     "models/prompt.py",
+    "checkpoints/compressed.py",
     "checkpoints/packed_facts.py",
     "checkpoints/packed_folders.py",
     "checkpoints/packed_saving.py",

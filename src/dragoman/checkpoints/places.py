@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from dragoman.checkpoints.compressed import SCALE, WHOLE, check_scale, is_compressed, restored
 from dragoman.checkpoints.numbers import Numbers, nbytes
 from dragoman.checkpoints.weight_files import Entry, open_shard
 from dragoman.errors import CheckpointError, KeyMismatch, Shape
@@ -26,11 +27,13 @@ class Place:
     key: str
     shape: Shape
     dtype: str
-    """As a file calls it."""
+    """Of the numbers as they are read, as a file calls it."""
     factor: float = 1.0
     """What it is multiplied by when it is read."""
     rows: tuple[int, ...] | None = None
     """Those of the stored tensor that are taken; None: all. `shape` is what is left."""
+    scale: "Place | None" = None
+    """The scales of its rows if it is stored in 8 bits."""
 
     @property
     def nbytes(self) -> int:
@@ -40,7 +43,8 @@ class Place:
     def cut(self, rows: Sequence[int]) -> "Place":
         """Some of its rows, in this order."""
         kept = rows if self.rows is None else [self.rows[row] for row in rows]
-        return replace(self, shape=(len(rows), *self.shape[1:]), rows=tuple(kept))
+        scale = None if self.scale is None else self.scale.cut(rows)
+        return replace(self, shape=(len(rows), *self.shape[1:]), rows=tuple(kept), scale=scale)
 
 
 class Reader:
@@ -66,6 +70,8 @@ class Reader:
         numbers = self._open[place.file][place.key].read()
         if place.rows is not None:
             numbers = Numbers(numbers.data[list(place.rows)], numbers.dtype)
+        if place.scale is not None:
+            numbers = restored(numbers, self(place.scale))
         if place.factor == 1.0:
             return numbers
         return Numbers(numbers.float32() * np.float32(place.factor), "F32").to(numbers.dtype)
@@ -95,26 +101,45 @@ def find_tensors(
 ) -> dict[Name, Place]:
     """The places of all tensors in `files`, in their order, by the names that `name_of` gives their keys.
 
-    Those without a name are left out. CheckpointError if a name is there twice, or a tensor is quantised.
+    Those without a name are left out, and so are scales, which go with the weights they belong to.
+    ConfigError if the config.json in `folder` tells of weights that are quantised in a way that isn't known,
+    CheckpointError if a name is there twice, or a tensor is quantised and nothing tells how.
     """
+    stored = [(file, key, entry) for file in files for key, entry in open_shard(file).items()]
+    scales = _scales(stored) if is_compressed(folder) else {}
+    used = {scale.key for scale in scales.values()}
     found: dict[Name, Place] = {}
-    for file in files:
-        for key, stored in open_shard(file).items():
-            name = name_of(key)
-            if name is None:
-                continue
-            if name in found:
-                twin = found[name]
-                raise CheckpointError(
-                    f"{folder} holds {name} twice: as {twin.key} in {twin.file.name} and as {key} in "
-                    f"{file.name}. Leave only the files of one model there."
-                )
-            if not stored.is_plain:
-                raise CheckpointError(
-                    f"{file} stores {key} as {stored.dtype}, so it is quantised. Get the model in float32, "
-                    "float16 or bfloat16; it can be quantised after loading."
-                )
-            found[name] = Place(file, key, stored.shape, stored.dtype)
+    for file, key, entry in stored:
+        name = None if key in used else name_of(key)
+        if name is None:
+            continue
+        if name in found:
+            twin = found[name]
+            raise CheckpointError(
+                f"{folder} holds {name} twice: as {twin.key} in {twin.file.name} and as {key} in "
+                f"{file.name}. Leave only the files of one model there."
+            )
+        scale = scales.get(key)
+        if scale is None and not entry.is_plain:
+            raise CheckpointError(
+                f"{file} stores {key} as {entry.dtype}, so it is quantised. Get the model in float32, "
+                "float16 or bfloat16; it can be quantised after loading."
+            )
+        found[name] = Place(
+            file, key, entry.shape, entry.dtype if scale is None else scale.dtype, scale=scale
+        )
+    return found
+
+
+def _scales(stored: Iterable[tuple[Path, str, Entry]]) -> dict[str, Place]:
+    """Where the scales of weights in 8 bits are, by the keys of these weights."""
+    entries = {key: (file, entry) for file, key, entry in stored}
+    found = {}
+    for key, (_, weight) in entries.items():
+        if weight.dtype == WHOLE and key + SCALE in entries:
+            file, scale = entries[key + SCALE]
+            check_scale(key, weight.shape, scale.shape, scale.dtype)
+            found[key] = Place(file, key + SCALE, scale.shape, scale.dtype)
     return found
 
 
