@@ -1,6 +1,6 @@
 """Train the embedded model on one accelerator, for a given time.
 
-    python recipes/mini/accelerated.py prepare SETTINGS --data DIR --texts DIR      # anywhere: texts and tokenizer
+    python recipes/mini/accelerated.py prepare SETTINGS --data DIR --texts DIR
     python recipes/mini/accelerated.py train   SETTINGS --texts DIR --out DIR --seconds 540
 
 `train` needs nothing but what `prepare` has written, so texts and accelerator may be on different machines.
@@ -46,7 +46,9 @@ SOON = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("step", choices=("prepare", "train"))
     parser.add_argument("settings", type=Path)
     parser.add_argument("--data", type=Path, help="folder with train/, train2/, held-out/ and so on")
@@ -127,7 +129,7 @@ def packed(batches: Batches, number: int) -> Rows:
 
 
 class Pool:
-    """Rows on the device: new ones first, and old ones again, in another order, where there are no new ones."""
+    """Rows on the device: new ones first; old ones again, in another order, where there are no new ones."""
 
     def __init__(self, folder: Path, device: torch.device, batch: int) -> None:
         self.folder, self.device, self.batch = folder, device, batch

@@ -108,10 +108,7 @@ def mix_all(ffn: SparseMLP, tokens: Tensor, keep: Tensor, training: bool) -> tup
         density = (probabilities * keep[:, None]).sum(0) / count
         balance = len(experts) * (density * (first.sum(0) / count)).sum()
         share = options.expert_output_masking
-        if training:
-            weights = weights * (torch.rand_like(weights) >= share)
-        else:
-            weights = weights * (1 - share)
+        weights = weights * ((torch.rand_like(weights) >= share) if training else (1 - share))
         spread = torch.zeros_like(probabilities).scatter(1, chosen, weights)
     inner = torch.cat([expert.fc1.weight for expert in experts])
     inner_bias = torch.cat([expert.fc1.bias for expert in experts])

@@ -4,7 +4,7 @@ A network that always gets the same shape is compiled once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -51,30 +51,41 @@ class Rows:
         return cls(*(np.concatenate(same) for same in zip(*(rows.arrays() for rows in parts), strict=True)))
 
 
+@dataclass
+class _Row:
+    """A row that is being filled, and how much room is left on each side."""
+
+    source: int
+    target: int
+    examples: list[Example] = field(default_factory=list)
+
+    def add(self, example: Example) -> None:
+        self.source -= len(example.source)
+        self.target -= len(example.target) - 1
+        self.examples.append(example)
+
+
 def pack(examples: Sequence[Example], width: int) -> Rows:
     """Examples, in their order, each into the first open row that has room on both sides.
 
-    Examples wider than a row are an error of the caller's.
+    ValueError for an example that is wider than a row.
     """
-    filled: list[list[Example]] = []
-    open_rows: list[tuple[int, list[int]]] = []
+    filled: list[_Row] = []
+    open_rows: list[_Row] = []
     for example in examples:
         source, target = len(example.source), len(example.target) - 1
-        assert source <= width and target <= width, "an example is wider than a row"
-        for _, room in open_rows:
-            if room[0] >= source and room[1] >= target:
-                break
-        else:
+        if max(source, target) > width:
+            raise ValueError(f"an example of {source} and {target} tokens doesn't fit in a row of {width}")
+        row = next((row for row in open_rows if row.source >= source and row.target >= target), None)
+        if row is None:
             if len(open_rows) == OPEN:
                 # The fullest goes: least fits there.
-                open_rows.remove(min(open_rows, key=lambda row: min(row[1])))
-            room = [width, width, len(filled)]
-            open_rows.append((len(filled), room))
-            filled.append([])
-        room[0] -= source
-        room[1] -= target
-        filled[room[2]].append(example)
-    return _arrays(filled, width)
+                open_rows.remove(min(open_rows, key=lambda row: min(row.source, row.target)))
+            row = _Row(width, width)
+            open_rows.append(row)
+            filled.append(row)
+        row.add(example)
+    return _arrays([row.examples for row in filled], width)
 
 
 def _arrays(filled: Sequence[Sequence[Example]], width: int) -> Rows:
@@ -94,5 +105,3 @@ def _arrays(filled: Sequence[Sequence[Example]], width: int) -> Rows:
             place[row, t : t + m] = np.arange(m)
             s, t = s + n, t + m
     return Rows(source, source_part, source_place, inputs, gold, part, place)
-
-

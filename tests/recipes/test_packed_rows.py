@@ -17,14 +17,14 @@ WIDTH = 24
 
 
 @pytest.fixture(scope="module")
-def recipe(request):
+def recipe():
     folder = Path(__file__).parents[2] / "recipes" / "mini"
     sys.path.insert(0, str(folder))
-    request.addfinalizer(lambda: sys.path.remove(str(folder)))
     import packed_loss
     import packing
 
-    return packing, packed_loss
+    yield packing, packed_loss
+    sys.path.remove(str(folder))
 
 
 @pytest.fixture(scope="module")
