@@ -1,0 +1,138 @@
+"""A rank's part of a checkpoint: its experts, or its rows and columns of matrices, and nothing else is read."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from dragoman.checkpoints.llama import attach_tensors
+from dragoman.checkpoints.llama_files import LlamaFiles
+from dragoman.checkpoints.loading import assign, fill, skeleton
+from dragoman.checkpoints.module_finding import check_fit, find_module
+from dragoman.checkpoints.module_folders import Module
+from dragoman.checkpoints.module_layout import LoraName
+from dragoman.checkpoints.nllb_files import NllbFiles
+from dragoman.checkpoints.places import Change, Place, Reader
+from dragoman.checkpoints.torch_tensors import tensor_of
+from dragoman.errors import LanguageModuleError
+from dragoman.models.language_modules import ANY
+from dragoman.models.llama import Llama, RoutedModules
+from dragoman.models.llama_config import LlamaConfig
+from dragoman.models.nllb import Nllb
+from dragoman.parallel.experts import share_experts_
+from dragoman.parallel.ranks import Ranks
+from dragoman.parallel.shares import BY_INPUTS, cut, nllb_share, slimmer
+from dragoman.parallel.tensors import share_layers_
+
+
+def load_nllb_part(files: NllbFiles, ranks: Ranks, dtype: torch.dtype | None = torch.float32) -> Nllb:
+    """The model of which this rank has all but the other ranks' experts, in eval mode, in `dtype` (None: as
+    stored)."""
+    model = skeleton(partial(Nllb, files.config))
+    share_experts_(model, ranks)
+    own = nllb_share(files.config, ranks.rank, ranks.count)
+    places = {name: place for name, place in files.places.items() if name in own}
+    changes = {name: change for name, change in files.changes.items() if name in own}
+    fill(model, places, dtype, ranks.device, changes)
+    return model.eval()
+
+
+def load_llama_part(files: LlamaFiles, ranks: Ranks, dtype: torch.dtype | None = torch.float32) -> Llama:
+    """The model of which this rank has some heads and a part of every MLP, as `load_nllb_part`."""
+    model = skeleton(partial(Llama, slimmer(files.config, ranks.count)))
+    share_layers_(model, files.config.vocab_size, ranks)
+    places = {name: _own(name, place, ranks) for name, place in files.places.items()}
+    changes = {name: _own_change(name, files.places[name].shape, c, ranks) for name, c in files.changes.items()}
+    fill(model, places, dtype, ranks.device, changes)
+    if not ranks.is_first:
+        _leave_biases_to_the_first_(model)
+    language = model.model.language
+    language.merged, language.source = files.merged, files.source
+    parts = PartModules(model, files.config, ranks)
+    for group, module in files.modules.items():
+        parts.attach(group, parts.cut(module))
+    return model.eval()
+
+
+class PartModule:
+    """A rank's part of a language module, in memory."""
+
+    def __init__(self, scale: float, tensors: Mapping[LoraName, torch.Tensor]) -> None:
+        self.scale, self.tensors = scale, tensors
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+class PartModules:
+    """How a rank's part of a Llama takes its part of language modules."""
+
+    def __init__(self, model: Llama, config: LlamaConfig, ranks: Ranks) -> None:
+        """config: of the whole model."""
+        self._model, self._config, self._ranks = model, config, ranks
+
+    @property
+    def language(self) -> RoutedModules:
+        """The modules that are attached."""
+        return self._model.model.language
+
+    def read(self, group: int) -> PartModule:
+        """Read this rank's part of a group's module; nothing of the model changes."""
+        source = self.language.source
+        if source is None:
+            raise LanguageModuleError(
+                f"the model did not come from a combined checkpoint, so there is no module of group {group}"
+            )
+        module = find_module(source, group)
+        shapes = {name: place.shape for name, place in module.tensors.items()}
+        check_fit(self._config, shapes, str(source), whole=False)
+        return self.cut(module)
+
+    def cut(self, module: Module) -> PartModule:
+        """This rank's part of a module in a file."""
+        read, found = Reader(), {}
+        for name, place in module.tensors.items():
+            own = _own(f"{name.projection}.{name.side}", place, self._ranks)
+            found[name] = tensor_of(read(own)).to(self._model.model.norm.weight)
+        return PartModule(float(module.scale), found)
+
+    def attach(self, group: int, module: PartModule) -> None:
+        """Give rows of the group what was read, between two steps."""
+        attach_tensors(self._model.model, group, module.tensors)
+        self.language.scales[group] = module.scale
+        if self.language.merged == ANY:
+            self.language.merged = None
+        self.language.version += 1
+
+    def detach(self, group: int) -> None:
+        """Let go of a module that was attached, between two steps."""
+        for layer in self._model.model.layers:
+            layer.self_attn.detach(group)
+            layer.mlp.detach(group)
+        del self.language.scales[group]
+        self.language.version += 1
+
+
+def _own(name: str, place: Place, ranks: Ranks) -> Place:
+    """A rank's part of a Llama's tensor."""
+    rows, columns = cut(name, place.shape, ranks.rank, ranks.count)
+    place = place if rows is None else place.cut(rows)
+    return place if columns is None else place.cut_columns(columns)
+
+
+def _own_change(name: str, shape: tuple[int, ...], change: Change, ranks: Ranks) -> Change:
+    """A rank's part of what an adapter adds to a tensor of that shape."""
+    rows, columns = cut(name, shape, ranks.rank, ranks.count)
+    a = change.a if columns is None else change.a.cut_columns(columns)
+    return replace(change, a=a, b=change.b if rows is None else change.b.cut(rows))
+
+
+def _leave_biases_to_the_first_(model: Llama) -> None:
+    """Where the ranks' results are added up, a bias is added by one of them."""
+    for name, parameter in list(model.named_parameters()):
+        *_, owner, leaf = name.split(".")
+        if owner in BY_INPUTS and leaf == "bias":
+            assign(model, name, torch.zeros_like(parameter))
