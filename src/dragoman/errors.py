@@ -77,6 +77,7 @@ class RankFailed(DragomanError):
     def gone(cls, error: BaseException) -> "RankFailed":
         """What is said where `error` shows it."""
         reason = (str(error).strip().splitlines() or [""])[0]
+        reason = reason.rpartition("] ")[2].partition(". ")[0]  # of a library's, not where in its source
         return cls(
             f"a rank has failed or is gone, so that none can go on ({type(error).__name__}: {reason:.200}). "
             "What it said itself tells more; start all ranks again"

@@ -25,7 +25,7 @@ class ExpertParallelMLP(SparseMLP):
         self.experts = nn.ModuleDict({name: whole.experts[name] for name in names})
 
     def run_experts(self, rows: Tensor, counts: Tensor) -> Tensor:
-        """As one process does: rows [choices, hidden] sorted by expert, counts [experts]; all ranks call it."""
+        """As in one process: rows [choices, hidden] sorted by expert; counts [experts]. All ranks call it."""
         ranks = self.ranks
         even = [1] * ranks.count
         sent = counts.view(ranks.count, -1)

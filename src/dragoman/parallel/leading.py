@@ -1,10 +1,10 @@
 """Rank 0 has a model run by all ranks: the searches and the engine see one model, and know no ranks.
 
 It tells the others each call and its arguments, and makes the same call itself. The others do nothing else
-(`follow`). So only rank 0 reads texts, chooses tokens and writes, and nothing needs to happen at the same time
-but what it says.
+(`follow`). So only rank 0 reads texts, chooses tokens and writes, and all timing is its own.
 """
 
+import atexit
 import threading
 import weakref
 from collections import deque
@@ -40,7 +40,8 @@ class Part(Protocol):
 class Modules(Protocol):
     """How a rank's part takes language modules."""
 
-    language: Any
+    @property
+    def language(self) -> Any: ...
 
     def read(self, group: int) -> Any: ...
 
@@ -99,14 +100,17 @@ def follow(ranks: Ranks, rank: Rank) -> None:
             raise RankFailed.gone(error) from error
         if order is Order.END:
             return
-        rank.carry_out(order, arrays)
+        try:
+            rank.carry_out(order, arrays)
+        except Exception as error:
+            raise RankFailed.gone(error) from error
 
 
 class Leader:
     """A model that all ranks run, for whoever wants to decode with it on rank 0.
 
-    One thread at a time may use it. Once anything has failed, it is of no use any more: the ranks may stand at
-    different places then.
+    One thread at a time may use it. Once anything has failed, it is of no use any more: the ranks may stand
+    at different places then.
     """
 
     def __init__(self, ranks: Ranks, rank: Rank) -> None:
@@ -114,6 +118,9 @@ class Leader:
         self._crew = _Crew(ranks, rank)
         self._numbers = count()
         self._end = weakref.finalize(self, self._crew.end)
+        # At the interpreter's end they run in this order: before the ranks part.
+        self._end.atexit = False
+        atexit.register(self._end)
 
     def begin(self, prompt: Prompt) -> "LedState":
         """Read what is to be read; the state has a row for each sentence."""
@@ -125,7 +132,7 @@ class Leader:
         return LedState(self._crew, number)
 
     def step(self, tokens: Array, state: "LedState") -> Any:
-        """Feed the newest tokens of each row [rows, new]; scores of the next one, good until the next step."""
+        """Feed the newest tokens of each row [rows, new]; scores of the next one, until the next step."""
         scores = self._crew.tell(Order.STEP, [np.array([state.number]), tokens])
         return LedScores(self._crew, scores.rows) if isinstance(scores, SpreadScores) else scores
 
@@ -136,7 +143,8 @@ class Leader:
     def parameters(self) -> Iterator[nn.Parameter]:
         """Those of this rank."""
         part: Any = self._crew.rank.part
-        return getattr(part, "model", part).parameters()  # type: ignore[no-any-return]
+        found: Iterator[nn.Parameter] = getattr(part, "model", part).parameters()
+        return found
 
     def attach(self, group: int, module: Any) -> None:
         """Have all ranks attach the language module of a group, which this one has read already."""
@@ -224,5 +232,5 @@ class _Crew:
         with self._lock:
             if not self._is_over and self._trouble is None:
                 self._is_over = True
-                with suppress(RuntimeError):  # they have gone already
+                with suppress(RuntimeError, ValueError):  # they, or this one's group, have gone already
                     self._wire.tell(Order.END, [])

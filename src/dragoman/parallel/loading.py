@@ -1,8 +1,9 @@
-"""A rank's part of a checkpoint: its experts, or its rows and columns of matrices, and nothing else is read."""
+"""A rank's part of a checkpoint: its experts, or its rows and columns of matrices; nothing else is read."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -43,7 +44,10 @@ def load_llama_part(files: LlamaFiles, ranks: Ranks, dtype: torch.dtype | None =
     model = skeleton(partial(Llama, slimmer(files.config, ranks.count)))
     share_layers_(model, files.config.vocab_size, ranks)
     places = {name: _own(name, place, ranks) for name, place in files.places.items()}
-    changes = {name: _own_change(name, files.places[name].shape, c, ranks) for name, c in files.changes.items()}
+    changes = {
+        name: _own_change(name, files.places[name].shape, change, ranks)
+        for name, change in files.changes.items()
+    }
     fill(model, places, dtype, ranks.device, changes)
     if not ranks.is_first:
         _leave_biases_to_the_first_(model)
@@ -109,7 +113,8 @@ class PartModules:
 
     def detach(self, group: int) -> None:
         """Let go of a module that was attached, between two steps."""
-        for layer in self._model.model.layers:
+        for child in self._model.model.layers:
+            layer: Any = child
             layer.self_attn.detach(group)
             layer.mlp.detach(group)
         del self.language.scales[group]

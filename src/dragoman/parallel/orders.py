@@ -74,8 +74,7 @@ class Wire:
             content = self._ranks.broadcast(torch.empty(sum(sizes), dtype=torch.int64)).numpy()
         parts = np.split(content, np.cumsum(sizes)[:-1]) if sizes else []
         return Order(head[0]), [
-            None if shape is None else part.reshape(shape)
-            for part, shape in zip(parts, shapes, strict=True)
+            None if shape is None else part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)
         ]
 
 

@@ -34,7 +34,7 @@ class Ranks:
 
     @classmethod
     def joined(cls, device: str = "auto") -> "Ranks":
-        """The processes that torchrun has started, connected with each other: by NCCL on GPUs, by gloo on CPUs.
+        """The processes that torchrun has started, connected: by NCCL on GPUs, by gloo on CPUs.
 
         device: "cpu", "cuda" (each rank has the GPU of its number on its computer), or "auto". InvalidOption
         if torchrun hasn't started this process, or there are fewer GPUs than ranks.
@@ -145,8 +145,8 @@ def _own_device(asked: str) -> torch.device:
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if local >= there:
         raise InvalidOption(
-            f"device is 'cuda', but rank {local} of this computer finds {there} GPUs; start one rank for each GPU "
-            "(--nproc-per-node), or take device 'cpu'"
+            f"device is 'cuda', but rank {local} of this computer finds {there} GPUs; start a rank for each "
+            "GPU (--nproc-per-node), or take device 'cpu'"
         )
     device = torch.device("cuda", local)
     torch.cuda.set_device(device)

@@ -22,8 +22,8 @@ def check_shares(config: NllbConfig | LlamaConfig, count: int) -> None:
     if isinstance(config, NllbConfig):
         if not config.is_sparse:
             raise InvalidOption(
-                "parallel=True shares experts or a Llama's matrices between ranks, and this model has neither; "
-                "run it without, once in each process"
+                "parallel=True shares experts, or a Llama's matrices, between ranks, and this model has "
+                "neither; run it without, once in each process"
             )
         counts = {f"{side} experts": config.experts(side) for side in ("encoder", "decoder")}
     else:

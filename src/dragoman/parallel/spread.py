@@ -1,7 +1,7 @@
-"""Sentences spread over the ranks: each decodes some, keeps their keys and values, and lends its experts to all.
+"""Sentences spread over the ranks: each decodes some, keeps their keys, and lends its experts to all.
 
-Every rank makes the same calls with all rows, and computes its own; so what travels are tokens on their way to
-an expert and back, and the best few scores. Where routing looks at the whole batch (a capacity that drops
+Every rank makes the same calls with all rows, and computes its own; so what travels are tokens on their way
+to an expert and back, and the best few scores. Where routing looks at the whole batch (a capacity that drops
 tokens) or at chance, rank 0 decodes all rows, as one process would.
 """
 
@@ -102,11 +102,9 @@ class SpreadState:
 
 
 class SpreadScores:
-    """Scores of all rows, each on the rank that decodes it. All ranks ask together; rank 0 gets the answer."""
+    """Scores of all rows, each on the rank that decodes it. All ranks ask together, for rank 0."""
 
-    def __init__(
-        self, ranks: Ranks, homes: np.ndarray, own: TorchScores | None, vocabulary: int
-    ) -> None:
+    def __init__(self, ranks: Ranks, homes: np.ndarray, own: TorchScores | None, vocabulary: int) -> None:
         """homes: the rank of each row; own: the scores of this rank's rows."""
         self._ranks, self._homes, self._own, self._vocabulary = ranks, homes, own, vocabulary
 
@@ -136,11 +134,11 @@ class SpreadScores:
         part = np.empty((0, self._vocabulary), np.float32)
         if self._own is not None:
             places = np.cumsum(self._homes == self._ranks.rank) - 1
-            own = None if rows is None else places[rows[homes == self._ranks.rank]]
+            own = np.arange(self._own.rows) if rows is None else places[rows[homes == self._ranks.rank]]
             try:
-                part = self._own.logits(own) if own is None or len(own) else part
+                part = self._own.logits(own) if len(own) else part
             except NoNumbers:
-                part = np.full((self._own.rows if own is None else len(own), self._vocabulary), np.nan, np.float32)
+                part = np.full((len(own), self._vocabulary), np.nan, np.float32)
         found = self._ranks.collected(part, homes)
         if found is not None:
             _check(found)

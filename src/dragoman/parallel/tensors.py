@@ -1,4 +1,4 @@
-"""Tensor parallelism: each rank has some heads, and some of the numbers between an MLP's halves, of every layer.
+"""Tensor parallelism: each rank has some heads of every layer, and a part of its MLP.
 
 As in Megatron-LM (arXiv 1909.08053, section 3): the first matrices are shared by outputs, the second ones by
 inputs, and the ranks' results are added up, twice a layer. A language module's B goes with the first ones and
@@ -56,7 +56,7 @@ class VocabularyParallelHead(nn.Linear):
         self.ranks, self.shares = ranks, shares
 
     def forward(self, input: Tensor) -> Tensor:
-        """[..., hidden] -> [..., vocabulary] on rank 0, which alone chooses; others' results are of no use."""
+        """[..., hidden] -> [..., vocabulary] on rank 0, which alone chooses; on others, nothing of use."""
         return self.ranks.joined_columns(F.linear(input, self.weight), self.shares)
 
 
