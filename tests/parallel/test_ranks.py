@@ -12,17 +12,21 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+pytest.importorskip("torch")
+
+from dragoman.checkpoints.llama import load_xalma
+from dragoman.checkpoints.module_layout import base_shapes
+from dragoman.checkpoints.nllb import load_nllb
 from dragoman.models.config import NllbConfig
-from dragoman.parallel.shares import own_experts
+from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.shapes import nllb_shapes
 from dragoman.translation.translator import Translator
+from tests.parallel import crew
 
-torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by forking")
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 COUNTS = (2, 4)
-SPARSE = ("nllb_moe_base", "nllb_moe_capacity", "nllb_moe_drop")
 Found = Callable[[int], list[dict[str, Any]]]
 count_of_ranks = pytest.mark.parametrize("count", COUNTS)
 
@@ -49,108 +53,77 @@ def padded(ranked: list[list[list[int]]], width: int, pad: int) -> list[list[int
 
 
 @count_of_ranks
-@pytest.mark.parametrize("name", SPARSE)
-def test_ids_of_sparse_models_are_the_reference_s(name: str, count: int, found: Found) -> None:
-    cases = load_file(GOLDEN / name / "cases.safetensors")
-    translations = found(count)[0][name]["translations"]
-    for search in ("greedy", "beam4", "beam5_early"):
-        expected = cases[f"{search}_ids"][:, 1:]
-        assert padded(translations[search], expected.shape[1], 1) == expected.tolist(), search
+@pytest.mark.parametrize("search", ["greedy", "beam4"])
+def test_ids_of_nllb_moe_are_the_reference_s(search: str, count: int, found: Found) -> None:
+    expected = load_file(GOLDEN / "nllb_moe_base" / "cases.safetensors")[f"{search}_ids"][:, 1:]
+    ranked = found(count)[0]["nllb_moe_base"]["translations"][search]
+    assert padded(ranked, expected.shape[1], 1) == expected.tolist()
 
 
 @count_of_ranks
-def test_searches_that_look_at_all_scores_find_what_they_find_in_one_process(
-    count: int, found: Found
+@pytest.mark.parametrize("beams", [1, 5])
+def test_ids_of_x_alma_are_the_reference_s_with_a_language_for_each_row(
+    beams: int, count: int, found: Found
 ) -> None:
-    from dragoman.checkpoints.nllb import load_nllb
-    from tests.parallel.crew import translations
-
-    alone = translations(load_nllb(GOLDEN / "nllb_moe_base"), "nllb_moe_base")
-    assert found(count)[0]["nllb_moe_base"]["translations"]["penalties"] == alone["penalties"]
-
-
-@count_of_ranks
-def test_ids_of_x_alma_are_the_reference_s(count: int, found: Found) -> None:
     cases = load_file(GOLDEN / "xalma" / "cases.safetensors")
     start = cases["input_ids"].shape[1]
-    for language in ("zh", "de"):
-        for search, ranked in found(count)[0]["xalma"]["answers"]["-".join([language] * 3)].items():
-            expected = cases[f"{language}.{search}_ids"][:, start:]
-            assert padded(ranked, expected.shape[1], 0) == expected.tolist(), (language, search)
+    for row, language in enumerate(crew.LANGUAGES):
+        expected = cases[f"{language}.{'beam5' if beams == 5 else 'greedy'}_ids"][row, start:]
+        ranked = found(count)[0]["xalma"]["answers"][str(beams)][row]
+        assert padded([ranked], len(expected), 0) == [expected.tolist()]
 
 
-@count_of_ranks
-def test_rows_of_one_batch_may_be_in_different_languages(count: int, found: Found) -> None:
-    everything = found(count)[0]["xalma"]["answers"]
-    mixed = everything["ar-zh-de"]["beam5"]
-    assert mixed[1:] == [everything["zh-zh-zh"]["beam5"][1], everything["de-de-de"]["beam5"][2]]
-
-
-@count_of_ranks
-@pytest.mark.parametrize("form", ["adapter", "merged"])
-def test_a_base_with_an_adapter_and_merged_weights_say_what_the_combined_one_does(
-    form: str, count: int, found: Found
+@pytest.mark.parametrize("name", ["nllb_moe_base", "nllb_moe_capacity", "nllb_moe_drop"])
+def test_penalties_and_a_capacity_that_drops_tokens_do_what_they_do_in_one_process(
+    name: str, found: Found
 ) -> None:
-    first = found(count)[0]
-    assert first[form]["answers"]["zh-zh-zh"] == first["xalma"]["answers"]["zh-zh-zh"]
+    alone = crew.translations(load_nllb(GOLDEN / name), name)
+    assert found(2)[0][name]["translations"] == alone
+
+
+def test_a_base_with_an_adapter_and_merged_weights_say_what_they_say_in_one_process(found: Found) -> None:
+    alone = crew.answers(load_xalma(GOLDEN / "xalma_group6" / "merged", merged_group=6), ["zh"] * 3)
+    first = found(2)[0]
+    assert first["adapter"]["answers"]["5"] == first["merged"]["answers"]["5"] == alone
 
 
 @count_of_ranks
-@pytest.mark.parametrize("name", SPARSE)
-def test_a_rank_has_its_share_of_the_experts_and_reads_nothing_else(
-    name: str, count: int, found: Found
-) -> None:
-    shapes = nllb_shapes(NllbConfig.from_folder(GOLDEN / name))
+def test_a_rank_has_its_share_of_the_experts_and_reads_nothing_else(count: int, found: Found) -> None:
+    shapes = nllb_shapes(NllbConfig.from_folder(GOLDEN / "nllb_moe_base"))
     size = {name: 4 * int(np.prod(shape)) for name, shape in shapes.items()}
-    experts = sum(bytes for name, bytes in size.items() if ".experts." in name)
-    rest = sum(size.values()) - experts
-    before = [0] * count
-    for rank, facts in enumerate(found(count)):
-        assert facts[name]["bytes"] == experts // count + rest
-        for earlier in SPARSE[: SPARSE.index(name)]:
-            before[rank] = facts[earlier]["read"]
-        assert facts[name]["read"] - before[rank] == facts[name]["bytes"]
+    experts = sum(nbytes for name, nbytes in size.items() if ".experts." in name)
+    share = experts // count + sum(size.values()) - experts
+    for facts in found(count):
+        assert facts["nllb_moe_base"]["held"] == facts["nllb_moe_base"]["read"] == share
 
 
-@count_of_ranks
-def test_ranks_have_equal_parts_of_a_llama_s_matrices(count: int, found: Found) -> None:
-    from safetensors import safe_open
-
-    with safe_open(GOLDEN / "xalma_group6" / "merged" / "model.safetensors", "numpy") as file:
-        sizes = {name: 4 * int(np.prod(file.get_slice(name).get_shape())) for name in file.keys()}
-    vectors = sum(size for name, size in sizes.items() if "norm" in name)
-    expected = (sum(sizes.values()) - vectors) // count + vectors
-    assert [facts["merged"]["bytes"] for facts in found(count)] == [expected] * count
-
-
-@count_of_ranks
-def test_whole_texts_come_out_as_from_one_process(count: int, found: Found, translator: Translator) -> None:
-    from tests.parallel.crew import TEXTS
-
-    options = {"max_new_tokens": 24}
-    alone = [translator.translate(TEXTS, "en", target, **options) for target in ("fr", "de")]  # type: ignore[arg-type]
-    assert found(count)[0]["mini"] == alone
-    assert not any(facts["mini"] for facts in found(count)[1:])
+def test_a_rank_has_its_part_of_each_matrix_and_reads_nothing_else(found: Found) -> None:
+    shapes = base_shapes(LlamaConfig.from_folder(GOLDEN / "xalma"))
+    matrices, vectors = (
+        sum(4 * int(np.prod(shape)) for shape in shapes.values() if len(shape) == dimensions)
+        for dimensions in (2, 1)
+    )
+    for facts in found(2):
+        assert facts["merged"]["held"] == facts["merged"]["read"] == matrices // 2 + vectors
 
 
-def test_language_modules_are_read_by_all_ranks_when_a_language_needs_them(
-    combined: Path, found: Found
-) -> None:
-    from tests.parallel.crew import TEXTS
-
-    with Translator.load(combined, device="cpu", precision="fp32") as alone:
-        expected = [alone.translate(TEXTS, "en", target, max_new_tokens=24) for target in ("de", "zh")]
-    assert found(2)[0]["combined"] == expected
+def test_texts_come_out_as_from_one_process(found: Found, translator: Translator) -> None:
+    alone = [each.text for each in translator.stream(crew.TEXTS, "en", "de", max_new_tokens=12)]
+    assert [facts["mini"] for facts in found(2)] == [alone, []]
 
 
-def test_the_command_line_reads_and_prints_on_the_first_rank_alone(
+def test_all_ranks_read_a_language_module_when_it_is_needed(combined: Path, found: Found) -> None:
+    with Translator.load(combined, device="cpu", precision="fp32") as one:
+        alone = [each.text for each in one.stream(crew.TEXTS, "en", "de", max_new_tokens=12)]
+    assert found(2)[0]["combined"] == alone
+
+
+def test_the_command_reads_and_prints_on_the_first_rank_alone(
     output: Path, found: Found, translator: Translator
 ) -> None:
-    from tests.parallel.crew import TEXTS
-
     assert [facts["status"] for facts in found(2)] == [0, 0]
     printed = [(output / f"out-{rank}.txt").read_text(encoding="utf-8") for rank in range(2)]
-    expected = translator.translate(TEXTS[:2], "en", "fr")
+    expected = translator.translate(crew.TEXTS[:2], "en", "fr")
     assert printed == ["".join(f"{text}\n" for text in expected), ""]
 
 

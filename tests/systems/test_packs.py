@@ -63,7 +63,7 @@ def test_experts_that_come_from_the_disk_give_the_same(pack: Path) -> None:
     with Translator.load(pack) as roomy:
         expected = roomy.translate(text, "en", "fr")
     packed = open_packed(pack)
-    memory = packed.bytes() - packed.expert_bytes() // 2 + placement.least_work(packed.config)
+    memory = packed.bytes() - packed.expert_bytes() // 2 + placement._least(packed.config)
     with Translator.load(pack, memory=memory) as tight:
         assert 0 < tight.system.runner.weights.room < packed.expert_bytes()
         assert tight.translate(text, "en", "fr") == expected

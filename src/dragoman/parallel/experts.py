@@ -48,8 +48,8 @@ class ExpertParallelMLP(SparseMLP):
 
     def lend(self) -> None:
         """Take part without a token of one's own."""
-        x = self.router.classifier.weight
-        nothing = x.new_empty(0, x.shape[1], dtype=_dtype_of(self.experts))
+        x = self.router.classifier.weight  # of the type of the tokens
+        nothing = x.new_empty(0, x.shape[1])
         counts = torch.zeros(self.options.num_experts, dtype=torch.int64, device=x.device)
         self.run_experts(nothing, counts)
 
@@ -68,7 +68,3 @@ def lend_experts(stack: Encoder | Decoder) -> None:
     for layer in stack.layers:
         if isinstance(layer.ffn, ExpertParallelMLP):
             layer.ffn.lend()
-
-
-def _dtype_of(module: nn.Module) -> torch.dtype:
-    return next(module.parameters()).dtype

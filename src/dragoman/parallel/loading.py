@@ -1,30 +1,27 @@
 """A rank's part of a checkpoint: its experts, or its rows and columns of matrices; nothing else is read."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 
-from dragoman.checkpoints.llama import attach_tensors
 from dragoman.checkpoints.llama_files import LlamaFiles
 from dragoman.checkpoints.loading import assign, fill, skeleton
 from dragoman.checkpoints.module_finding import check_fit, find_module
 from dragoman.checkpoints.module_folders import Module
-from dragoman.checkpoints.module_layout import LoraName
 from dragoman.checkpoints.nllb_files import NllbFiles
 from dragoman.checkpoints.places import Change, Place, Reader
 from dragoman.checkpoints.torch_tensors import tensor_of
 from dragoman.errors import LanguageModuleError
-from dragoman.models.language_modules import ANY
 from dragoman.models.llama import Llama, RoutedModules
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.nllb import Nllb
 from dragoman.parallel.experts import share_experts_
 from dragoman.parallel.ranks import Ranks
-from dragoman.parallel.shares import BY_INPUTS, cut, nllb_share, slimmer
+from dragoman.parallel.shares import BY_INPUTS, cut, own_names, slimmer
 from dragoman.parallel.tensors import share_layers_
+from dragoman.surgery.language_modules import attach_, detach_
+from dragoman.surgery.module_reading import ReadModule, pairs_for
 
 
 def load_nllb_part(files: NllbFiles, ranks: Ranks, dtype: torch.dtype | None = torch.float32) -> Nllb:
@@ -32,7 +29,7 @@ def load_nllb_part(files: NllbFiles, ranks: Ranks, dtype: torch.dtype | None = t
     stored)."""
     model = skeleton(partial(Nllb, files.config))
     share_experts_(model, ranks)
-    own = nllb_share(files.config, ranks.rank, ranks.count)
+    own = own_names(files.config, ranks.rank, ranks.count)
     places = {name: place for name, place in files.places.items() if name in own}
     changes = {name: change for name, change in files.changes.items() if name in own}
     fill(model, places, dtype, ranks.device, changes)
@@ -59,18 +56,6 @@ def load_llama_part(files: LlamaFiles, ranks: Ranks, dtype: torch.dtype | None =
     return model.eval()
 
 
-class PartModule:
-    """A rank's part of a language module, in memory."""
-
-    def __init__(self, scale: float, tensors: Mapping[LoraName, torch.Tensor]) -> None:
-        self.scale, self.tensors = scale, tensors
-
-    @property
-    def bytes(self) -> int:
-        """What it takes in memory."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
-
-
 class PartModules:
     """How a rank's part of a Llama takes its part of language modules."""
 
@@ -83,7 +68,7 @@ class PartModules:
         """The modules that are attached."""
         return self._model.model.language
 
-    def read(self, group: int) -> PartModule:
+    def read(self, group: int) -> ReadModule:
         """Read this rank's part of a group's module; nothing of the model changes."""
         source = self.language.source
         if source is None:
@@ -95,30 +80,26 @@ class PartModules:
         check_fit(self._config, shapes, str(source), whole=False)
         return self.cut(module)
 
-    def cut(self, module: Module) -> PartModule:
+    def cut(self, module: Module) -> ReadModule:
         """This rank's part of a module in a file."""
-        read, found = Reader(), {}
-        for name, place in module.tensors.items():
-            own = _own(f"{name.projection}.{name.side}", place, self._ranks)
-            found[name] = tensor_of(read(own)).to(self._model.model.norm.weight)
-        return PartModule(float(module.scale), found)
+        read = Reader()
+        tensors = {
+            name: partial(_read, read, _own(f"{name.projection}.{name.side}", place, self._ranks))
+            for name, place in module.tensors.items()
+        }
+        return ReadModule(float(module.scale), pairs_for(self._model.model, tensors))
 
-    def attach(self, group: int, module: PartModule) -> None:
+    def attach(self, group: int, module: ReadModule) -> None:
         """Give rows of the group what was read, between two steps."""
-        attach_tensors(self._model.model, group, module.tensors)
-        self.language.scales[group] = module.scale
-        if self.language.merged == ANY:
-            self.language.merged = None
-        self.language.version += 1
+        attach_(self._model, group, module)
 
     def detach(self, group: int) -> None:
         """Let go of a module that was attached, between two steps."""
-        for child in self._model.model.layers:
-            layer: Any = child
-            layer.self_attn.detach(group)
-            layer.mlp.detach(group)
-        del self.language.scales[group]
-        self.language.version += 1
+        detach_(self._model, group)
+
+
+def _read(read: Reader, place: Place) -> torch.Tensor:
+    return tensor_of(read(place))
 
 
 def _own(name: str, place: Place, ranks: Ranks) -> Place:

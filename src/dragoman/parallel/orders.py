@@ -14,6 +14,8 @@ MOST = 6
 """Arrays of an order."""
 DIMENSIONS = 2
 HEAD = 2 + MOST * (1 + DIMENSIONS)
+INLINE = 256 - HEAD
+"""Numbers that travel with the head of an order; more come behind it."""
 
 
 class Order(IntEnum):
@@ -47,30 +49,34 @@ class Wire:
         self._ranks = ranks
 
     def tell(self, order: Order, arrays: Sequence[Array | None]) -> None:
-        """Send an order. Bounds of its arrays are the same for all ranks, so only these know them."""
-        head = np.full(HEAD, -1, np.int64)
+        """Send an order."""
+        head = np.full(HEAD + INLINE, -1, np.int64)
         head[:2] = order, len(arrays)
         for place, array in enumerate(arrays):
             if array is not None:
                 first = 2 + place * (1 + DIMENSIONS)
                 head[first] = array.ndim
                 head[first + 1 : first + 1 + array.ndim] = array.shape
-        self._ranks.broadcast(torch.from_numpy(head))
         parts = [np.asarray(array, np.int64).ravel() for array in arrays if array is not None]
-        if sum(map(len, parts)):
-            self._ranks.broadcast(torch.from_numpy(np.concatenate(parts)))
+        content = np.concatenate(parts) if parts else np.empty(0, np.int64)
+        if len(content) <= INLINE:
+            head[HEAD : HEAD + len(content)] = content
+        self._ranks.broadcast(torch.from_numpy(head))
+        if len(content) > INLINE:
+            self._ranks.broadcast(torch.from_numpy(content))
 
     def hear(self) -> tuple[Order, list[Array | None]]:
         """Wait for an order."""
-        head = self._ranks.broadcast(torch.empty(HEAD, dtype=torch.int64)).tolist()
+        message = self._ranks.broadcast(torch.empty(HEAD + INLINE, dtype=torch.int64)).numpy()
+        head = message[:HEAD].tolist()
         shapes: list[tuple[int, ...] | None] = []
         for place in range(head[1]):
             first = 2 + place * (1 + DIMENSIONS)
             dimensions = head[first]
             shapes.append(None if dimensions < 0 else tuple(head[first + 1 : first + 1 + dimensions]))
         sizes = [0 if shape is None else int(np.prod(shape)) for shape in shapes]
-        content = np.empty(0, np.int64)
-        if sum(sizes):
+        content = message[HEAD : HEAD + sum(sizes)]
+        if sum(sizes) > INLINE:
             content = self._ranks.broadcast(torch.empty(sum(sizes), dtype=torch.int64)).numpy()
         parts = np.split(content, np.cumsum(sizes)[:-1]) if sizes else []
         return Order(head[0]), [

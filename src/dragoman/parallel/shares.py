@@ -1,13 +1,11 @@
 """What each rank has of a model: which experts, heads, rows and columns. No PyTorch, no tensors."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
 
 from dragoman.errors import InvalidOption, Shape
 from dragoman.models.config import NllbConfig
 from dragoman.models.llama_config import LlamaConfig
-from dragoman.models.shapes import llama_shapes, nllb_shapes
+from dragoman.models.shapes import nllb_shapes
 
 BY_OUTPUTS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 """Projections of which a rank has some of the outputs: heads, or numbers between the two halves of an MLP."""
@@ -25,7 +23,7 @@ def check_shares(config: NllbConfig | LlamaConfig, count: int) -> None:
                 "parallel=True shares experts, or a Llama's matrices, between ranks, and this model has "
                 "neither; run it without, once in each process"
             )
-        counts = {f"{side} experts": config.experts(side) for side in ("encoder", "decoder")}
+        counts = {f"{side} experts": config.experts(side) for side in sides(config)}
     else:
         counts = {
             "attention heads": config.num_attention_heads,
@@ -52,19 +50,14 @@ def own_part(number: int, rank: int, count: int) -> range:
     return range(first, first + each + (rank < more))
 
 
-def nllb_share(config: NllbConfig, rank: int, count: int) -> dict[str, Shape]:
-    """The parameters of a rank, by name: all but other ranks' experts."""
-    found = {}
-    for name, shape in nllb_shapes(config).items():
+def own_names(config: NllbConfig, rank: int, count: int) -> set[str]:
+    """The parameters of an NLLB that a rank has: all but other ranks' experts."""
+    found = set()
+    for name in nllb_shapes(config):
         expert = _expert_of(name)
         if expert is None or expert in own_experts(config.experts(name.split(".")[0]), rank, count):
-            found[name] = shape
+            found.add(name)
     return found
-
-
-def llama_share(config: LlamaConfig, rank: int, count: int) -> dict[str, Shape]:
-    """The parameters of a rank, by name, without language modules."""
-    return {name: _cut(name, shape, rank, count) for name, shape in llama_shapes(config).items()}
 
 
 def slimmer(config: LlamaConfig, count: int) -> LlamaConfig:
@@ -77,16 +70,17 @@ def slimmer(config: LlamaConfig, count: int) -> LlamaConfig:
     )
 
 
-def share_of(config: NllbConfig | LlamaConfig, rank: int, count: int) -> dict[str, Shape]:
-    """The parameters of a rank, by name."""
-    if isinstance(config, NllbConfig):
-        return nllb_share(config, rank, count)
-    return llama_share(config, rank, count)
+def as_large(config: NllbConfig | LlamaConfig, count: int) -> NllbConfig | LlamaConfig:
+    """The config of a model that is as large as the largest rank's part of this one."""
+    if isinstance(config, LlamaConfig):
+        return replace(slimmer(config, count), vocab_size=-(-config.vocab_size // count))
+    experts = {f"{side}_experts": max(2, config.experts(side) // count) for side in sides(config)}
+    return replace(config, **experts)  # type: ignore[arg-type]
 
 
-def numbers(shapes: Mapping[str, Shape]) -> int:
-    """How many there are in all."""
-    return sum(map(prod, shapes.values()))
+def sides(config: NllbConfig) -> list[str]:
+    """The sides of an NLLB that have experts."""
+    return [side for side in ("encoder", "decoder") if config.sparse_layers(side)]
 
 
 def cut(name: str, shape: Shape, rank: int, count: int) -> tuple[range | None, range | None]:
@@ -100,11 +94,6 @@ def cut(name: str, shape: Shape, rank: int, count: int) -> tuple[range | None, r
     rows = own_part(shape[0], rank, count) if by_outputs and leaf != "A" else None
     columns = own_part(shape[1], rank, count) if by_inputs and len(shape) == 2 and leaf != "B" else None
     return rows, columns
-
-
-def _cut(name: str, shape: Shape, rank: int, count: int) -> Shape:
-    wanted = zip(shape, cut(name, shape, rank, count), strict=False)
-    return tuple(size if part is None else len(part) for size, part in wanted)
 
 
 def _expert_of(name: str) -> int | None:

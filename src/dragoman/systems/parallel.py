@@ -7,19 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dragoman.checkpoints.nllb_files import NllbFiles
 from dragoman.checkpoints.packed_folders import PackedModel
 from dragoman.errors import InvalidOption, NotEnoughMemory, RankFailed
 from dragoman.kernels.threads import chosen
-from dragoman.limits import memory_limit, parse_size, written_size
+from dragoman.limits import memory_limit
 from dragoman.parallel.leading import Leader, Rank, follow
 from dragoman.parallel.loading import PartModules, load_llama_part, load_nllb_part
 from dragoman.parallel.ranks import Ranks
-from dragoman.parallel.shares import check_shares, numbers, share_of
+from dragoman.parallel.shares import as_large, check_shares
 from dragoman.parallel.spread import SpreadNllb
+from dragoman.surgery.packing import pack_, pack_linears_
 from dragoman.systems.base import System
-from dragoman.systems.devices import CPU, free_memory
-from dragoman.systems.placement import AUTO, PLAIN, USUAL, Budget, Placement, check, least_work
+from dragoman.systems.devices import CPU
+from dragoman.systems.placement import AUTO, MOST, Placement, check, place
 from dragoman.systems.plain import FLOATS
 
 
@@ -41,8 +44,8 @@ def load_parallel(
     check(precision, memory)
     ranks = Ranks.joined(device)
     with _agreeing(ranks):
-        plan = kind.plan(folder, ranks.device.type, *arguments, precision, memory, partial(_place, ranks))
-        rank = _load(plan.files, ranks, plan.placement.precision)
+        plan = kind.plan(folder, str(ranks.device), *arguments, precision, memory, partial(_place, ranks))
+        rank = _load(plan.files, ranks, plan.placement)
     if not ranks.is_first:
         follow(ranks, rank)
         raise SystemExit(0)
@@ -59,17 +62,28 @@ def load_parallel(
     return system
 
 
-def _load(files: Any, ranks: Ranks, precision: str) -> Rank:
+def _load(files: Any, ranks: Ranks, placement: Placement) -> Rank:
     """This rank's part, read."""
-    import torch
-
     if (count := chosen()) is not None:
         torch.set_num_threads(count)
-    dtype = FLOATS[precision]
+    packs = _packs(placement)
+    dtype = None if packs else FLOATS[placement.precision]
     if isinstance(files, NllbFiles):
-        return Rank(SpreadNllb(load_nllb_part(files, ranks, dtype), ranks))
-    model = load_llama_part(files, ranks, dtype)
-    return Rank(model, PartModules(model, files.config, ranks))
+        nllb = load_nllb_part(files, ranks, dtype)
+        if packs:
+            pack_(nllb, placement.precision)
+        return Rank(SpreadNllb(nllb, ranks))
+    llama = load_llama_part(files, ranks, dtype)
+    if packs:
+        # Embedding and output layer are shared by tokens, and stay as they are with what is small.
+        pack_linears_(llama.model, placement.precision)
+        llama.float()
+    return Rank(llama, PartModules(llama, files.config, ranks))
+
+
+def _packs(placement: Placement) -> bool:
+    """Whether weights are packed; in single precision they stay in the file as they are."""
+    return placement.packs and placement.precision != "fp32"
 
 
 def _place(ranks: Ranks, opened: Any, device: str, precision: str, memory: str | int | None) -> Placement:
@@ -80,34 +94,14 @@ def _place(ranks: Ranks, opened: Any, device: str, precision: str, memory: str |
             "it was made from"
         )
     check_shares(opened.config, ranks.count)
-    if precision == AUTO:
-        precision = "fp32" if device == CPU else "fp16"
-    if precision not in (PLAIN if device != CPU else ("fp32",)):
-        choices = "fp32" if device == CPU else "fp32 or fp16"
-        raise InvalidOption(f"precision is {precision!r}; ranks on this device work in {choices}")
-    there = _memory(ranks)
-    most = there if memory is None else parse_size(memory)
-    if most > there:
-        raise InvalidOption(
-            f"memory is {written_size(most)}, but there are only {written_size(there)} for each rank"
-        )
-    weights = PLAIN[precision] * numbers(share_of(opened.config, ranks.rank, ranks.count))
-    least = least_work(opened.config)
-    if weights + least > most:
+    if memory is None and device == CPU:
+        memory = int(MOST * memory_limit() / int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    try:
+        return place(as_large(opened.config, ranks.count), device, precision, memory)
+    except NotEnoughMemory as error:
         raise NotEnoughMemory(
-            f"in {precision} a rank's part of the weights takes {written_size(weights)}, and a sentence at "
-            f"work {written_size(least)}; there are {written_size(most)} for each of {ranks.count} ranks. "
-            "Start more ranks, on more computers or GPUs"
-        )
-    usual = most if memory is not None else max(int(USUAL * most), min(most, weights + 2 * least))
-    return Placement(device, precision, False, False, Budget(most, usual, weights, least))
-
-
-def _memory(ranks: Ranks) -> int:
-    """What there is for this rank: a GPU's, or its share of what its computer has."""
-    if ranks.device.type != CPU:
-        return free_memory(str(ranks.device))
-    return memory_limit() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            f"of a part for each of {ranks.count} ranks, {error}; or more ranks, on more computers or GPUs"
+        ) from None
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def place(
     check(precision, memory)
     most, usual = _memory(device, memory)
     on_cpu = device.partition(":")[0] == "cpu"
-    least = least_work(config)
+    least = _least(config)
     choices = [precision] if precision != AUTO else list(PRECISIONS if on_cpu else PRECISIONS[1:])
     plans = {each: _packs(each, on_cpu) for each in choices}
     sizes = {each: _size(config, each, packs) for each, packs in plans.items()}
@@ -148,7 +148,7 @@ def place_packed(
     if not suits(config):
         raise InvalidOption(f"the kernels don't know all that this packed model does; {again}")
     most, usual = _memory(device, memory)
-    least = least_work(config)
+    least = _least(config)
     if size + least <= most:
         if memory is None and size > WEIGHTS * usual:
             usual = most
@@ -205,7 +205,7 @@ def _size(config: Config, precision: str, packs: bool) -> int:
     return PLAIN[precision] * sum(map(prod, shapes.values()))
 
 
-def least_work(config: Config) -> int:
+def _least(config: Config) -> int:
     """Bytes for one sentence: its keys in single precision, and all scores of a few rows some times over."""
     if isinstance(config, NllbConfig):
         layers, width = config.decoder_layers, config.d_model
