@@ -58,6 +58,7 @@ WITHOUT_TORCH = {
     "models/llama_config.py",
     "models/prompt.py",
     "parallel/shares.py",
+    "checkpoints/compressed.py",
     "checkpoints/packed_facts.py",
     "checkpoints/packed_folders.py",
     "checkpoints/packed_saving.py",

@@ -1,4 +1,4 @@
-"""Train the embedded model: `python recipes/mini/run.py {train,export,plot} SETTINGS --data DIR --out DIR`.
+"""Train the embedded model: `python recipes/mini/run.py STEP SETTINGS --data DIR --out DIR`.
 
 Each step is resumable; `train` goes on from its last checkpoint. README.md beside this
 file tells the whole story.
@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from dragoman.training.config import TrainingConfig
 from dragoman.training.data import EOS, Example, assemble, cut
 from dragoman.training.loop import Trainer
 from dragoman.training.making import feed_of, objective_of
-from dragoman.training.parts import ENGLISH, Part
+from dragoman.training.parts import ENGLISH, Part, PartOptions
 from dragoman.training.reading import BadRows, read_rows
 from dragoman.training.starting import begin
 
@@ -33,7 +34,7 @@ NO_REPEAT_NGRAM = 4  # so small a model goes round in circles on what it hasn't 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=("train", "export", "plot", "show"))
+    parser.add_argument("step", choices=("train", "export", "plot", "show", "count"))
     parser.add_argument("settings", type=Path, help="a TOML file, e.g. recipes/mini/cpu.toml")
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with train/, train2/, held-out/ and so on"
@@ -50,6 +51,8 @@ def main() -> None:
         show(config, args.data, args.out)
     elif args.step == "export":
         export(config, args.out)
+    elif args.step == "count":
+        count(config, args.data, args.out)
     else:
         plot(args.out)
 
@@ -83,6 +86,33 @@ def show(config: TrainingConfig, data: Path, out: Path) -> None:
     for example in random.Random(0).sample(examples, 60):
         print(tokenizer.decode(example.source, skip_special=False).replace("\n", "\\n"))
         print("    " + tokenizer.decode(example.target, skip_special=False).replace("\n", "\\n"))
+
+
+def count(config: TrainingConfig, data: Path, out: Path) -> None:
+    """Write `out`/counts.json: the pairs of each part, and the origins that they are taken from."""
+    texts = collect(config, data, None)
+    rows: dict[str, dict[str, int]] = {}
+    for kept in texts.kept:
+        rows.setdefault(kept.code, {})[kept.name] = kept.rows
+    origins = {
+        short: {
+            part.name: origins_of(part, data / part.files.format(language=short, code=code), short)
+            for part in config.parts
+            if part.files and rows.get(code, {}).get(part.name)
+        }
+        for short, code in config.languages.items()
+    }
+    found = {"held_out": texts.held_out, "pairs": rows, "origins": origins}
+    (out / "counts.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{sum(sum(each.values()) for each in rows.values()):,} pairs")
+
+
+def origins_of(part: PartOptions, file: Path, short: str) -> list[str]:
+    """The origin tags of the rows that a part is taken from."""
+    tags = {origin for _, _, origin in read_rows(file, short, BadRows())}
+    return sorted(
+        tag for tag in tags if not tag.startswith(part.excluded) and tag.startswith(part.origins or "")
+    )
 
 
 class Evaluation:
@@ -151,14 +181,11 @@ class Evaluation:
 
 
 def export(config: TrainingConfig, out: Path) -> None:
-    """Write `out`/model: the averaged weights in half precision, the tokenizer, and all the small files."""
+    """Write `out`/model: the averaged weights in 8 bits, the tokenizer, and all the small files."""
     tokenizer = NllbTokenizer.from_folder(out / "tokenizer")
     model = Nllb(config.model_config(tokenizer.vocabulary + 206))
-    state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    if state["average"] is not None:
-        model.load_state_dict(state["average"]["weights"], strict=False)
-    save_nllb(model, out / "model", dtype=torch.float16)
+    load_weights(model, out)
+    save_nllb(model, out / "model", dtype=torch.int8)
     write_for_transformers(out / "model")
     tokenizer.save(out / "model")
     card = {
@@ -166,10 +193,21 @@ def export(config: TrainingConfig, out: Path) -> None:
         "languages": [ENGLISH, *config.languages.values()],
         "max_source_tokens": config.max_tokens,
         "pivot": ENGLISH,
-        "licence": "CC-BY-SA-4.0; what it learned from is in README.md",
+        "licence": "CC-BY-SA-4.0",
         "generation": {"no_repeat_ngram": NO_REPEAT_NGRAM},
     }
     (out / "model" / "dragoman.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+def load_weights(model: Nllb, out: Path) -> None:
+    """What a run left: weights.pt of an accelerator, or the averages in a checkpoint."""
+    if (out / "weights.pt").is_file():
+        model.load_state_dict(torch.load(out / "weights.pt", map_location="cpu", weights_only=True))
+        return
+    state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    if state["average"] is not None:
+        model.load_state_dict(state["average"]["weights"], strict=False)
 
 
 def write_for_transformers(folder: Path) -> None:
@@ -186,29 +224,40 @@ def write_for_transformers(folder: Path) -> None:
 
 
 def plot(out: Path) -> None:
-    """Draw `out`/curve.png from the log: loss of both sets and chrF++ over training pairs."""
+    """Draw `out`/curve.png from the log: loss of both sets, and chrF++ where there is any."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    training = [row for row in rows if "loss" in row]
-    evaluations = [row for row in rows if "dev_loss" in row]
-    millions = [row["pairs"] / 1e6 for row in evaluations]
-    left.plot([r["pairs"] / 1e6 for r in training], [r["loss"] for r in training], lw=0.8, label="training")
-    left.plot(millions, [r["dev_loss"] for r in evaluations], "o-", ms=3, label="development")
-    left.set(xlabel="pairs seen (millions)", ylabel="nats per token", title="Loss")
-    left.set_ylim(top=float(np.quantile([r["loss"] for r in training], 0.97)))
+    chrf = [row for row in rows if "chrf" in row]
+    figure, axes = pyplot.subplots(1, 2 if chrf else 1, figsize=(11 if chrf else 6, 4), layout="constrained")
+    left = axes[0] if chrf else axes
+    # Both kinds of runs: an accelerator's has no count of pairs, and says what is smoothed in the loss apart.
+    axis, scale = ("pairs", 1e6) if "pairs" in rows[0] else ("update", 1e3)
+    names = {"pairs": "pairs seen (millions)", "update": "updates (thousands)"}
+    training = [(row[axis] / scale, row.get("nll", row["loss"])) for row in rows if "loss" in row]
+    development = [
+        (row[axis] / scale, row[name]) for row in rows for name in ("dev_loss", "dev_nll") if name in row
+    ]
+    left.plot(*zip(*training, strict=True), lw=0.8, label="training")
+    left.plot(*zip(*development, strict=True), "o-", ms=3, label="development")
+    left.set(xlabel=names[axis], ylabel="nats per token", title="Loss")
+    left.set_ylim(top=float(np.quantile([loss for _, loss in training], 0.97)))
     left.legend()
-    for name in [key for key in evaluations[0] if key.startswith("chrf_")]:
-        label = name.removeprefix("chrf_").replace("_", " → ")
-        right.plot(millions, [r[name] for r in evaluations], lw=0.8, alpha=0.7, label=label)
-    right.plot(millions, [r["chrf"] for r in evaluations], "k-", lw=2, label="mean")
-    right.set(xlabel="pairs seen (millions)", ylabel="chrF++", title="Greedy, development lines")
-    right.legend(ncols=2, fontsize=8)
+    if chrf:
+        _plot_chrf(axes[1], chrf, [row[axis] / scale for row in chrf], names[axis])
     figure.savefig(out / "curve.png", dpi=120)
+
+
+def _plot_chrf(right: Any, rows: list[dict[str, float]], at: list[float], label: str) -> None:
+    for name in [key for key in rows[0] if key.startswith("chrf_")]:
+        direction = name.removeprefix("chrf_").replace("_", " → ")
+        right.plot(at, [row[name] for row in rows], lw=0.8, alpha=0.7, label=direction)
+    right.plot(at, [row["chrf"] for row in rows], "k-", lw=2, label="mean")
+    right.set(xlabel=label, ylabel="chrF++", title="Greedy, development lines")
+    right.legend(ncols=2, fontsize=8)
 
 
 if __name__ == "__main__":

@@ -42,12 +42,21 @@ def strings(count: int = 300, seed: int = 7) -> list[tuple[str, list[tuple[str, 
     return made
 
 
-def rates(found: Iterable[tuple[list[tuple[str, str]], str]]) -> dict[str, float]:
-    """By kind the share of things that are in their translations. Of a number its digits count."""
+def counts(found: Iterable[tuple[list[tuple[str, str]], str]]) -> dict[str, list[int]]:
+    """By kind how many things are in their translations, and of how many; of a number its digits count."""
     kept, there = Counter[str](), Counter[str]()
     for things, translation in found:
         for kind, thing in things:
             there[kind] += 1
             digits = "".join(filter(str.isdigit, translation)) if kind == "number" else translation
             kept[kind] += ("".join(filter(str.isdigit, thing)) if kind == "number" else thing) in digits
+    return {kind: [kept[kind], there[kind]] for kind in sorted(there)}
+
+
+def rates(found: Iterable[dict[str, list[int]]]) -> dict[str, float]:
+    """By kind the share of things that stayed, over several `counts`."""
+    kept, there = Counter[str](), Counter[str]()
+    for each in found:
+        kept.update({kind: pair[0] for kind, pair in each.items()})
+        there.update({kind: pair[1] for kind, pair in each.items()})
     return {kind: round(kept[kind] / there[kind], 4) for kind in sorted(there)}

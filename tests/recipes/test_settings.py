@@ -12,7 +12,7 @@ from dragoman.training.data import MADE_UP
 RECIPE = Path(__file__).parents[2] / "recipes" / "mini"
 
 
-@pytest.mark.parametrize("path", sorted(RECIPE.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [RECIPE / "cpu.toml", RECIPE / "gpu.toml"], ids=lambda path: path.stem)
 def test_settings_make_a_sparse_model_that_fits_the_package(path):
     config = TrainingConfig.from_toml(path)
     assert {find(short).nllb for short in config.languages} == set(config.languages.values())
@@ -25,4 +25,5 @@ def test_settings_make_a_sparse_model_that_fits_the_package(path):
     initialize_(model, config.seed)
     assert model.config.is_sparse
     assert model.config.num_experts >= 8
-    assert sum(p.numel() for p in model.parameters()) * 2 < 80e6
+    # In 8 bits.
+    assert sum(p.numel() for p in model.parameters()) < 80e6

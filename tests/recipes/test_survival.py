@@ -27,9 +27,14 @@ def test_strings_hold_what_has_to_stay(survival) -> None:
 
 
 def test_rates_count_what_came_back(survival) -> None:
+    def rates(found):
+        return survival.rates([survival.counts(found)])
+
     made = survival.strings(40)
-    assert set(survival.rates([(things, text) for text, things in made]).values()) == {1.0}
-    assert set(survival.rates([(things, "") for _, things in made]).values()) == {0.0}
-    assert survival.rates([([("number", "4,821")], "4.821 Seiten"), ([("number", "37")], "3")]) == {
-        "number": 0.5
-    }
+    assert set(rates([(things, text) for text, things in made]).values()) == {1.0}
+    assert set(rates([(things, "") for _, things in made]).values()) == {0.0}
+    assert rates([([("number", "4,821")], "4.821 Seiten"), ([("number", "37")], "3")]) == {"number": 0.5}
+
+
+def test_rates_are_over_all_languages(survival) -> None:
+    assert survival.rates([{"url": [1, 4]}, {"url": [3, 4], "name": [1, 1]}]) == {"name": 1.0, "url": 0.5}

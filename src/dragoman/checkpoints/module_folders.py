@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.checkpoints.adapters import AdapterConfig, adapter_file
+from dragoman.checkpoints.compressed import FIELD
 from dragoman.checkpoints.families import ADAPTER_CONFIG, GROUP_MARK
 from dragoman.checkpoints.module_layout import (
     OUTPUT,
@@ -88,6 +89,7 @@ def open_model(folder: str | Path) -> ModelFolder:
     shape = LlamaConfig.from_dict(config)
     shards = find_shards(folder)
     places = find_tensors(shards, lambda key: None if key.endswith(".rotary_emb.inv_freq") else key, folder)
+    config.pop(FIELD, None)  # of the files; what is read from them is plain
     loras = {key: parsed for key in places if (parsed := parse_combined(key))}
 
     base = base_shapes(shape)

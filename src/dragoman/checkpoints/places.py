@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from dragoman.checkpoints.compressed import SCALE, WHOLE, check_scale, is_compressed, restored
 from dragoman.checkpoints.numbers import Numbers, nbytes
 from dragoman.checkpoints.weight_files import Entry, open_shard
 from dragoman.errors import CheckpointError, KeyMismatch, Shape
@@ -26,13 +27,15 @@ class Place:
     key: str
     shape: Shape
     dtype: str
-    """As a file calls it."""
+    """Of the numbers as they are read, as a file calls it."""
     factor: float = 1.0
     """What it is multiplied by when it is read."""
     rows: tuple[int, ...] | range | None = None
     """Those of the stored tensor that are taken; None: all. `shape` is what is left."""
     columns: range | None = None
     """Likewise of a matrix; what lies between is read from no file that is mapped."""
+    scale: "Place | None" = None
+    """The scales of its rows if it is stored in 8 bits."""
 
     @property
     def nbytes(self) -> int:
@@ -43,7 +46,8 @@ class Place:
         """Some of its rows, in this order; a range of a whole tensor's stays in the file until it is used."""
         kept = rows if self.rows is None else [self.rows[row] for row in rows]
         taken = kept if isinstance(kept, range) else tuple(kept)
-        return replace(self, shape=(len(rows), *self.shape[1:]), rows=taken)
+        scale = None if self.scale is None else self.scale.cut(rows)
+        return replace(self, shape=(len(rows), *self.shape[1:]), rows=taken, scale=scale)
 
     def cut_columns(self, columns: range) -> "Place":
         """A run of a whole matrix's columns."""
@@ -74,6 +78,8 @@ class Reader:
         numbers = self._open[place.file][place.key].read()
         if place.rows is not None or place.columns is not None:
             numbers = Numbers(_taken(numbers.data, place), numbers.dtype)
+        if place.scale is not None:
+            numbers = restored(numbers, self(place.scale))
         if place.factor == 1.0:
             return numbers
         return Numbers(numbers.float32() * np.float32(place.factor), "F32").to(numbers.dtype)
@@ -83,7 +89,7 @@ def _taken(data: Any, place: Place) -> Any:
     """The rows and columns of a stored tensor that a place says; rows side by side are no copy."""
     rows = place.rows
     if isinstance(rows, range):
-        data = data[rows.start : rows.stop]
+        data = data[rows.start : rows.stop : rows.step]
     elif rows is not None:
         data = data[list(rows)]
     if place.columns is not None:
@@ -115,26 +121,45 @@ def find_tensors(
 ) -> dict[Name, Place]:
     """The places of all tensors in `files`, in their order, by the names that `name_of` gives their keys.
 
-    Those without a name are left out. CheckpointError if a name is there twice, or a tensor is quantised.
+    Those without a name are left out, and so are scales, which go with the weights they belong to.
+    ConfigError if the config.json in `folder` tells of weights that are quantised in a way that isn't known,
+    CheckpointError if a name is there twice, or a tensor is quantised and nothing tells how.
     """
+    stored = [(file, key, entry) for file in files for key, entry in open_shard(file).items()]
+    scales = _scales(stored) if is_compressed(folder) else {}
+    used = {scale.key for scale in scales.values()}
     found: dict[Name, Place] = {}
-    for file in files:
-        for key, stored in open_shard(file).items():
-            name = name_of(key)
-            if name is None:
-                continue
-            if name in found:
-                twin = found[name]
-                raise CheckpointError(
-                    f"{folder} holds {name} twice: as {twin.key} in {twin.file.name} and as {key} in "
-                    f"{file.name}. Leave only the files of one model there."
-                )
-            if not stored.is_plain:
-                raise CheckpointError(
-                    f"{file} stores {key} as {stored.dtype}, so it is quantised. Get the model in float32, "
-                    "float16 or bfloat16; it can be quantised after loading."
-                )
-            found[name] = Place(file, key, stored.shape, stored.dtype)
+    for file, key, entry in stored:
+        name = None if key in used else name_of(key)
+        if name is None:
+            continue
+        if name in found:
+            twin = found[name]
+            raise CheckpointError(
+                f"{folder} holds {name} twice: as {twin.key} in {twin.file.name} and as {key} in "
+                f"{file.name}. Leave only the files of one model there."
+            )
+        scale = scales.get(key)
+        if scale is None and not entry.is_plain:
+            raise CheckpointError(
+                f"{file} stores {key} as {entry.dtype}, so it is quantised. Get the model in float32, "
+                "float16 or bfloat16; it can be quantised after loading."
+            )
+        found[name] = Place(
+            file, key, entry.shape, entry.dtype if scale is None else scale.dtype, scale=scale
+        )
+    return found
+
+
+def _scales(stored: Iterable[tuple[Path, str, Entry]]) -> dict[str, Place]:
+    """Where the scales of weights in 8 bits are, by the keys of these weights."""
+    entries = {key: (file, entry) for file, key, entry in stored}
+    found = {}
+    for key, (_, weight) in entries.items():
+        if weight.dtype == WHOLE and key + SCALE in entries:
+            file, scale = entries[key + SCALE]
+            check_scale(key, weight.shape, scale.shape, scale.dtype)
+            found[key] = Place(file, key + SCALE, scale.shape, scale.dtype)
     return found
 
 

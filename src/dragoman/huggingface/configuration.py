@@ -4,6 +4,7 @@ from typing import Any
 
 import transformers
 
+from dragoman.huggingface.compressed import readable
 from dragoman.models.config import NllbConfig
 
 
@@ -18,6 +19,11 @@ class NllbMoeConfig(transformers.NllbMoeConfig):
     """
 
     moe_final_output_dropout: float = 0.0
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The config of a folder; weights in 8 bits that are known here are restored while they are read."""
+        return super().from_dict(readable(config_dict), **kwargs)
 
 
 def plain_config(config: transformers.PreTrainedConfig) -> NllbConfig:

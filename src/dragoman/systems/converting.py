@@ -7,6 +7,7 @@ from typing import Any
 
 from dragoman.checkpoints.cards import ModelCard, read_card
 from dragoman.checkpoints.catalog import base_of
+from dragoman.checkpoints.compressed import FIELD as QUANTISED
 from dragoman.checkpoints.families import (
     GROUP_MARK,
     card_of,
@@ -89,6 +90,7 @@ def _plan(folder: Path, precision: str, name: str | None, pack: LanguagePack | N
         recipes = llama_recipes(files, precision)
     vocabulary = None if pack is None else pack.vocabulary
     config = read_config(base) if vocabulary is None else vocabulary.ids.settings(read_config(base))
+    config.pop(QUANTISED, None)  # of the files; what is packed is read from them as floats
     config |= {"vocab_size": files.config.vocab_size, **_experts(files)}
     card = _card(folder, base, name)
     return Plan(
