@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from dragoman.checkpoints.packed_folders import open_packed
 from dragoman.kernels.library import kernels
+from dragoman.systems.placement import place_packed
 
 pytestmark = pytest.mark.skipif(kernels() is None, reason="there are no native kernels here")
 
@@ -26,7 +28,10 @@ def test_converts_verifies_and_translates(dragoman, tmp_path: Path) -> None:
             "translate", "-m", "mini", "--precision", "int8", "-f", "en", "-t", "fr", "Good night."
         ).out
     )
-    little = dragoman("translate", "-m", output, "--memory", "24MB", "-f", "en", "-t", "fr", "Good night.")
+    packed = open_packed(output)
+    least = place_packed(packed.config, "int8", packed.bytes(), "cpu").budget.least
+    scarce = packed.bytes() - packed.expert_bytes() * 2 // 3 + least
+    little = dragoman("translate", "-m", output, "--memory", scarce, "-f", "en", "-t", "fr", "Good night.")
     assert little.out == found.out
     assert re.fullmatch(
         r"experts: \d+% were in memory when they were needed; .* were read from the disk, .*\n", little.err

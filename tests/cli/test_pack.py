@@ -1,6 +1,7 @@
 """`dragoman pack`, in this process."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def test_packs_checks_and_states_the_cost(dragoman, pairs: Path, tmp_path: Path)
     out, text = tmp_path / "pack", f"fr:en={pairs}"
     done = dragoman("pack", "mini", *OPTIONS, 0.3, "--out", out, "--text", text, "--check", text)
     assert done.code == 0, done.err
-    assert f"wrote {out}: experts in a layer: 3 of 8 in the encoder, 2 of 8 in the decoder" in done.err
+    counts = r"experts in a layer: [2-7] of 8 in the encoder, [2-7] of 8 in the decoder"
+    assert re.search(f"wrote {re.escape(str(out))}: {counts}", done.err)
     heads, *rows = [line.split("\t") for line in done.lines]
     assert heads[3:5] == ["chrF++ before", "after"]
     assert [row[:3] for row in rows] == [["fra_Latn", "eng_Latn", "12"], ["eng_Latn", "fra_Latn", "12"]]
@@ -32,9 +34,13 @@ def test_packs_checks_and_states_the_cost(dragoman, pairs: Path, tmp_path: Path)
     assert [[f"{cost[when]['chrf']:.1f}" for when in ("before", "after")] for cost in costs] == [
         row[3:5] for row in rows
     ]
-    # So few experts are too few.
-    assert "warning: " in done.err
-    assert "Keep more experts and tokens, or take the whole model" in done.err
+    too_much = any(
+        cost["before"]["chrf"] - cost["after"]["chrf"] > 1
+        or abs(cost["after"]["length_ratio"] / cost["before"]["length_ratio"] - 1) > 0.05
+        for cost in costs
+    )
+    assert ("warning: " in done.err) is too_much
+    assert ("Keep more experts and tokens, or take the whole model" in done.err) is too_much
     found = dragoman("translate", "-m", out, "-f", "en", "-t", "de", "Good night.")
     assert found.code == 2
     assert "'de' is German, which this model doesn't speak. It speaks 'en' (English), 'fr'" in found.err

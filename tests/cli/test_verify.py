@@ -99,7 +99,7 @@ def test_facts_about_other_shapes_are_left_out(stated: dict[str, Any], model: Tr
 
 
 def test_nothing_is_known_of_the_embedded_model(model: Translator) -> None:
-    with pytest.raises(InvalidOption, match=r"nothing is published about mini, whose tokenizer has 8,\d+"):
+    with pytest.raises(InvalidOption, match=r"nothing is published about mini, whose tokenizer has \d+,\d+"):
         list(published.findings(model))
 
 

