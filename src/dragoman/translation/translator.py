@@ -76,7 +76,9 @@ class Translator:
             _work_in(options.threads)
         folder = locate(options.model)
         named = str(options.model)
-        system = load_system(folder, options.device, named, options.precision, options.memory)
+        system = load_system(
+            folder, options.device, named, options.precision, options.memory, options.parallel
+        )
         if options.vocabulary is not None:
             system.restrict(options.vocabulary, options.vocabulary_text)
         if Path(options.model).expanduser() == folder:  # for pickles that are read somewhere else
@@ -322,7 +324,7 @@ class Translator:
 
     def close(self) -> None:
         """Cancel what is under way, and let the engine's thread go. There is no translating afterwards."""
-        self.system.engine.close()
+        self.system.close()
 
     def __enter__(self) -> Self:
         return self
