@@ -29,7 +29,6 @@ from dragoman.training.parts import ENGLISH, Part, PartOptions
 from dragoman.training.reading import BadRows, read_rows
 from dragoman.training.starting import begin
 
-NO_REPEAT_NGRAM = 4  # so small a model goes round in circles on what it hasn't learned
 
 
 def main() -> None:
@@ -194,7 +193,6 @@ def export(config: TrainingConfig, out: Path) -> None:
         "max_source_tokens": config.max_tokens,
         "pivot": ENGLISH,
         "licence": "CC-BY-SA-4.0",
-        "generation": {"no_repeat_ngram": NO_REPEAT_NGRAM},
     }
     (out / "model" / "dragoman.json").write_text(json.dumps(card, indent=2) + "\n")
 
@@ -217,7 +215,6 @@ def write_for_transformers(folder: Path) -> None:
     options = {f"{name}_token_id": token for name, token in search.items()} | {
         "max_length": 200,
         "num_beams": 4,
-        "no_repeat_ngram_size": NO_REPEAT_NGRAM,
     }
     for name, content in (("config", {**config, "dtype": "float32"}), ("generation_config", options)):
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
