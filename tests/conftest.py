@@ -101,7 +101,10 @@ def write_m2m100(folder: Path, rows: int, **layers: int) -> None:
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     generator = torch.Generator().manual_seed(0)
     tensors = {}
-    for name, parameter in Nllb(config).named_parameters():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Nllb(config)
+    for name, parameter in model.named_parameters():
         weight = parameter.detach().clone()
         if weight.dim() == 2:
             weight.normal_(0, 0.3, generator=generator)

@@ -30,7 +30,6 @@ from dragoman.training.reading import BadRows, read_rows
 from dragoman.training.starting import begin
 
 
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("step", choices=("train", "export", "plot", "show", "count"))

@@ -76,7 +76,7 @@ def test_a_precision_that_nobody_asked_for_is_said(run, monkeypatch, translator)
 def test_english_without_target_asks_for_one(run):
     result = run("translate", "This is an English sentence.")
     assert result.code == 2
-    assert "--to de, es, fr, nl" in result.err
+    assert "--to de, es, fr, it, nl, pt" in result.err
     assert run("translate", "-f", "en", "Hola.").code == 2
 
 

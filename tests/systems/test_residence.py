@@ -28,7 +28,8 @@ from dragoman.translation.translator import Translator
 pytestmark = pytest.mark.skipif(kernels() is None, reason="there are no native kernels here")
 SHARES = (1.0, 0.5, 0.2, 0.05)
 SPARSE = NllbConfig.from_folder(embedded_folder()).sparse_layers("decoder")
-DAMAGED = f"decoder.layers.{SPARSE[-1]}.ffn.experts.expert_3"
+DAMAGED = f"decoder.layers.{SPARSE[-1]}.ffn.experts.expert_0"
+"""One that the first token of every sentence visits."""
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_after_an_expert_could_not_be_read_the_others_are_still_themselves(
     for share in (0.5, 0.2):
         stored = model(damaged, share)
         for _ in range(3):
-            with pytest.raises(CheckpointError, match="expert_3"):
+            with pytest.raises(CheckpointError, match="expert_0"):
                 decode(stored)
         whole = (folders["int8"] / "packed.safetensors").read_bytes()
         broken = (damaged / "packed.safetensors").read_bytes()
