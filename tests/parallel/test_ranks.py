@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-pytest.importorskip("torch")
-
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.checkpoints.module_layout import base_shapes
 from dragoman.checkpoints.nllb import load_nllb
