@@ -188,9 +188,10 @@ def card_defaults(card: "ModelCard") -> dict[str, Any]:
     return given
 
 
-def names(options: type) -> list[str]:
+@cache
+def names(options: type) -> tuple[str, ...]:
     """The names of a dataclass's fields."""
-    return [field.name for field in fields(options)]
+    return tuple(field.name for field in fields(options))
 
 
 def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
