@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 
 from dragoman.checkpoints.llama_files import open_llama
 from dragoman.checkpoints.nllb_files import open_nllb
+from dragoman.checkpoints.packed_folders import open_packed
 from dragoman.checkpoints.places import Place, Reader
 from dragoman.cli import main
 from dragoman.errors import DragomanError
@@ -30,6 +31,7 @@ from dragoman.generation.search import complete, generate
 from dragoman.models.xalma_rows import row_groups
 from dragoman.parallel.leading import Leader, Rank, follow
 from dragoman.parallel.loading import PartModules, load_llama_part, load_nllb_part
+from dragoman.parallel.packed import load_packed_part
 from dragoman.parallel.ranks import Ranks
 from dragoman.parallel.spread import SpreadNllb
 from dragoman.translation.translator import Translator
@@ -72,7 +74,7 @@ def sources(name: str) -> tuple[Any, Any]:
 
 def translations(model: Any, name: str) -> dict[str, Any]:
     """By search, what an NLLB makes of the golden sources."""
-    ids, keep = sources(name)
+    ids, keep = sources("nllb_moe_base" if name == "packed" else name)
     prompt = np.array([[2, 12]] * len(ids), np.int64)
     return {
         search: tokens_of(generate(model, ids, keep, prompt, GenerationOptions(max_new_tokens=14, **options)))
@@ -113,6 +115,18 @@ def nllb(name: str) -> dict[str, Any]:
     return found
 
 
+def packed(folder: Path) -> dict[str, Any]:
+    """A packed NLLB-MoE, by all ranks."""
+    ranks = Ranks.joined("cpu")
+    model = load_packed_part(open_packed(folder), ranks)
+    buffers = {each.data_ptr(): each.nbytes for each in (*model.buffers(), *model.parameters())}
+    found: dict[str, Any] = {"held": sum(buffers.values())}
+    with together(ranks, Rank(SpreadNllb(model, ranks))) as leader:
+        if leader is not None:
+            found["translations"] = translations(leader, "packed")
+    return found
+
+
 def llama(languages: list[str], folder: Path, **how: Any) -> dict[str, Any]:
     """A golden X-ALMA, by all ranks."""
     ranks, before = Ranks.joined("cpu"), read_bytes
@@ -121,7 +135,8 @@ def llama(languages: list[str], folder: Path, **how: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"held": held(model), "read": read_bytes - before}
     with together(ranks, Rank(model, PartModules(model, files.config, ranks))) as leader:
         if leader is not None:
-            found["answers"] = {beams: answers(leader, languages, beams) for beams in (1, 5)}
+            beams = (1, 5) if folder.name == "xalma" and ranks.count == 2 else (5,)
+            found["answers"] = {each: answers(leader, languages, each) for each in beams}
     return found
 
 
@@ -195,6 +210,8 @@ def work(name: str, output: Path, combined: str) -> dict[str, Any]:
         folder = GOLDEN / "xalma_group6"
         found["adapter"] = llama(["zh"] * 3, folder / "base", adapter=folder / "adapter", groups=[6])
         found["merged"] = llama(["zh"] * 3, folder / "merged", merged_group=6)
+        if (output / "packed").is_dir():  # which takes the kernels
+            found["packed"] = packed(output / "packed")
         found["mini"], found["combined"] = texts("mini"), texts(combined)
         found["status"] = command(output, int(os.environ["RANK"]))
     return found

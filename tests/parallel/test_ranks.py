@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-pytest.importorskip("torch")
-
 from dragoman.checkpoints.llama import load_xalma
 from dragoman.checkpoints.module_layout import base_shapes
 from dragoman.checkpoints.nllb import load_nllb
+from dragoman.checkpoints.packed_folders import open_packed
+from dragoman.kernels.library import kernels
 from dragoman.models.config import NllbConfig
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.shapes import nllb_shapes
 from dragoman.translation.translator import Translator
+from tests.checkpoints.packing_kit import converted
 from tests.parallel import crew
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by forking")
@@ -35,6 +36,8 @@ count_of_ranks = pytest.mark.parametrize("count", COUNTS)
 def output(tmp_path_factory: pytest.TempPathFactory, combined: Path) -> Path:
     """Where the processes have written what they found."""
     folder = tmp_path_factory.mktemp("ranks")
+    if kernels() is not None:
+        converted("nllb_moe_base", folder, "fp32")
     groups = [*map(str, COUNTS), "failing"]
     command = [sys.executable, str(Path(__file__).with_name("crew.py")), str(folder), str(combined), *groups]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -60,8 +63,7 @@ def test_ids_of_nllb_moe_are_the_reference_s(search: str, count: int, found: Fou
     assert padded(ranked, expected.shape[1], 1) == expected.tolist()
 
 
-@count_of_ranks
-@pytest.mark.parametrize("beams", [1, 5])
+@pytest.mark.parametrize(("count", "beams"), [(2, 1), (2, 5), (4, 5)])
 def test_ids_of_x_alma_are_the_reference_s_with_a_language_for_each_row(
     beams: int, count: int, found: Found
 ) -> None:
@@ -105,6 +107,17 @@ def test_a_rank_has_its_part_of_each_matrix_and_reads_nothing_else(found: Found)
     )
     for facts in found(2):
         assert facts["merged"]["held"] == facts["merged"]["read"] == matrices // 2 + vectors
+
+
+@pytest.mark.skipif(kernels() is None, reason="there are no native kernels here")
+def test_a_packed_model_is_shared_by_its_parts(output: Path, found: Found) -> None:
+    packed = open_packed(output / "packed")
+    padding = 4 * 56 * 64 * 4  # of routers, whose 8 rows are 64 in the files
+    for facts in found(2):
+        assert facts["packed"]["held"] <= packed.bytes() - packed.expert_bytes() // 2
+        assert facts["packed"]["held"] > packed.bytes() - packed.expert_bytes() // 2 - padding - 1000
+    expected = load_file(GOLDEN / "nllb_moe_base" / "cases.safetensors")["beam4_ids"][:, 1:]
+    assert padded(found(2)[0]["packed"]["translations"]["beam4"], expected.shape[1], 1) == expected.tolist()
 
 
 def test_texts_come_out_as_from_one_process(found: Found, translator: Translator) -> None:

@@ -137,7 +137,7 @@ class Leader:
         return LedScores(self._crew, scores.rows) if isinstance(scores, SpreadScores) else scores
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
-        """The memory of a sentence's decoding, on the rank that has most of it."""
+        """The memory of a sentence's decoding on each rank."""
         return self._crew.rank.part.state_bytes(source_tokens, new_tokens, beams)
 
     def parameters(self) -> Iterator[nn.Parameter]:

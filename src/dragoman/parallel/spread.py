@@ -52,8 +52,9 @@ class SpreadNllb:
         return SpreadScores(self.ranks, state.row_homes, scores, self.config.vocab_size)
 
     def state_bytes(self, source_tokens: int, new_tokens: int, beams: int) -> int:
-        """The memory of a sentence's decoding, on the rank that decodes it."""
-        return self.model.state_bytes(source_tokens, new_tokens, beams)
+        """The memory of a sentence's decoding on each rank, if many are spread evenly."""
+        whole = self.model.state_bytes(source_tokens, new_tokens, beams)
+        return -(-whole // self.ranks.count) if routes_alone(self.config) else whole
 
     def _homes(self, sentences: int) -> np.ndarray:
         """The rank of each sentence: dealt out one by one, as they come sorted by length."""

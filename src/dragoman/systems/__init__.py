@@ -7,8 +7,9 @@ from dragoman.checkpoints.catalog import base_of
 from dragoman.checkpoints.families import family_of, is_adapter
 from dragoman.checkpoints.packed_facts import is_packed
 from dragoman.checkpoints.telling import M2M100, NLLB, SMALL100
+from dragoman.errors import InvalidOption
 from dragoman.systems.base import Request, System
-from dragoman.systems.devices import CPU, need_pytorch, usable_device
+from dragoman.systems.devices import CPU, has_pytorch, usable_device
 from dragoman.systems.placement import AUTO
 from dragoman.systems.planning import Plan
 
@@ -31,7 +32,8 @@ def load_system(
     """
     kind, arguments = _kind(folder, name)
     if parallel:
-        need_pytorch()
+        if not has_pytorch():
+            raise InvalidOption("parallel=True needs PyTorch: pip install 'dragoman[torch]'")
         from dragoman.systems.parallel import load_parallel
 
         return load_parallel(kind, folder, device, arguments, precision, memory)

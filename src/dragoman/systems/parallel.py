@@ -14,15 +14,17 @@ from dragoman.checkpoints.packed_folders import PackedModel
 from dragoman.errors import InvalidOption, NotEnoughMemory, RankFailed
 from dragoman.kernels.threads import chosen
 from dragoman.limits import memory_limit
+from dragoman.models.config import NllbConfig
 from dragoman.parallel.leading import Leader, Rank, follow
 from dragoman.parallel.loading import PartModules, load_llama_part, load_nllb_part
+from dragoman.parallel.packed import load_packed_part
 from dragoman.parallel.ranks import Ranks
 from dragoman.parallel.shares import as_large, check_shares
 from dragoman.parallel.spread import SpreadNllb
 from dragoman.surgery.packing import pack_, pack_linears_
 from dragoman.systems.base import System
 from dragoman.systems.devices import CPU
-from dragoman.systems.placement import AUTO, MOST, Placement, check, place
+from dragoman.systems.placement import AUTO, MOST, Placement, check, place, place_packed
 from dragoman.systems.plain import FLOATS
 
 
@@ -52,7 +54,7 @@ def load_parallel(
     leader = Leader(ranks, rank)
     placement = plan.placement
     system: System
-    if isinstance(plan.files, NllbFiles):
+    if isinstance(plan.files.config, NllbConfig):
         system = kind(leader, plan.tokenizer, plan.card, placement.precision, placement.budget.work)
     else:
         attaching = _LedModules(leader, rank)
@@ -66,6 +68,8 @@ def _load(files: Any, ranks: Ranks, placement: Placement) -> Rank:
     """This rank's part, read."""
     if (count := chosen()) is not None:
         torch.set_num_threads(count)
+    if isinstance(files, PackedModel):
+        return Rank(SpreadNllb(load_packed_part(files, ranks), ranks))
     packs = _packs(placement)
     dtype = None if packs else FLOATS[placement.precision]
     if isinstance(files, NllbFiles):
@@ -88,15 +92,18 @@ def _packs(placement: Placement) -> bool:
 
 def _place(ranks: Ranks, opened: Any, device: str, precision: str, memory: str | int | None) -> Placement:
     """How each rank runs its part; `placement.place` explains the arguments."""
-    if isinstance(opened, PackedModel):
+    if isinstance(opened, PackedModel) and not isinstance(opened.config, NllbConfig):
         raise InvalidOption(
-            "parallel=True shares models as they were published, and this one is packed; give the one that "
-            "it was made from"
+            "parallel=True can't cut packed matrices, and this model has no others; give the one that it was "
+            "made from"
         )
     check_shares(opened.config, ranks.count)
     if memory is None and device == CPU:
         memory = int(MOST * memory_limit() / int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     try:
+        if isinstance(opened, PackedModel):
+            size = opened.bytes() - opened.expert_bytes() * (ranks.count - 1) // ranks.count
+            return place_packed(opened.config, opened.precision, size, device, precision, memory)
         return place(as_large(opened.config, ranks.count), device, precision, memory)
     except NotEnoughMemory as error:
         raise NotEnoughMemory(
