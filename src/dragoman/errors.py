@@ -11,6 +11,7 @@ DragomanError
 │   └── JobRunning                        another process does the same now
 ├── Overloaded                            more work at once than is taken on
 ├── NotEnoughMemory (also MemoryError)    a model or a language module that doesn't fit
+├── RankFailed                            one of the processes that run a model together is gone
 ├── LanguageModuleError (also ValueError) a row needs a language module that isn't there, or none fits
 ├── ConfigError (also ValueError)         a config.json that describes no model we know
 ├── NoNumbers (also ArithmeticError)      the model computed NaN or infinite scores
@@ -67,6 +68,20 @@ class NotEnoughMemory(DragomanError, MemoryError):
 
 class Overloaded(DragomanError):
     """More work is waiting than is taken on, and it didn't grow less in time."""
+
+
+class RankFailed(DragomanError):
+    """One of the processes that run a model together has failed or is gone, so that none can go on."""
+
+    @classmethod
+    def gone(cls, error: BaseException) -> "RankFailed":
+        """What is said where `error` shows it."""
+        reason = (str(error).strip().splitlines() or [""])[0]
+        reason = reason.rpartition("] ")[2].partition(". ")[0]  # of a library's, not where in its source
+        return cls(
+            f"a rank has failed or is gone, so that none can go on ({type(error).__name__}: {reason:.200}). "
+            "What it said itself tells more; start all ranks again"
+        )
 
 
 class LanguageModuleError(DragomanError, ValueError):

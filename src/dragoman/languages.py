@@ -15,7 +15,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 
 from dragoman.errors import UnknownLanguage
@@ -255,7 +255,12 @@ _LETTERS = str.maketrans(
 
 def _fold(spelling: str) -> str:
     """One key for all ways to write a spelling: no case, no accents, one space for any separator."""
-    decomposed = unicodedata.normalize("NFKD", spelling.strip()[:_LONGEST].replace("´", "'").casefold())
+    return _folded(spelling.strip()[:_LONGEST])
+
+
+@lru_cache(4096)
+def _folded(spelling: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", spelling.replace("´", "'").casefold())
     # Only marks with a combining class go: the vowel signs of Indic scripts have none and matter.
     bare = "".join(char for char in decomposed if not unicodedata.combining(char)).translate(_LETTERS)
     # Cf are joiners and direction marks: they part no words.

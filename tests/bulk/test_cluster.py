@@ -32,7 +32,7 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes] | 
     until = time.monotonic() + PATIENCE
     while not condition() and (process is None or process.poll() is None):
         assert time.monotonic() < until
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def done(folder: Path) -> int:
@@ -49,12 +49,14 @@ def test_a_cluster_that_starts_by_itself_writes_the_same_files_though_a_worker_i
     assert run(*command, tmp_path / "alone").code == 0
     out = tmp_path / "out"
     driver = process(*command, out, "--cluster", "auto", "--workers", 1)
+    wait_for(lambda: actor_of(driver) is not None, driver)
+    actor = actor_of(driver)
     wait_for(lambda: done(out) > 1, driver)
+    actor.suspend()  # so that it is not done with everything before it is killed
     family = psutil.Process(driver.pid).children(recursive=True)
     assert listening(family) == {"127.0.0.1"}
     words = " ".join(word for one in family for word in one.cmdline())
     session = Path(re.search(r"/\S*/session_[\d_-]+", words)[0])
-    actor = next(one for one in family if "BlockActor" in "".join(one.cmdline()))
     actor.kill()
     _, said = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, said.decode()
@@ -63,6 +65,17 @@ def test_a_cluster_that_starts_by_itself_writes_the_same_files_though_a_worker_i
     logs = [path.read_bytes() for path in session.rglob("*") if path.is_file()]
     assert any(b"MapBatches(BlockActor)" in log for log in logs)
     assert not any(line.encode() in log for line in lines if len(line) > 20 for log in logs)
+
+
+def actor_of(driver: "subprocess.Popen[bytes]") -> psutil.Process | None:
+    """The process that does blocks for a driver."""
+    for one in psutil.Process(driver.pid).children(recursive=True):
+        try:
+            if "BlockActor" in "".join(one.cmdline()):
+                return one
+        except psutil.Error:  # it has ended just now
+            continue
+    return None
 
 
 def listening(family: list[psutil.Process]) -> set[str]:

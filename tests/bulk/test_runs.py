@@ -1,13 +1,13 @@
 """What is done stays done, what has changed is noticed, and what was asked for is checked first."""
 
 import json
-import time
 
 import fsspec
 import pytest
 
 from dragoman.translation.translator import Translator
 from tests.bulk.conftest import SENTENCES, outputs, rows
+from tests.cli.halting import killed_after
 
 
 @pytest.fixture
@@ -56,16 +56,11 @@ def test_a_process_may_be_killed_and_another_goes_on(run, process, translator, t
     texts.write_text("".join(f"{text}\n" for text in SENTENCES * 6), encoding="utf-8")
     command = ("bulk", texts, "--to", "en", "--block", 2, "--beams", 1, "--output")
     out = tmp_path / "out"
-    killed = process(*command, out)
-    while len(list(out.glob("0*.jsonl"))) < 3:
-        assert killed.poll() is None
-        time.sleep(0.01)
-    killed.kill()
-    killed.wait()
+    assert process(*command, out, program=killed_after(blocks=3)).wait(300) == -9
     stranger = out / "mine.part"
     stranger.touch()
     done = {path.name: path.stat().st_mtime_ns for path in out.glob("0*.jsonl")}
-    assert len(done) < 21
+    assert len(done) == 3
     assert run(*command, out).code == 0
     assert run(*command, tmp_path / "whole").code == 0
     assert stranger.exists()

@@ -75,12 +75,12 @@ def run(dragoman, translator, monkeypatch) -> Callable[..., Result]:
 
 @pytest.fixture
 def process() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
-    """Start `dragoman ARGS` as a process; it is ended with the test."""
+    """Start `dragoman ARGS`, or another `program` of Python, as a process; it is ended with the test."""
     started: list[subprocess.Popen[bytes]] = []
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"}
 
     def start(*args: object, **options: Any) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "dragoman", *map(str, args)]
+        command = [sys.executable, *options.pop("program", ("-m", "dragoman")), *map(str, args)]
         for name in ("stdin", "stdout", "stderr"):
             options.setdefault(name, subprocess.PIPE)
         started.append(subprocess.Popen(command, env=environment | options.pop("env", {}), **options))

@@ -7,14 +7,18 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from dragoman.jobs.database import NAME
+from tests.cli.halting import held_after, killed_after
 
 FROM_TO = ("--from", "en", "--to", "de")
+PATIENCE = 300
+"""Seconds for a process on a machine that has much else to do."""
 
 
 @pytest.fixture(autouse=True)
@@ -41,12 +45,31 @@ def committed(state: Path) -> int:
             return 0
 
 
-def kill_after(process: "subprocess.Popen[bytes]", state: Path, sentences: int) -> None:
-    deadline = time.monotonic() + 120
-    while committed(state) < sentences and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+@pytest.fixture
+def killed(process, state):
+    """Run `dragoman ARGS` until it has kept so many sentences, and is killed."""
+
+    def run(*args: object, after: int) -> None:
+        program = killed_after(sentences=after)
+        assert process(*args, env={"DRAGOMAN_STATE": str(state)}, program=program).wait(PATIENCE) == -9
+
+    return run
+
+
+@pytest.fixture
+def held(process, state, tmp_path_factory):
+    """Start `dragoman ARGS`, which waits once it has kept five sentences; and what lets it go on."""
+    go = tmp_path_factory.mktemp("go") / "go"
+
+    def run(*args: object) -> "tuple[subprocess.Popen[bytes], Callable[[], None]]":
+        running = process(*args, env={"DRAGOMAN_STATE": str(state)}, program=held_after(5, go))
+        deadline = time.monotonic() + PATIENCE
+        while committed(state) < 5 and running.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return running, go.touch
+
+    return run
 
 
 def engine_work(monkeypatch, translator) -> list[str]:
@@ -62,12 +85,12 @@ def engine_work(monkeypatch, translator) -> list[str]:
 
 
 def test_lines_go_on_after_a_kill_without_doing_anything_twice(
-    run, process, lines, tmp_path, state, monkeypatch, translator
+    run, killed, lines, tmp_path, state, monkeypatch, translator
 ):
     command = ("translate", *FROM_TO, "--input", lines, "--output", tmp_path / "out.txt", "--batch-size", "4")
-    kill_after(process(*command, env={"DRAGOMAN_STATE": str(state)}), state, 10)
+    killed(*command, after=10)
     done = committed(state)
-    assert done >= 10
+    assert done == 10
     assert not (tmp_path / "out.txt").exists()
     asked = engine_work(monkeypatch, translator)
     result = run(*command)
@@ -83,11 +106,11 @@ def test_lines_go_on_after_a_kill_without_doing_anything_twice(
     assert committed(state) == 0
 
 
-def test_a_document_goes_on_by_number(run, process, tmp_path, state, tatoeba, monkeypatch, translator):
+def test_a_document_goes_on_by_number(run, killed, tmp_path, state, tatoeba, monkeypatch, translator):
     text = "".join(f"# {english}\n\n- **{english}** Well.\n\n" for _, english in tatoeba["fr"][:20])
     (tmp_path / "a.md").write_text(text, encoding="utf-8")
     command = ("translate", *FROM_TO, "--batch-size", "4", tmp_path / "a.md")
-    kill_after(process(*command, env={"DRAGOMAN_STATE": str(state)}), state, 10)
+    killed(*command, after=10)
     listed = json.loads(run("jobs", "list", "--json").out)
     assert (listed["id"], listed["state"], listed["files"][0]["input"]) == (
         1, "interrupted", str(tmp_path / "a.md"),
@@ -106,10 +129,10 @@ def test_a_document_goes_on_by_number(run, process, tmp_path, state, tatoeba, mo
 
 
 def test_input_that_has_changed_is_noticed_and_only_what_is_new_is_done(
-    run, process, lines, tmp_path, state, monkeypatch, translator
+    run, killed, lines, tmp_path, state, monkeypatch, translator
 ):
     command = ("translate", *FROM_TO, "-i", lines, "-o", tmp_path / "out.txt", "--batch-size", "4")
-    kill_after(process(*command, env={"DRAGOMAN_STATE": str(state)}), state, 10)
+    killed(*command, after=10)
     text = lines.read_text(encoding="utf-8")
     lines.write_text("A new line.\n" + text, encoding="utf-8")
     asked = engine_work(monkeypatch, translator)
@@ -148,17 +171,16 @@ def test_a_list_that_can_not_be_used_costs_a_note(run, lines, tmp_path, state):
     assert run("jobs", "list").code == 2
 
 
-def test_a_job_is_shown_cancelled_and_struck_off(run, process, lines, tmp_path, state):
+def test_a_job_is_shown_cancelled_and_struck_off(run, held, lines, tmp_path, state):
     assert "no jobs" in run("jobs", "list").err
     command = ("translate", *FROM_TO, "-i", lines, "-o", tmp_path / "out.txt", "--batch-size", "4")
-    running = process(*command, env={"DRAGOMAN_STATE": str(state)})
-    while committed(state) < 5 and running.poll() is None:
-        time.sleep(0.02)
+    running, go_on = held(*command)
     assert "running" in run("jobs", "list").out
     assert f"{lines} -> {tmp_path / 'out.txt'}" in run("jobs", "show", 1).out
     assert "another process" in run(*command).err
     assert run("jobs", "cancel", 1).code == 0
-    _, err = running.communicate(timeout=120)
+    go_on()
+    _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 2
     assert b"job 1 was cancelled" in err
     assert run("jobs", "list").out.splitlines()[1].split("\t")[1] == "cancelled"
@@ -167,13 +189,11 @@ def test_a_job_is_shown_cancelled_and_struck_off(run, process, lines, tmp_path, 
     assert "there is no job 1" in run("jobs", "show", 1).err
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(process, lines, tmp_path, state):
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(held, lines, tmp_path):
     command = ("translate", *FROM_TO, "-i", lines, "-o", tmp_path / "out.txt", "--batch-size", "4")
-    running = process(*command, env={"DRAGOMAN_STATE": str(state)})
-    while committed(state) < 5 and running.poll() is None:
-        time.sleep(0.02)
+    running, _ = held(*command)
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=120)
+    _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130
     assert b"go on with the same command, or with: dragoman jobs resume 1" in err
 
@@ -327,7 +347,11 @@ def test_twenty_kills_change_nothing(tmp_path, tatoeba, state):
     while True:
         process = subprocess.Popen([*command, str(tmp_path / "out.txt")], stderr=subprocess.DEVNULL)
         if len(counts) <= 20:
-            kill_after(process, state, counts[-1] + chance.randrange(20, 220))
+            goal = counts[-1] + chance.randrange(20, 220)
+            while committed(state) < goal and process.poll() is None:
+                time.sleep(0.02)
+            process.kill()
+            process.wait()
             counts.append(committed(state))
         else:
             assert process.wait() == 0

@@ -179,6 +179,25 @@ def test_newcomers_wait_until_a_quarter_of_the_room_is_free(toy: Toys) -> None:
     assert [count for count, _ in model.read] == [8, 2, 1]
 
 
+def test_those_who_come_step_after_step_are_read_two_steps_at_a_time(toy: Toys) -> None:
+    model = toy(kinds=1, table=never_ending(1))
+    engine = Desk(model)
+
+    def come(count: int) -> None:
+        for _ in range(count):
+            engine.submit(job(0, GREEDY, most=30))
+        engine.turn()
+
+    for count in (16, 1, 1, 1, 1):
+        come(count)
+    assert [count for count, _ in model.read] == [16, 2, 2]
+    come(5)  # a quarter of those that run waits for nobody
+    assert [count for count, _ in model.read] == [16, 2, 2, 5]
+    for count in (0, 0, 1):  # neither does one that comes while nobody else does
+        come(count)
+    assert [count for count, _ in model.read] == [16, 2, 2, 5, 1]
+
+
 def test_what_is_read_together_is_bounded_with_its_padding(toy: Toys) -> None:
     model = toy(kinds=1)
     Desk(model).run([job(0, GREEDY, length=3000, most=3) for _ in range(5)])

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from dragoman.server.settings import Settings
 from dragoman.server.state import Caller
 from dragoman.translation.translator import Translator
 from tests.cli.conftest import dragoman, process  # noqa: F401
+from tests.server.waiting import wait_until
 
 
 class Served:
@@ -43,16 +43,13 @@ class Served:
     def delete(self, path: str, **options: Any) -> requests.Response:
         return requests.delete(self.url + path, timeout=60, **options)
 
-    def idle(self, seconds: float = 20.0) -> bool:
-        """Whether nothing is under way, or isn't any more after a while."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            busy = any(each.loaded.system.engine.busy for each in self.state.registry.translators.values())
-            workshop = self.state.workshop
-            if not busy and not workshop.texts.working and not workshop.files.working:
-                return True
-            time.sleep(0.01)
-        return False
+    def idle(self) -> bool:
+        """Whether nothing is under way any more."""
+        return wait_until(lambda: not self._is_busy())
+
+    def _is_busy(self) -> bool:
+        busy = any(each.loaded.system.engine.busy for each in self.state.registry.translators.values())
+        return bool(busy or self.state.workshop.texts.working or self.state.workshop.files.working)
 
 
 @contextmanager
@@ -79,8 +76,7 @@ def serving(settings: Settings, models: dict[str, Any], keys: Path | None = None
         listener.close()
 
     try:
-        while not server.started:
-            time.sleep(0.005)
+        wait_until(lambda: server.started)
         yield Served(app, listener.getsockname()[1], stop)
     finally:
         stop()

@@ -2,12 +2,12 @@
 
 import io
 import socket
-import time
 
 import deepl
 import pytest
 
 from dragoman.server.keys import KeyFile
+from tests.server.waiting import wait_until
 
 
 @pytest.fixture
@@ -135,12 +135,21 @@ def test_what_is_not_done_here_is_refused_by_name(client, options, message):
     assert caught.value.http_status_code == 400
 
 
+def ended(client, handle):
+    """The status of a document that is done or has failed."""
+
+    def over():
+        status = client.translate_document_get_status(handle)
+        return status if status.done or not status.ok else None
+
+    return wait_until(over)
+
+
 def test_the_official_client_translates_a_document(client, translator):
     text = "Where is the station?\n"
     handle = client.translate_document_upload(text.encode(), filename="a.txt", target_lang="FR")
-    while not (status := client.translate_document_get_status(handle)).done:
-        assert status.ok, status.error_message
-        time.sleep(0.05)
+    status = ended(client, handle)
+    assert status.ok, status.error_message
     assert status.billed_characters == len(text.strip())
     output = io.BytesIO()
     client.translate_document_download(handle, output, chunk_size=4096)
@@ -149,8 +158,7 @@ def test_the_official_client_translates_a_document(client, translator):
 
 def test_a_document_is_downloaded_once(client, impatient):
     handle = client.translate_document_upload(b"Yes.", filename="a.txt", target_lang="FR")
-    while not client.translate_document_get_status(handle).done:
-        time.sleep(0.05)
+    assert ended(client, handle).ok
     client.translate_document_download(handle, io.BytesIO(), chunk_size=4096)
     with pytest.raises(deepl.DeepLException):
         client.translate_document_download(handle, io.BytesIO())
@@ -165,8 +173,7 @@ def test_a_document_is_asked_for_with_its_key_only(client):
 
 def test_a_broken_document_says_why(client):
     handle = client.translate_document_upload(b"PK\x03\x04", filename="a.docx", target_lang="FR")
-    while (status := client.translate_document_get_status(handle)).ok and not status.done:
-        time.sleep(0.05)
+    status = ended(client, handle)
     assert not status.ok
     assert status.error_message
 

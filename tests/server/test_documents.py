@@ -1,14 +1,15 @@
 """Files over our own API, and what becomes of them when a server ends."""
 
-import time
+import threading
 
 import pytest
 
 from dragoman.server.keys import KeyFile
+from dragoman.server.work import Calls
+from tests.server.waiting import ENDLESS, SECONDS, wait_until
 
-TEXT = "\n".join(
-    f"I would like to buy {number} tickets for the train to the old town." for number in range(24)
-)
+TEXT = "\n".join(ENDLESS[:24])
+LONG = "\n".join(ENDLESS)
 
 
 def hand_in(served, name: str, data: bytes | str, **fields):
@@ -18,11 +19,11 @@ def hand_in(served, name: str, data: bytes | str, **fields):
 
 
 def wait(served, id: str, **options) -> dict:
-    while True:
+    def over() -> dict | None:
         found = served.get(f"/v1/documents/{id}", **options).json()
-        if found["status"] in ("done", "error"):
-            return found
-        time.sleep(0.02)
+        return found if found["status"] in ("done", "error") else None
+
+    return wait_until(over)
 
 
 def test_a_file_is_handed_in_asked_for_and_fetched(server, translator, tmp_path):
@@ -79,12 +80,11 @@ def test_a_broken_file_is_an_error_of_its_own(server):
 
 def test_what_is_not_done_is_not_fetched_and_a_removed_file_frees_its_rows(serve):
     served = serve()
-    id = hand_in(served, "a.txt", TEXT * 20, source="en").json()["id"]
+    id = hand_in(served, "a.txt", LONG, source="en").json()["id"]
     response = served.get(f"/v1/documents/{id}/result")
     assert response.status_code == 409
     assert response.headers["Retry-After"]
-    while served.get(f"/v1/documents/{id}").json()["status"] != "translating":
-        time.sleep(0.01)
+    wait_until(lambda: served.get(f"/v1/documents/{id}").json()["status"] == "translating")
     assert served.delete(f"/v1/documents/{id}").status_code == 204
     assert served.idle()
     assert served.get("/v1/documents").json() == {"documents": []}
@@ -94,9 +94,8 @@ def test_a_file_that_is_removed_while_it_is_worked_on_leaves_no_job_and_no_folde
     from dragoman.jobs import Jobs
 
     served = serve(data=tmp_path, batch=2)
-    id = hand_in(served, "a.txt", TEXT * 4, source="en").json()["id"]
-    while served.get(f"/v1/documents/{id}").json()["progress"] == 0:
-        time.sleep(0.01)
+    id = hand_in(served, "a.txt", LONG, source="en").json()["id"]
+    wait_until(lambda: served.get(f"/v1/documents/{id}").json()["progress"] > 0)
     assert served.delete(f"/v1/documents/{id}").status_code == 204
     assert served.idle()
     with Jobs(tmp_path) as jobs:
@@ -140,21 +139,28 @@ def test_a_file_counts_for_its_key(serve, tmp_path):
 
 
 def test_the_next_server_goes_on_with_what_was_not_done(serve, tmp_path, translator, monkeypatch):
-    first = serve(data=tmp_path / "state", batch=4)
-    id = hand_in(first, "a.txt", TEXT, source="en").json()["id"]
-    done = hand_in(first, "b.txt", "Yes.", source="en").json()["id"]
-    assert wait(first, done)["status"] == "done"
-    while first.get(f"/v1/documents/{id}").json()["progress"] < 0.2:
-        time.sleep(0.01)
-    first.stop()
     asked: list[str] = []
-    job = translator.system.job
+    ends, job, stop = threading.Event(), translator.system.job, Calls.stop
 
     def noted(row, request, options):
         asked.append(request.text)
+        if len(asked) == 16:
+            ends.wait(SECONDS)  # so that it is not done before it is stopped
         return job(row, request, options)
 
+    def stopped(calls):
+        stop(calls)
+        ends.set()
+
     monkeypatch.setattr(translator.system, "job", noted)
+    monkeypatch.setattr(Calls, "stop", stopped)
+    first = serve(data=tmp_path / "state", batch=4)
+    done = hand_in(first, "b.txt", "Yes.", source="en").json()["id"]
+    assert wait(first, done)["status"] == "done"
+    id = hand_in(first, "a.txt", TEXT, source="en").json()["id"]
+    wait_until(lambda: first.get(f"/v1/documents/{id}").json()["progress"] > 0 and len(asked) == 16)
+    first.stop()
+    asked.clear()
     second = serve(data=tmp_path / "state")
     assert second.get(f"/v1/documents/{done}").json()["status"] == "done"
     assert wait(second, id)["status"] == "done"

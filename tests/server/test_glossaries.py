@@ -4,6 +4,7 @@ import deepl
 import pytest
 
 from dragoman.server.keys import KeyFile
+from tests.server.test_documents import wait
 
 TERMS = {"station": "Dragonia", "ticket": "Billettus"}
 TEXT = "Where is the station?"
@@ -122,8 +123,7 @@ def test_our_own_api_keeps_them_too_and_they_are_the_same(server, client):
     assert "Dragonia" in server.post("/v1/translate", request).json()["translations"][0]["text"]
     form = {"source": "en", "target": "fr", "glossary": id}
     document = server.post("/v1/documents", data=form, files={"file": ("a.txt", TEXT)}).json()["id"]
-    while server.get(f"/v1/documents/{document}").json()["status"] != "done":
-        pass
+    assert wait(server, document)["status"] == "done"
     assert "Dragonia" in server.get(f"/v1/documents/{document}/result").text
     assert server.delete(f"/v1/glossaries/{id}").status_code == 204
     assert server.get(f"/v1/glossaries/{id}").status_code == 404

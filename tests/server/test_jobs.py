@@ -2,14 +2,15 @@
 
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
+from dragoman.errors import InvalidDocument
 from dragoman.jobs import Jobs
 from dragoman.server.keys import KeyFile
 from dragoman.server.uploads import Uploads
 from dragoman.translation.pipeline import Cancelled
-from tests.server.test_documents import TEXT, hand_in, wait
+from tests.server.test_documents import LONG, hand_in, wait
+from tests.server.waiting import wait_until
 
 
 def test_jobs_are_listed_looked_at_and_their_owners_alone(serve, tmp_path):
@@ -31,11 +32,8 @@ def test_jobs_are_listed_looked_at_and_their_owners_alone(serve, tmp_path):
 
 def test_a_job_that_is_cancelled_frees_its_rows_stays_in_the_list_and_is_no_next_servers(serve, tmp_path):
     served = serve(data=tmp_path, batch=2)
-    ids = [
-        hand_in(served, "a.txt", TEXT * 4, source="en").json()["id"] for _ in range(3)
-    ]  # one of them waits
-    while (job := served.get(f"/v1/jobs/{ids[0]}").json())["progress"] == 0 and job["ended"] is None:
-        time.sleep(0.01)
+    ids = [hand_in(served, "a.txt", LONG, source="en").json()["id"] for _ in range(3)]  # one of them waits
+    wait_until(lambda: served.get(f"/v1/jobs/{ids[0]}").json()["progress"] > 0)
     for id in ids:
         job = served.post(f"/v1/jobs/{id}/cancel").json()
         assert (job["status"], job["error"]) == ("cancelled", "it was cancelled")
@@ -54,10 +52,9 @@ def test_a_job_that_is_cancelled_frees_its_rows_stays_in_the_list_and_is_no_next
 def test_who_waits_for_a_file_that_is_cancelled_is_told_so(serve):
     served = serve()
     with ThreadPoolExecutor(1) as pool:
-        form, files = {"source": "en", "target": "fr"}, {"file": ("a.txt", TEXT * 4)}
+        form, files = {"source": "en", "target": "fr"}, {"file": ("a.txt", LONG)}
         answer = pool.submit(served.post, "/translate_file", data=form, files=files)
-        while not (found := served.get("/v1/jobs").json()["jobs"]):
-            time.sleep(0.01)
+        found = wait_until(lambda: served.get("/v1/jobs").json()["jobs"])
         served.post(f"/v1/jobs/{found[0]['id']}/cancel")
         assert answer.result().status_code == 409
         assert answer.result().json() == {"error": "it was cancelled"}
@@ -74,8 +71,7 @@ def test_a_file_that_is_cancelled_while_it_comes_is_not_begun(serve, monkeypatch
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(hand_in, served, "a.txt", "Yes.", source="en")
         try:
-            while not (found := served.get("/v1/jobs").json()["jobs"]):
-                time.sleep(0.01)
+            found = wait_until(lambda: served.get("/v1/jobs").json()["jobs"])
             job = served.post(f"/v1/jobs/{found[0]['id']}/cancel").json()
         finally:
             goes_on.set()
@@ -96,8 +92,7 @@ def test_a_file_at_which_the_process_ends_again_and_again_is_an_error(serve, tmp
     monkeypatch.setattr("dragoman.server.uploads.translate", end)
     first = serve(data=tmp_path)
     id = hand_in(first, "a.txt", "Yes.", source="en").json()["id"]
-    while not begun:
-        time.sleep(0.01)
+    wait_until(lambda: begun)
     first.stop()
     path = tmp_path / id / "record.json"
     record = json.loads(path.read_text())
@@ -106,3 +101,31 @@ def test_a_file_at_which_the_process_ends_again_and_again_is_an_error(serve, tmp
     job = serve(data=tmp_path).get(f"/v1/jobs/{id}").json()
     assert (job["status"], begun) == ("failed", [1])
     assert "has ended 3 times while it worked on this file" in job["error"]
+
+
+def test_files_at_which_a_process_has_ended_are_worked_on_alone_and_first(serve, tmp_path, monkeypatch):
+    begun: list[str] = []
+    other = threading.Event()
+
+    def end(*args):
+        raise Cancelled
+
+    def note(state, order, *args):
+        begun.append(order.name)
+        if len(begun) > 1:
+            other.set()
+        elif other.wait(0.3):
+            begun.append("beside another")
+        raise InvalidDocument("enough")
+
+    monkeypatch.setattr("dragoman.server.uploads.translate", end)
+    first = serve(data=tmp_path)
+    names = {hand_in(first, f"{name}.txt", "Yes.", source="en").json()["id"]: name for name in "abc"}
+    first.stop()
+    for id, name in names.items():
+        path = tmp_path / id / "record.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "attempts": int(name in "bc")}))
+    monkeypatch.setattr("dragoman.server.uploads.translate", note)
+    later = serve(data=tmp_path)
+    wait_until(lambda: all(job["ended"] for job in later.get("/v1/jobs").json()["jobs"]))
+    assert begun == ["b.txt", "c.txt", "a.txt"]

@@ -11,28 +11,21 @@ import requests
 
 from dragoman.errors import NoNumbers, NotEnoughMemory
 from dragoman.server.keys import KeyFile
+from tests.server.waiting import ENDLESS, SECONDS, wait_until
 
-LONG = " ".join(
-    f"I would like to buy {number} tickets for the train to the old town." for number in range(600)
-)
+LONG = " ".join(ENDLESS[:600])
 
 
-def send(served: Any, body: dict[str, Any], path: str = "/v1/translate") -> socket.socket:
+def send(
+    served: Any, body: dict[str, Any], path: str = "/v1/translate", headers: dict[str, str] | None = None
+) -> socket.socket:
     """Make a request and don't wait for its answer."""
     data = json.dumps(body).encode()
     connection = socket.create_connection(("127.0.0.1", served.port))
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
     return connection
-
-
-def wait_until(condition, seconds: float = 30.0) -> None:
-    waiting = threading.Event()
-    for _ in range(int(seconds * 100)):
-        if condition():
-            return
-        waiting.wait(0.01)
-    raise AssertionError("it never came to that")
 
 
 def is_busy(served: Any) -> bool:
@@ -56,6 +49,31 @@ def test_a_client_that_goes_away_frees_its_rows(serve, path, body):
     connection.close()
     assert served.idle()
     assert "dragoman_translations_total{" not in served.get("/metrics").text
+
+
+def test_a_small_request_takes_no_thread_and_ends_with_its_client_or_its_time(serve, translator):
+    served = serve()
+    is_held, goes_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        is_held.set()
+        goes_on.wait(SECONDS)
+
+    body = {"text": "Good morning!", "source": "en", "target": "fr"}
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(translator.system.engine.between_steps, hold)
+        try:
+            assert is_held.wait(SECONDS)
+            connection = send(served, body)
+            wait_until(lambda: is_busy(served))
+            assert not served.state.workshop._pool._threads
+            connection.close()
+            assert served.idle()
+            assert served.post("/v1/translate", {**body, "timeout": 0.05}).status_code == 408
+            assert served.idle()
+        finally:
+            goes_on.set()
+    assert served.post("/v1/translate", body).status_code == 200
 
 
 def test_a_client_that_goes_away_while_it_waits_is_never_served(serve):
@@ -85,12 +103,14 @@ def test_a_file_holds_up_no_text(serve):
     served = serve(active=1)
     with ThreadPoolExecutor(1) as pool:
         form = {"source": "en", "target": "fr"}
-        files = {"file": ("a.txt", LONG[:3000])}
+        files = {"file": ("a.txt", LONG)}
         file = pool.submit(served.post, "/translate_file", data=form, files=files)
         wait_until(lambda: served.state.workshop.files.working == 1)
         assert served.post("/translate", {"q": "Yes.", "source": "en", "target": "fr"}).status_code == 200
         assert served.state.workshop.files.working == 1
-        assert file.result().status_code == 200
+        (job,) = served.get("/v1/jobs").json()["jobs"]
+        served.post(f"/v1/jobs/{job['id']}/cancel")
+        assert file.result().status_code == 409
 
 
 def test_what_is_too_much_is_refused_at_once_and_says_when_to_come_again(serve):
@@ -112,26 +132,35 @@ def test_what_is_too_much_is_refused_at_once_and_says_when_to_come_again(serve):
     assert served.idle()
 
 
-def test_each_key_gets_its_turn(serve, tmp_path):
+def test_each_key_gets_its_turn(serve, tmp_path, translator, monkeypatch):
     keys = KeyFile(tmp_path / "keys.json")
-    greedy, modest = keys.add("greedy"), keys.add("modest")
+    greedy, modest = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("greedy", "modest"))
     served = serve(keys=keys.path, active=1)
-    done: list[str] = []
+    asked: list[str] = []
+    job = translator.system.job
 
-    def ask(name: str, key: str, text: str) -> None:
+    def noted(row: Any, request: Any, options: Any) -> Any:
+        asked.append(request.text)
+        return job(row, request, options)
+
+    monkeypatch.setattr(translator.system, "job", noted)
+
+    def ask(key: dict[str, str], text: str) -> int:
         body = {"text": text, "source": "en", "target": "fr"}
-        headers = {"Authorization": f"Bearer {key}"}
-        assert served.post("/v1/translate", body, headers=headers).status_code == 200
-        done.append(name)
+        return served.post("/v1/translate", body, headers=key).status_code
 
-    with ThreadPoolExecutor(20) as pool:
-        pool.submit(ask, "greedy", greedy, LONG[:900])
-        wait_until(lambda: served.state.workshop.texts.working == 1)
-        for _ in range(8):
-            pool.submit(ask, "greedy", greedy, LONG[:140])
+    first = send(served, {"text": LONG, "source": "en", "target": "fr"}, headers=greedy)
+    wait_until(lambda: served.state.workshop.texts.working == 1)
+    with ThreadPoolExecutor(9) as pool:
+        answers = [pool.submit(ask, greedy, f"Number {number}.") for number in range(8)]
         wait_until(lambda: served.state.workshop.texts.waiting == 8)
-        pool.submit(ask, "modest", modest, "Yes.")
-    assert done.index("modest") <= 3
+        answers.append(pool.submit(ask, modest, "Yes."))
+        wait_until(lambda: served.state.workshop.texts.waiting == 9)
+        first.close()
+        assert {answer.result() for answer in answers} == {200}
+    order = [text for text in asked if text == "Yes." or text.startswith("Number")]
+    assert len(order) == 9
+    assert order.index("Yes.") <= 1
 
 
 def test_many_clients_at_a_time_get_what_one_gets(server, translator, tatoeba):

@@ -15,6 +15,7 @@ from dragoman.server import running
 from dragoman.server.keys import KeyFile
 from dragoman.server.settings import Settings
 from tests.documents.packages import word
+from tests.server.test_documents import wait
 
 ROOT = Path(__file__).parents[2]
 BOMB = word("<w:p><w:r><w:t>" + "x" * 60_000_000 + "</w:t></w:r></w:p>")
@@ -48,11 +49,7 @@ def document(served, name: str, data: bytes, **options) -> dict:
     """What became of a file."""
     made = served.post("/v1/documents", data={"target": "fr"}, files={"file": (name, data)}, **options)
     assert made.status_code == 202, made.text
-    while True:
-        found = served.get(f"/v1/documents/{made.json()['id']}", **options).json()
-        if found["status"] in ("done", "error"):
-            return found
-        time.sleep(0.02)
+    return wait(served, made.json()["id"], **options)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from dragoman.translation.options import (
 
 def test_what_type_checkers_are_told_is_what_the_dataclasses_say() -> None:
     generation, text = names(GenerationOptions), names(TextOptions)
-    assert list(GenerationKeywords.__annotations__) == generation
-    assert list(LoadKeywords.__annotations__) == names(LoadOptions)[1:]
+    assert tuple(GenerationKeywords.__annotations__) == generation
+    assert tuple(LoadKeywords.__annotations__) == names(LoadOptions)[1:]
     assert set(TranslateKeywords.__annotations__) == {*generation, *text} - {"source", "target"}
     assert set(AnswerKeywords.__annotations__) == {*generation, "timeout"}
 

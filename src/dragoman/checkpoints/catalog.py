@@ -4,12 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from math import prod
 from pathlib import Path
 
 from dragoman.checkpoints.cards import CARD, M2M100_LICENCE, NLLB_LICENCE, ModelCard
 from dragoman.checkpoints.families import ADAPTER_CONFIG, card_of, is_whole
+from dragoman.checkpoints.weight_files import find_shards
 from dragoman.errors import CheckpointError
 from dragoman.files import read_json
+from dragoman.models.config import NllbConfig
+from dragoman.models.shapes import nllb_shapes
 from dragoman.text.tokenizers.m2m100 import VOCABULARY_NAME
 
 EMBEDDED = "mini"
@@ -39,8 +43,25 @@ class KnownModel:
 _NLLB = "dense; 202 languages"
 _M2M100 = "dense; 100 languages"
 _MOE = "128 experts; 202 languages; needs 218 GB of memory in fp32"
+
+
+def embedded_folder() -> Path:
+    """The model that ships inside the package."""
+    return Path(str(files("dragoman") / "data" / EMBEDDED))
+
+
+def _embedded() -> KnownModel:
+    """As its own files describe it."""
+    folder = embedded_folder()
+    card = card_of(folder, folder)
+    numbers = sum(map(prod, nllb_shapes(NllbConfig.from_folder(folder)).values()))
+    size = sum(file.stat().st_size for file in find_shards(folder))
+    summary = f"embedded; {len(card.languages)} languages"
+    return KnownModel(EMBEDDED, None, f"{numbers / 1e6:.0f} M", round(size / 1e9, 2), card.licence, summary)
+
+
 KNOWN = (
-    KnownModel(EMBEDDED, None, "25 M", 0.05, "Apache-2.0 (data: CC-BY and others)", "embedded; 5 languages"),
+    _embedded(),
     *(
         KnownModel(name, f"facebook/{name}", parameters, size_gb, NLLB_LICENCE, summary)
         for name, parameters, size_gb, summary in (
@@ -160,11 +181,6 @@ def _place(name: str | Path) -> Path | str:
 
 
 @cache
-def embedded_folder() -> Path:
-    """The model that ships inside the package."""
-    return Path(str(files("dragoman") / "data" / EMBEDDED))
-
-
 def _from_hub(repository: str, patterns: tuple[str, ...] | None = None) -> Path:
     """The repository's folder in the local cache, downloaded: all that a model needs, or these files."""
     from huggingface_hub import HfApi, snapshot_download

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,8 +30,10 @@ class Place:
     """Of the numbers as they are read, as a file calls it."""
     factor: float = 1.0
     """What it is multiplied by when it is read."""
-    rows: tuple[int, ...] | None = None
+    rows: tuple[int, ...] | range | None = None
     """Those of the stored tensor that are taken; None: all. `shape` is what is left."""
+    columns: range | None = None
+    """Likewise of a matrix; what lies between is read from no file that is mapped."""
     scale: "Place | None" = None
     """The scales of its rows if it is stored in 8 bits."""
 
@@ -41,10 +43,16 @@ class Place:
         return nbytes(self.shape, self.dtype)
 
     def cut(self, rows: Sequence[int]) -> "Place":
-        """Some of its rows, in this order."""
+        """Some of its rows, in this order; a range of a whole tensor's stays in the file until it is used."""
         kept = rows if self.rows is None else [self.rows[row] for row in rows]
+        taken = kept if isinstance(kept, range) else tuple(kept)
         scale = None if self.scale is None else self.scale.cut(rows)
-        return replace(self, shape=(len(rows), *self.shape[1:]), rows=tuple(kept), scale=scale)
+        return replace(self, shape=(len(rows), *self.shape[1:]), rows=taken, scale=scale)
+
+    def cut_columns(self, columns: range) -> "Place":
+        """A run of a whole matrix's columns."""
+        assert self.columns is None, "columns are cut once"
+        return replace(self, shape=(self.shape[0], len(columns)), columns=columns)
 
 
 class Reader:
@@ -68,13 +76,25 @@ class Reader:
         # A file that is read whole would be read again, and no memory won by it.
         self._read_bytes += place.nbytes * is_mapped(place.file)
         numbers = self._open[place.file][place.key].read()
-        if place.rows is not None:
-            numbers = Numbers(numbers.data[list(place.rows)], numbers.dtype)
+        if place.rows is not None or place.columns is not None:
+            numbers = Numbers(_taken(numbers.data, place), numbers.dtype)
         if place.scale is not None:
             numbers = restored(numbers, self(place.scale))
         if place.factor == 1.0:
             return numbers
         return Numbers(numbers.float32() * np.float32(place.factor), "F32").to(numbers.dtype)
+
+
+def _taken(data: Any, place: Place) -> Any:
+    """The rows and columns of a stored tensor that a place says; rows side by side are no copy."""
+    rows = place.rows
+    if isinstance(rows, range):
+        data = data[rows.start : rows.stop : rows.step]
+    elif rows is not None:
+        data = data[list(rows)]
+    if place.columns is not None:
+        data = np.ascontiguousarray(data[:, place.columns.start : place.columns.stop])
+    return data
 
 
 @dataclass(frozen=True)

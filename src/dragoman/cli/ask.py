@@ -9,7 +9,7 @@ from dragoman import languages as table
 from dragoman.cli.commands import complete_language, pick, takes
 from dragoman.cli.inputs import read_all
 from dragoman.cli.messages import put
-from dragoman.cli.model import load
+from dragoman.cli.model import load, serve_rank
 from dragoman.cli.records import as_json
 from dragoman.generation.options import GenerationOptions
 from dragoman.translation.options import LoadOptions, TextOptions
@@ -44,6 +44,7 @@ def ask(
     json: Annotated[bool, typer.Option("--json", help="A JSON object with question and answer.")] = False,
 ) -> None:
     """Ask a chat-tuned model (X-ALMA) an open question."""
+    serve_rank({"model": model, **pick(chosen, LoadOptions)})
     if not table.is_code(lang):  # a code may be of this model alone
         table.find(lang)
     generation = pick(chosen, GenerationOptions)

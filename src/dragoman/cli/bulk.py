@@ -41,6 +41,7 @@ Tell = Callable[["Counts | None", float], None]
         "fallback",
         "translation_memory",
         "vocabulary_text",
+        "parallel",
         "n_best",
         "early_stopping",
         "suppress",

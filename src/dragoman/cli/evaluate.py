@@ -10,7 +10,7 @@ import typer
 
 from dragoman.cli.commands import pick, takes
 from dragoman.cli.messages import put, say
-from dragoman.cli.model import load
+from dragoman.cli.model import load, serve_rank
 from dragoman.cli.progress import sentences
 from dragoman.cli.tables import print_table
 from dragoman.errors import InvalidOption
@@ -84,6 +84,8 @@ def evaluate(
     that sacrebleu --tokenize flores200 downloads, and is left out
     without it.
     """
+    if model is not None:
+        serve_rank({"model": model, **pick(chosen, LoadOptions)})
     from dragoman.evaluation.metrics import need_sacrebleu
 
     need_sacrebleu()

@@ -30,7 +30,7 @@ PICTURES = ("coder-experts.png", "coder-similarity.png", "load-balance.png")
 
 
 @app.command("report", cls=Command)
-@takes(LoadOptions, but=("model", "device", "vocabulary", "vocabulary_text"))
+@takes(LoadOptions, but=("model", "device", "vocabulary", "vocabulary_text", "parallel"))
 def report(
     chosen: dict[str, Any],
     model: Annotated[str, typer.Argument(help="A model's name, folder or hub owner/name.")],

@@ -19,11 +19,11 @@ from dragoman.cli.inputs import STREAM, Input, Item, open_input
 from dragoman.cli.locales import preferred_language
 from dragoman.cli.memories import open_memory
 from dragoman.cli.messages import SOME_FAILED, say, worded
-from dragoman.cli.model import load, vocabulary_text
+from dragoman.cli.model import load, serve_rank, vocabulary_text
 from dragoman.cli.progress import progress
 from dragoman.cli.records import as_json, error_record, translation_record
 from dragoman.cli.report import Report
-from dragoman.errors import DragomanError, InvalidOption, InvalidText, LanguageModuleError
+from dragoman.errors import DragomanError, InvalidOption, InvalidText, LanguageModuleError, RankFailed
 from dragoman.files import OutputFile, StandardOutput
 from dragoman.generation.options import GenerationOptions
 from dragoman.limits import written_size
@@ -146,6 +146,7 @@ def translate(
     One that can't be translated stays as it is, one that is no text is
     empty; both are reported, and the exit status is 1.
     """
+    serve_rank(pick(chosen, LoadOptions))
     generation = _generation(chosen, json)
     # All that can be checked before the second or so that loading takes.
     _check_languages(chosen)
@@ -193,7 +194,7 @@ def _loaded(loading: dict[str, Any], fallback: str | None, options: dict[str, An
 
         prepare()
     if fallback is not None:
-        options["fallback"] = load({**loading, "model": fallback})
+        options["fallback"] = load({**loading, "model": fallback, "parallel": False})
     return load(loading)
 
 
@@ -306,7 +307,7 @@ class _Session:
         self.lines += 1
         error = item.text if isinstance(item.text, InvalidText) else result.error
         if error is not None:
-            if isinstance(error, LanguageModuleError) and source_is_given:
+            if isinstance(error, RankFailed) or (isinstance(error, LanguageModuleError) and source_is_given):
                 raise error  # no other line can fare better
             self.failed += 1
             self.report.tell(item.number, worded(error))

@@ -12,7 +12,7 @@ from dragoman.cli.tables import print_table
 from dragoman.translation.options import LoadOptions
 
 
-@takes(LoadOptions, but=("model", "vocabulary", "vocabulary_text"))
+@takes(LoadOptions, but=("model", "vocabulary", "vocabulary_text", "parallel"))
 def verify(
     chosen: dict[str, Any],
     model: Annotated[str, typer.Argument(help="A model's name, folder or hub owner/name.")],

@@ -15,6 +15,7 @@ from dragoman.generation.tickets import Job, Places, Ticket
 PREFILL_TOKENS = 8192  # read together at most, padding included
 WINDOW = 1024  # of the waiting, so many of the oldest are looked through for the longest
 PATIENCE = 16  # times that longer sentences may be taken first
+SPACING = 2  # steps from one reading for newcomers to the next, unless they are a good number
 
 Key = tuple[GenerationOptions, int, int, bool]
 """What jobs in one batch have in common."""
@@ -29,10 +30,21 @@ class Lane:
         self.batch: Batch | None = None
         self.admitted = 0
         """Which admission of the scheduler's was the last one here."""
+        self.steps = 0
+        """How many the batch has made since then."""
 
     @property
     def running(self) -> list[Ticket]:
         return [] if self.batch is None else list(self.batch.tickets.values())
+
+    @property
+    def gathers(self) -> bool:
+        """Whether those that wait should wait for more.
+
+        Reading for one takes all of the model's weights, as reading for many does. Who comes while nobody
+        else does is read for at once; where they come step after step, some of them together.
+        """
+        return self.steps < SPACING and 4 * len(self.waiting) < len(self.running)
 
     def next(self) -> list[Ticket]:
         """Some of the waiting, in the order in which they are to start."""
@@ -175,11 +187,12 @@ class Scheduler:
     def _admit(self) -> None:
         """Start as many of the waiting as there is room for, if it is worth while."""
         started = False
+        lanes = list(self._lanes.values())
+        ready = [lane for lane in lanes if not lane.gathers]
         while True:
-            lanes = list(self._lanes.values())
             # Who has least comes first, then whose last turn is longest ago.
             lane = min(
-                (lane for lane in lanes if lane.waiting),
+                (lane for lane in ready if lane.waiting),
                 key=lambda lane: (len(lane.running), lane.admitted),
                 default=None,
             )
@@ -192,7 +205,7 @@ class Scheduler:
             for ticket in chosen:
                 del lane.waiting[ticket.number]
             self._admissions += 1
-            lane.admitted = self._admissions
+            lane.admitted, lane.steps = self._admissions, 0
             started = True
             self._start(lane, chosen)
 
@@ -223,6 +236,7 @@ class Scheduler:
     def _step(self, lane: Lane) -> None:
         with self._guarded(lane, lane.running):
             assert lane.batch is not None
+            lane.steps += 1
             self._deliver(lane.batch, lane.batch.step())
             lane.rest()
 

@@ -211,20 +211,27 @@ class SparseMLP(nn.Module):
         expert = routing.experts[token, slot]
         order = expert.argsort(stable=True)
         token, slot = token[order], slot[order]
-        # A compiled graph breaks here: which experts run depends on the tokens.
-        counts = torch.bincount(expert, minlength=self.options.num_experts).tolist()
-        parts = tokens[token].split(counts)
-        outputs = [self.experts[f"expert_{index}"](part) for index, part in enumerate(parts) if len(part)]
+        counts = torch.bincount(expert, minlength=self.options.num_experts)
         mixed = torch.zeros_like(tokens)
-        if not outputs:
+        rows = self.run_experts(tokens[token], counts).to(tokens.dtype)
+        if not len(rows):
             return mixed
-        rows = torch.cat(outputs).to(tokens.dtype)
         weights = routing.weights[token, slot][:, None]
         rows = rows * (weights * self._mask(rows, self.options.expert_output_masking))
         mixed = mixed.index_add(0, token, rows)
         if self.options.final_output_masking:
             mixed = mixed * self._mask(mixed, self.options.final_output_masking)
         return mixed
+
+    def run_experts(self, rows: Tensor, counts: Tensor) -> Tensor:
+        """rows: [choices, hidden], sorted by expert -> what the experts make of them, in the same order.
+
+        counts: [experts], how many rows each expert has.
+        """
+        # A compiled graph breaks here: which experts run depends on the tokens.
+        parts = rows.split(counts.tolist())
+        outputs = [self.experts[f"expert_{index}"](part) for index, part in enumerate(parts) if len(part)]
+        return torch.cat(outputs) if outputs else rows
 
     def _mix_all(self, tokens: Tensor, routing: Routing) -> Tensor:
         """The same for an exported graph, which can't depend on where tokens go: all experts, all tokens."""

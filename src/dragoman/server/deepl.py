@@ -18,6 +18,7 @@ from dragoman.server.filework import FileOrder
 from dragoman.server.fragments import XmlRules
 from dragoman.server.openapi import TEXTS, errors, fields_of, one_of
 from dragoman.server.orders import Format, Order, Result
+from dragoman.server.routes import Direct
 from dragoman.server.state import Caller, State, key_in_headers
 from dragoman.server.uploads import Uploads
 
@@ -63,7 +64,7 @@ def answer(fault: Fault) -> Response:
 
 def router(state: State, uploads: Uploads) -> APIRouter:
     """The routes of DeepL."""
-    api = APIRouter(prefix="/v2", tags=["deepl"], responses=ERRORS)
+    api = APIRouter(prefix="/v2", tags=["deepl"], responses=ERRORS, route_class=Direct)
     languages_known = state.registry.languages
     sources = one_of({deepl_source(language) for language in languages_known})
     targets = one_of({code for language in languages_known for code, _ in deepl_targets(language)})

@@ -14,6 +14,7 @@ from dragoman.server.faults import Fault, invalid
 from dragoman.server.openapi import KEY, TEXTS, errors, fields_of, one_of
 from dragoman.server.orders import Format, Order, Result
 from dragoman.server.own import detections
+from dragoman.server.routes import Direct
 from dragoman.server.state import Caller, State
 
 PATH = "/language/translate/v2"
@@ -69,7 +70,7 @@ def answer(fault: Fault) -> Response:
 
 def router(state: State) -> APIRouter:
     """The routes of Google."""
-    api = APIRouter(prefix=PATH, tags=["google"], responses=ERRORS)
+    api = APIRouter(prefix=PATH, tags=["google"], responses=ERRORS, route_class=Direct)
     texts = {"q": {"anyOf": [{"type": "string"}, TEXTS]}}
     codes = one_of(spelled(language, GOOGLE) for language in state.registry.languages)
     kinds, models = one_of(["text", "html"]), one_of(["nmt", "base", *state.registry.translators])

@@ -16,6 +16,7 @@ from dragoman.server.filework import EXTENSIONS, FileOrder
 from dragoman.server.openapi import KEY, TEXT, TEXTS, errors, fields_of, one_of
 from dragoman.server.orders import Format, Order, Result
 from dragoman.server.own import detections
+from dragoman.server.routes import Direct
 from dragoman.server.state import State
 from dragoman.server.uploads import Uploads
 from dragoman.server.work import attended
@@ -51,7 +52,7 @@ def answer(fault: Fault) -> Response:
 
 def router(state: State, uploads: Uploads) -> APIRouter:
     """The routes of LibreTranslate."""
-    api = APIRouter(tags=["libretranslate"], responses=ERRORS)
+    api = APIRouter(tags=["libretranslate"], responses=ERRORS, route_class=Direct)
     settings = state.settings
     codes = {spelled(language, LIBRETRANSLATE) for language in state.registry.languages}
     languages_known = {"source": one_of({*codes, "auto"}), "target": one_of(codes)}

@@ -24,6 +24,7 @@ from dragoman.server.openapi import TEXT, one_of, spellings
 from dragoman.server.orders import Order, Result, check_length
 from dragoman.server.own import ERRORS, answer, answers, live
 from dragoman.server.registry import split_pair
+from dragoman.server.routes import Direct
 from dragoman.server.state import State
 from dragoman.server.work import Calls, attended
 
@@ -55,7 +56,7 @@ class _Answered:
 
 def router(state: State) -> APIRouter:
     """The route of OpenAI; its models are among our own."""
-    api = APIRouter(prefix="/v1", tags=["openai"], responses=ERRORS)
+    api = APIRouter(prefix="/v1", tags=["openai"], responses=ERRORS, route_class=Direct)
 
     @api.post("/chat/completions", openapi_extra={"requestBody": _body(state)})
     async def chat_completions(request: Request) -> Response:

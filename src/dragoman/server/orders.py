@@ -1,7 +1,7 @@
 """What requests ask for, whatever their dialect, and how it is done."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,13 +12,13 @@ from dragoman.server.faults import Fault, fault_of, invalid
 from dragoman.server.fragments import Joint, XmlRules, joined_lines, read, written
 from dragoman.server.registry import Registry
 from dragoman.server.settings import Settings
-from dragoman.server.work import Calls
+from dragoman.server.work import Calls, Hops
 from dragoman.text.detect import Detection, detect
 
 if TYPE_CHECKING:
     from dragoman.server.models import Model
     from dragoman.translation.documents import SegmentTranslation
-    from dragoman.translation.results import Sentence, Translation
+    from dragoman.translation.results import Sentence, Text, Translation
 
 Format = Literal["text", "html", "xml"]
 
@@ -97,14 +97,19 @@ class Result:
 
 
 def fulfil(order: Order, registry: Registry, calls: Calls) -> list[Result]:
-    """All results, by texts and then by target languages. Raises the error of the first that has one."""
-    count = len(order.targets)
-    results: list[Result | None] = [None] * (len(order.texts) * count)
+    """All results, in their order. Raises the error of the first that has one."""
+    results = []
     for result in stream(order, registry, calls):
         if result.error is not None:
             raise result.error
-        results[result.index * count + order.targets.index(result.target)] = result
-    return [result for result in results if result is not None]
+        results.append(result)
+    return in_order(order, results)
+
+
+def in_order(order: Order, results: Iterable[Result]) -> list[Result]:
+    """Results by texts and then by target languages."""
+    places = {target: place for place, target in enumerate(order.targets)}
+    return sorted(results, key=lambda result: (result.index, places[result.target]))
 
 
 def stream(order: Order, registry: Registry, calls: Calls) -> Iterator[Result]:
@@ -117,6 +122,19 @@ def stream(order: Order, registry: Registry, calls: Calls) -> Iterator[Result]:
             yield from _texts(order, translator, name, places, calls)
         else:
             yield from _marked(order, translator, name, source, places, calls)
+
+
+async def made(order: Order, registry: Registry, calls: Calls, hops: Hops) -> AsyncIterator[Result]:
+    """As `stream`, of plain texts, on an event loop."""
+    by_model, lost = _by_model(order, registry)
+    for result in lost:
+        yield result
+    for (name, _), places in by_model.items():
+        translator = registry.translators[name]
+        items, options = _asked(order, translator, places)
+        at = iter(places)
+        async for translation in calls.made(translator, items, hops, **options):
+            yield result_of(translation, *next(at), name)
 
 
 Place = tuple[int, Language]
@@ -147,13 +165,18 @@ def _by_model(
 def _texts(
     order: Order, translator: "Model", name: str, places: list[Place], calls: Calls
 ) -> Iterator[Result]:
+    items, options = _asked(order, translator, places)
+    for (index, target), made in zip(places, calls.stream(translator, items, **options), strict=True):
+        yield result_of(made, index, target, name)
+
+
+def _asked(order: Order, translator: "Model", places: list[Place]) -> "tuple[list[Text], dict[str, Any]]":
+    """Texts and options, as `Translator.stream` takes them."""
     from dragoman.translation.results import Text
 
     source = None if order.source is None else order.source.nllb
     items = [Text(text_of(order, index), source, target.nllb) for index, target in places]
-    options = {**order.options, **_beams(order, translator)}
-    for (index, target), made in zip(places, calls.stream(translator, items, **options), strict=True):
-        yield result_of(made, index, target, name)
+    return items, {**order.options, **_beams(order, translator)}
 
 
 def text_of(order: Order, index: int) -> str:

@@ -17,7 +17,8 @@ from dragoman.server.faults import Fault, fault_of, invalid
 from dragoman.server.fragments import XmlRules
 from dragoman.server.glossaries import of_mapping
 from dragoman.server.openapi import errors
-from dragoman.server.orders import Order, Result, check_length, result_of, stream, text_of
+from dragoman.server.orders import Order, Result, check_length, in_order, result_of, stream, text_of
+from dragoman.server.routes import Direct
 from dragoman.server.state import Caller, State
 from dragoman.server.work import Calls, attended
 from dragoman.translation.options import translation_options
@@ -45,7 +46,7 @@ def body_of(model: type[schemas.Strict]) -> dict[str, Any]:
 
 def router(state: State) -> APIRouter:
     """The routes of `/v1`."""
-    api = APIRouter(prefix="/v1", responses=ERRORS)
+    api = APIRouter(prefix="/v1", responses=ERRORS, route_class=Direct)
     asked = schemas.translate_request(state.settings, state.registry)
 
     @api.post(
@@ -152,6 +153,8 @@ def _try_options(state: State, order: Order) -> None:
     """Raise a Fault for options that exclude each other, before anything is done."""
     if order.model is not None:
         state.registry.named(order.model)
+    if not order.options:
+        return
     defaults = state.registry.translators[order.model or state.registry.default].defaults
     wanted = order.options.get("n_best", 1)
     given = dict(order.options)
@@ -165,17 +168,8 @@ def _try_options(state: State, order: Order) -> None:
 
 async def _all(state: State, request: Request, caller: Caller, order: Order) -> list[Result]:
     """The result of each text, its error included; a Fault if all failed."""
-    count = len(order.targets)
-
-    def work(calls: Calls, put: Callable[[Result], None]) -> None:
-        for result in stream(order, state.registry, calls):
-            put(result)
-
-    async def gathered() -> list[Result]:
-        return [result async for result in state.stream(request, caller, order, work)]
-
     try:
-        results = await attended(request, gathered())
+        results = await state.results(request, caller, order)
     except TranslationTimeout as error:
         if "timeout" not in order.options:
             raise
@@ -183,8 +177,7 @@ async def _all(state: State, request: Request, caller: Caller, order: Order) -> 
     errors = [result.error for result in results if result.error is not None]
     if results and len(errors) == len(results):
         raise errors[0]
-    places = {target: place for place, target in enumerate(order.targets)}
-    return sorted(results, key=lambda result: result.index * count + places[result.target])
+    return in_order(order, results)
 
 
 async def _streamed(state: State, request: Request, caller: Caller, order: Order) -> Response:

@@ -15,17 +15,20 @@ from dragoman.server.keys import Key, KeyFile
 from dragoman.server.memory import SharedMemory
 from dragoman.server.metering import Meter
 from dragoman.server.metrics import Metrics
-from dragoman.server.orders import Order, Result, fulfil
+from dragoman.server.models import Resident
+from dragoman.server.orders import Order, Result, fulfil, in_order, made, stream
 from dragoman.server.registry import Registry
 from dragoman.server.settings import Settings
 from dragoman.server.tracing import Tracing
-from dragoman.server.work import Calls, Workshop, attended
+from dragoman.server.work import Calls, Hops, Workshop, attended
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 T = TypeVar("T")
 
+_LIGHT = 1000
+"""Characters of a request that the event loop may work on itself: a few milliseconds of its time."""
 _ATTEMPTS = 20
 """Wrong keys of an address in a minute, after which its next are told to wait."""
 _ADDRESSES = 10_000
@@ -59,6 +62,13 @@ class State:
         self.glossaries = Glossaries(folder)
         self.metrics = Metrics(self.workshop)
         self.tracing = None if settings.traces is None else Tracing(settings.traces)
+        models = registry.translators.values()
+        self._is_simple = (
+            self.memory is None
+            and self.tracing is None
+            and all(isinstance(each, Resident) for each in models)
+        )
+        """Whether no request has to look anything up in a file, or to load a model."""
         self.is_draining = False
         self.started = int(time.time())
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
@@ -93,7 +103,14 @@ class State:
             self._failures.popitem(last=False)
 
     async def translate(self, request: "Request", caller: Caller, order: Order) -> list[Result]:
-        """Do what is asked for, unless the client goes away."""
+        """Do what is asked for, unless the client goes away. Raises the error of the first that has one."""
+        if self._is_light(order):
+            found = in_order(order, await self.results(request, caller, order))
+            for result in found:
+                if result.error is not None:
+                    self.meter.give_back(caller.key, order.characters)
+                    raise result.error
+            return found
         self._take(request, caller, order)
 
         def work(calls: Calls) -> list[Result]:
@@ -108,6 +125,44 @@ class State:
         for result in results:
             self.metrics.translated(result, len(order.texts[result.index]))
         return results
+
+    async def results(self, request: "Request", caller: Caller, order: Order) -> list[Result]:
+        """What becomes of each text, errors included, as they are done, unless the client goes away."""
+        found: list[Result] = []
+
+        async def here(calls: Calls, hops: Hops) -> None:
+            async for result in made(order, self.registry, calls, hops):
+                self.metrics.translated(result, len(order.texts[result.index]))
+                found.append(result)
+
+        def work(calls: Calls, put: Callable[[Result], None]) -> None:
+            for result in stream(order, self.registry, calls):
+                put(result)
+
+        async def aside() -> None:
+            async for result in self.stream(request, caller, order, work):
+                found.append(result)
+
+        if not self._is_light(order):
+            await attended(request, aside())
+            return found
+        self._take(request, caller, order)
+        try:
+            await attended(request, self.workshop.do_here(caller.owner, order.characters, here))
+        except (Fault, DragomanError):
+            if not found:
+                self.meter.give_back(caller.key, order.characters)
+            raise
+        return found
+
+    def _is_light(self, order: Order) -> bool:
+        """Whether an order takes next to no time beside the engine's, and nothing that waits."""
+        return (
+            order.format == "text"
+            and order.characters <= _LIGHT
+            and "glossary" not in order.options
+            and self._is_simple
+        )
 
     async def stream(
         self,

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -55,6 +55,8 @@ class Uploads:
     _lock: BinaryIO | None = None
     _turn: Lock = field(default_factory=Lock)
     """Held while a record is written or a folder goes, and while it is decided whether a file is over."""
+    _alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by a file beside which no other is worked on."""
 
     @classmethod
     def open(cls, state: State) -> "Uploads":
@@ -81,8 +83,8 @@ class Uploads:
         return found
 
     def resume(self) -> None:
-        """Go on with what an earlier process didn't complete."""
-        for upload in sorted(self._uploads.values(), key=lambda upload: upload.began):
+        """Go on with what an earlier process didn't complete, first with what it may have ended at."""
+        for upload in sorted(self._uploads.values(), key=lambda upload: (not upload.attempts, upload.began)):
             if not upload.is_over and upload.attempts >= ATTEMPTS:
                 upload.error = f"the server has ended {upload.attempts} times while it worked on this file"
                 self._drop_job(upload)
@@ -236,7 +238,8 @@ class Uploads:
         try:
             tracing = self.state.tracing
             traced = work if tracing is None else tracing.apart("file", work)
-            made = await self.state.workshop.do_file(upload.owner, upload.size, traced)
+            async with self._room(upload):
+                made = await self.state.workshop.do_file(upload.owner, upload.size, traced)
             upload.result, upload.spoken = made.name, made.source.nllb if made.source else None
             upload.characters, upload.segments, upload.flagged = made.characters, made.segments, made.flagged
             status, progress.share = "done", 1.0
@@ -251,6 +254,18 @@ class Uploads:
             logs.event("a file could not be translated", logging.ERROR, error=logs.told(error))
             upload.error = "the server failed on this file; its log has more"
         self._end(upload, progress, status)
+
+    @contextlib.asynccontextmanager
+    async def _room(self, upload: Upload) -> AsyncIterator[None]:
+        """Wait until a file may be worked on. One at which a process has ended has that for itself: should
+        this one end, too, it was no other."""
+        if upload.attempts:
+            async with self._alone:
+                yield
+        else:
+            async with self._alone:
+                pass
+            yield
 
     def _end(self, upload: Upload, progress: Progress, status: Status) -> None:
         """The file is over; one that has been cancelled stays so."""

@@ -1,6 +1,7 @@
 """Requests of the event loop worked on in threads, where the models' engines batch what all of them ask for.
 
-A client that goes away stops its work, and so does the server's end.
+A client that goes away stops its work, and so does the server's end. Small requests are worked on by the
+event loop itself: handing them to a thread and back would cost more than all they need beside the engine.
 """
 
 import asyncio
@@ -8,8 +9,9 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dragoman.errors import TranslationTimeout
@@ -81,6 +83,25 @@ class Calls:
         """As `Translator.stream`."""
         with self._run(model, options) as run:
             yield from run.translations(texts)
+
+    async def made(
+        self, model: "Model", texts: "Sequence[str | Text]", hops: "Hops", **options: Any
+    ) -> "AsyncIterator[Translation]":
+        """As `stream`, on an event loop, which all of the work but the engine's holds up."""
+        news = asyncio.Event()
+        with (
+            self._run(model, {**options, "news": partial(hops.call, news.set)}) as run,
+            contextlib.closing(run.steps(texts)) as steps,
+        ):
+            for step in steps:
+                if step is not None:
+                    yield step
+                    continue
+                while not run.pipeline.look():
+                    with contextlib.suppress(TimeoutError):  # which the next look raises as what it is
+                        async with asyncio.timeout(run.pipeline.left):
+                            await news.wait()
+                    news.clear()
 
     def pieces(self, model: "Model", text: "Text", **options: Any) -> "Generator[str, None, Translation]":
         """A text's translation in pieces; returns all of it, or what stood against it."""
@@ -154,6 +175,18 @@ class Workshop:
         place = await self.texts.enter(owner, characters)
         return await self._do(place, self._settings.timeout, work)
 
+    async def do_here(self, owner: str, characters: int, work: "Callable[[Calls, Hops], Awaitable[T]]") -> T:
+        """As `do`, on the event loop: for work that takes it next to no time."""
+        place = await self.texts.enter(owner, characters)
+        calls = self._new_calls(self._settings.timeout)
+        try:
+            return await work(calls, self._to_loop())
+        except Cancelled:
+            raise _ending() from None
+        finally:
+            self._calls.discard(calls)
+            place.leave()
+
     async def do_file(self, owner: str, characters: int, work: Callable[[Calls], T]) -> T:
         """As `do`, on a file that has been accepted: it waits for as long as it takes."""
         place = await self.files.enter(owner, characters, is_accepted=True)
@@ -190,9 +223,7 @@ class Workshop:
                 await asyncio.wait({doing})
 
     async def _do(self, place: Place, seconds: float, work: Callable[[Calls], T]) -> T:
-        batch = min(self._settings.batch, max(_FEWEST, _TOGETHER // max(1, self.texts.working)))
-        calls = Calls(seconds, batch, self._memory)
-        self._calls.add(calls)
+        calls = self._new_calls(seconds)
         hops = self._to_loop()
         outcome: asyncio.Future[T] = hops.loop.create_future()
 
@@ -210,16 +241,22 @@ class Workshop:
             self._pool.submit(work, calls).add_done_callback(lambda future: hops.call(end, future))
         except RuntimeError:  # the server ends
             place.leave()
-            raise Fault(503, "shutting_down", "the server is about to end", None, 10) from None
+            raise _ending() from None
         try:
             return await outcome
         except asyncio.CancelledError:
             calls.stop()
             raise
         except Cancelled:
-            raise Fault(503, "shutting_down", "the server is about to end", None, 10) from None
+            raise _ending() from None
         finally:
             self._calls.discard(calls)
+
+    def _new_calls(self, seconds: float) -> Calls:
+        batch = min(self._settings.batch, max(_FEWEST, _TOGETHER // max(1, self.texts.working)))
+        calls = Calls(seconds, batch, self._memory)
+        self._calls.add(calls)
+        return calls
 
     def _to_loop(self) -> Hops:
         loop = asyncio.get_running_loop()
@@ -232,6 +269,10 @@ class Workshop:
         for calls in list(self._calls):
             calls.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ending() -> Fault:
+    return Fault(503, "shutting_down", "the server is about to end", None, 10)
 
 
 class ClientGone(Exception):

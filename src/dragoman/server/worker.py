@@ -7,6 +7,7 @@ its standard input; without one `serve` runs in the process that was asked to.
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import pickle
 import signal
 import socket
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 CONNECTIONS = 1024
 """Connections that are open at a time; further ones are told that the server is busy."""
 
+_GARBAGE = 10_000
+"""Objects that are made before the collector looks for garbage; a request makes some thousand."""
 _SAME_SECONDS = 2.0
 """Seconds within which a further SIGTERM is the same order: whoever ends all processes of a service at once
 sends one, and the supervisor passes on its own."""
@@ -73,6 +76,9 @@ def serve(
         settings = replace(settings, data=state_folder() / f"server-{settings.port}")
     app = create_app(settings, load_models(settings), key_file(settings))
     state = app.state.dragoman
+    gc.set_threshold(_GARBAGE)
+    if len(settings.model) == 1:
+        gc.freeze()  # what is there now stays, so that nobody need look at it again and again
     for reason, count in (replaced or {}).items():
         state.metrics.replaced(reason, count)
     config = uvicorn.Config(

@@ -61,13 +61,15 @@ def read_module(
         module, read = find_module(source, group), Reader()
         shapes = {name: place.shape for name, place in module.tensors.items()}
         check_fit(stack.shape, shapes, str(source), whole=False)
-        pairs = _pairs(stack, {name: partial(_read, read, place) for name, place in module.tensors.items()})
+        pairs = pairs_for(
+            stack, {name: partial(_read, read, place) for name, place in module.tensors.items()}
+        )
         scale = module.scale if scale is None else scale
     else:
         found = _named(source, group)
         shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
         check_fit(stack.shape, shapes, "the tensors given", whole=True)
-        pairs = _pairs(stack, {name: partial(_given, tensor) for name, tensor in found.items()})
+        pairs = pairs_for(stack, {name: partial(_given, tensor) for name, tensor in found.items()})
     return ReadModule(float(stack.shape.lora_alpha if scale is None else scale), pairs)
 
 
@@ -94,10 +96,10 @@ def _given(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _pairs(
+def pairs_for(
     stack: LlamaStack, tensors: Mapping[LoraName, Callable[[], Tensor]]
 ) -> dict[tuple[int, str], tuple[nn.Module, nn.Module]]:
-    """A and B of each layer and projection, read one after the other."""
+    """A and B of each layer and projection, in the form of the projection, read one after the other."""
     pairs = {}
     for a in tensors:
         if a.side == "A":

@@ -7,8 +7,9 @@ from dragoman.checkpoints.catalog import base_of
 from dragoman.checkpoints.families import family_of, is_adapter
 from dragoman.checkpoints.packed_facts import is_packed
 from dragoman.checkpoints.telling import M2M100, NLLB, SMALL100
+from dragoman.errors import InvalidOption
 from dragoman.systems.base import Request, System
-from dragoman.systems.devices import CPU, usable_device
+from dragoman.systems.devices import CPU, has_pytorch, usable_device
 from dragoman.systems.placement import AUTO
 from dragoman.systems.planning import Plan
 
@@ -21,13 +22,21 @@ def load_system(
     name: str | None = None,
     precision: str = AUTO,
     memory: str | int | None = None,
+    parallel: bool = False,
 ) -> System:
     """The system that the model in `folder` belongs to, loaded; ConfigError if it belongs to none.
 
     name: what the user called the model, which tells an X-ALMA from an ALMA. precision: "auto", or one of
     `dragoman.kernels.packing.PRECISIONS`. memory: what weights and decoding may take, as bytes or "12GB".
+    parallel: share it with the other processes that torchrun has started (`parallel.load_parallel`).
     """
     kind, arguments = _kind(folder, name)
+    if parallel:
+        if not has_pytorch():
+            raise InvalidOption("parallel=True needs PyTorch: pip install 'dragoman[torch]'")
+        from dragoman.systems.parallel import load_parallel
+
+        return load_parallel(kind, folder, device, arguments, precision, memory)
     found: System = kind.load(folder, _device(folder, device), *arguments, precision, memory)
     return found
 

@@ -49,6 +49,13 @@ class System(Protocol):
         parameters = getattr(runner, "parameters", None)
         return "native" if parameters is None else str(next(parameters()).device)
 
+    def close(self) -> None:
+        """Cancel what is under way, and let go of all that works for it."""
+        self.engine.close()
+        end: Any = getattr(getattr(self, "runner", None), "close", None)
+        if end is not None:
+            end()
+
     def restrict(self, size: int | None, texts: Mapping[str, Sequence[str]] | None) -> None:
         """Choose from the tokens that a target language needs, `size` of them (None: all of its script's).
 

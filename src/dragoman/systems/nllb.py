@@ -24,7 +24,7 @@ from dragoman.store.shelf import Tally
 from dragoman.systems.base import Request, System
 from dragoman.systems.devices import need_pytorch
 from dragoman.systems.placement import AUTO, Placement, check
-from dragoman.systems.planning import Plan, placed
+from dragoman.systems.planning import Placing, Plan, placed
 from dragoman.systems.residence import FolderWeights
 from dragoman.systems.vocabulary import TargetVocabulary
 from dragoman.text.lengths import growth
@@ -67,8 +67,15 @@ class NllbSystem(System):
         return cls(runner, plan.tokenizer, plan.card, placement.precision, placement.budget.work)
 
     @classmethod
-    def plan(cls, folder: Path, device: str, precision: str = AUTO, memory: str | int | None = None) -> Plan:
-        """As `load`, without reading any weights."""
+    def plan(
+        cls,
+        folder: Path,
+        device: str,
+        precision: str = AUTO,
+        memory: str | int | None = None,
+        placing: Placing = placed,
+    ) -> Plan:
+        """As `load`, without reading any weights; placing: what decides how it would run."""
         check(precision, memory)
         opened = open_packed(folder) if is_packed(folder) else open_nllb(folder)
         base = base_of(folder) if is_adapter(folder) else folder
@@ -80,7 +87,7 @@ class NllbSystem(System):
                 "rows; take both from one release, or make room with resize_token_embeddings(len(tokenizer))"
             )
         card = with_languages(card_of(folder, base), layout.taught)
-        return Plan(folder, opened, tokenizer, card, placed(opened, device, precision, memory))
+        return Plan(folder, opened, tokenizer, card, placing(opened, device, precision, memory))
 
     @classmethod
     def open_tokenizer(cls, folder: Path) -> MultilingualTokenizer:

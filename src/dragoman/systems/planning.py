@@ -1,5 +1,6 @@
 """What a model is and how it would run, found out without reading its weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ class Plan:
     def bytes(self) -> int:
         """What it takes at least: its weights, and a sentence at work."""
         return self.placement.budget.weights + self.placement.budget.least
+
+
+Placing = Callable[[Any, str, str, str | int | None], Placement]
+"""Of what was opened, a device, a precision and a memory: how it runs."""
 
 
 def placed(opened: Any, device: str, precision: str, memory: str | int | None) -> Placement:

@@ -28,7 +28,7 @@ from dragoman.systems.base import ChatSystem, Request
 from dragoman.systems.devices import need_pytorch
 from dragoman.systems.modules import Attaching, LanguageModules, MappedModules, NativeModules
 from dragoman.systems.placement import AUTO, Budget, Placement, check
-from dragoman.systems.planning import Plan, placed
+from dragoman.systems.planning import Placing, Plan, placed
 from dragoman.text.lengths import growth
 from dragoman.text.prompt_style import Style, known_style, style_of
 from dragoman.text.prompts import (
@@ -117,8 +117,9 @@ class XalmaSystem(ChatSystem):
         name: str | None = None,
         precision: str = AUTO,
         memory: str | int | None = None,
+        placing: Placing = placed,
     ) -> Plan:
-        """As `load`, without reading any weights."""
+        """As `load`, without reading any weights; placing: what decides how it would run."""
         check(precision, memory)
         packed = is_packed(folder)
         opened: Any = open_packed(folder) if packed else open_llama(folder, _groups(folder))
@@ -135,7 +136,7 @@ class XalmaSystem(ChatSystem):
             opened,
             tokenizer,
             card_of(folder, base),
-            placed(opened, device, precision, memory),
+            placing(opened, device, precision, memory),
             style,
         )
 

@@ -23,13 +23,19 @@ class Deadline:
 
     def next_of(self, events: "SimpleQueue[Event]") -> Event:
         """The next event, as soon as there is one. Raises TranslationTimeout from the deadline on."""
-        left = self.left
+        self.check()
         try:
-            if left == 0:
-                raise Empty
-            return events.get(timeout=left)
+            return events.get(timeout=self.left)
         except Empty:
-            raise TranslationTimeout(
-                f"the translation takes longer than {self._seconds:g} seconds; "
-                "give it more time (timeout), or less to translate"
-            ) from None
+            raise self._over() from None
+
+    def check(self) -> None:
+        """Raise TranslationTimeout from the deadline on."""
+        if self.left == 0:
+            raise self._over()
+
+    def _over(self) -> TranslationTimeout:
+        return TranslationTimeout(
+            f"the translation takes longer than {self._seconds:g} seconds; "
+            "give it more time (timeout), or less to translate"
+        )

@@ -46,6 +46,8 @@ class LoadOptions:
     vocabulary."""
     threads: int | None = None
     """Threads that models of this process work in, on a CPU; as many as there are processors if left out."""
+    parallel: bool = False
+    """Share the model between the processes that torchrun has started, each of which has a part of it."""
 
     def __post_init__(self) -> None:
         if self.vocabulary is None and self.vocabulary_text is not None:
@@ -61,6 +63,7 @@ class LoadKeywords(TypedDict, total=False):
     vocabulary: int | None
     vocabulary_text: Mapping[str, Sequence[str]] | None
     threads: int | None
+    parallel: bool
 
 
 @dataclass(frozen=True)
@@ -185,9 +188,10 @@ def card_defaults(card: "ModelCard") -> dict[str, Any]:
     return given
 
 
-def names(options: type) -> list[str]:
+@cache
+def names(options: type) -> tuple[str, ...]:
     """The names of a dataclass's fields."""
-    return [field.name for field in fields(options)]
+    return tuple(field.name for field in fields(options))
 
 
 def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:

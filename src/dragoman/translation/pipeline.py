@@ -59,15 +59,18 @@ class Pipeline:
         listens: bool = False,
         recall: Recall | None = None,
         attempts: Attempts | None = None,
+        news: Callable[[], None] | None = None,
     ) -> None:
         """at_once: legs under way at most; timeout: seconds from now on; listens: to tokens as they come;
-        recall: what is known already; attempts: what is tried for a sentence, if not just one thing.
+        recall: what is known already; attempts: what is tried for a sentence, if not just one thing; news:
+        called in any thread when something has happened, for who doesn't `wait` but `look`s then.
         """
         self._system, self._options, self._at_once = system, options, at_once
         self.attempts = Attempts(options) if attempts is None else attempts
         self._deadline = Deadline(timeout)
         self._progress, self._listens, self._recall = progress, listens, recall
         self._events: SimpleQueue[Leg | None] = SimpleQueue()
+        self._news = news
         self._stopped = False
         self._legs: dict[Request, Leg] = {}  # not done
         self._remembered = Remembered()
@@ -80,7 +83,7 @@ class Pipeline:
 
     def wake(self) -> None:
         """End a `wait`."""
-        self._events.put(None)
+        self._happened(None)
 
     def stop(self) -> None:
         """Make the reader's next `wait` raise Cancelled."""
@@ -125,15 +128,25 @@ class Pipeline:
         Raises TranslationTimeout and Cancelled.
         """
         self._refill()
-        event = self._next_event()
-        while True:
-            if event is not None and event.ticket is not None and event.ticket.done():
-                self._land(event, event.ticket)
-            try:
-                event = self._events.get_nowait()
-            except Empty:
-                break
+        self._take(self._next_event())
+
+    def look(self) -> bool:
+        """As `wait`, but at once; returns whether anything has happened."""
         self._refill()
+        if self._stopped:
+            raise Cancelled
+        self._deadline.check()
+        try:
+            event = self._events.get_nowait()
+        except Empty:
+            return False
+        self._take(event)
+        return True
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the time is over."""
+        return self._deadline.left
 
     def certain(self, journey: Journey) -> str:
         """What the sentence's translation begins with, whatever comes."""
@@ -152,6 +165,22 @@ class Pipeline:
                 leg.ticket.cancel()
 
     # Inside
+
+    def _take(self, event: Leg | None) -> None:
+        """Note this event and all others that are there."""
+        while True:
+            if event is not None and event.ticket is not None and event.ticket.done():
+                self._land(event, event.ticket)
+            try:
+                event = self._events.get_nowait()
+            except Empty:
+                break
+        self._refill()
+
+    def _happened(self, event: Leg | None) -> None:
+        self._events.put(event)
+        if self._news is not None:
+            self._news()
 
     def _next_event(self) -> Leg | None:
         if self._stopped:
@@ -245,11 +274,11 @@ class Pipeline:
         return [tickets[leg] for leg in legs]
 
     def _put(self, leg: Leg, ticket: object) -> None:
-        self._events.put(leg)
+        self._happened(leg)
 
     def _hear(self, leg: Leg, tokens: list[int]) -> None:
         leg.tokens += tokens
-        self._events.put(leg)
+        self._happened(leg)
 
     def _limit(self, options: GenerationOptions, cap: int) -> GenerationOptions:
         found = self._limited.get((options, cap))

@@ -64,6 +64,16 @@ class Run:
 
         What the iterable raises comes behind the results of the texts before.
         """
+        with contextlib.closing(self.steps(texts)) as steps:
+            for step in steps:
+                if step is None:
+                    self.pipeline.wait()
+                else:
+                    yield step
+
+    def steps(self, texts: Iterable[Any]) -> Generator[Translation | None, None, None]:
+        """As `translations`, but None where nothing can be done before something has happened: who reads
+        has the pipeline `wait` or `look` then, and goes on."""
         pipeline = self.pipeline
         feed = Feed(texts, pipeline.ahead, pipeline.wake)
         waiting: deque[Passage | Translation] = deque()
@@ -79,7 +89,7 @@ class Run:
                     feed.release()  # so that another may come in its stead before anything is waited for
                     yield first if isinstance(first, Translation) else self._assemble(first)
                 elif waiting or not feed.is_exhausted:
-                    pipeline.wait()
+                    yield None
                 else:
                     break
         finally:

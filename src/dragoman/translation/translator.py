@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from hashlib import sha256
@@ -76,7 +76,9 @@ class Translator:
             _work_in(options.threads)
         folder = locate(options.model)
         named = str(options.model)
-        system = load_system(folder, options.device, named, options.precision, options.memory)
+        system = load_system(
+            folder, options.device, named, options.precision, options.memory, options.parallel
+        )
         if options.vocabulary is not None:
             system.restrict(options.vocabulary, options.vocabulary_text)
         if Path(options.model).expanduser() == folder:  # for pickles that are read somewhere else
@@ -276,13 +278,15 @@ class Translator:
         progress: Progress | None = None,
         listens: bool = False,
         recall: Recall | None = None,
+        news: Callable[[], None] | None = None,
         **options: Unpack[TranslateKeywords],
     ) -> Run:
         """A call that hasn't begun, for those who have to end it from another thread (`Run.stop`).
 
-        listens: its texts are read in pieces (`Run.pieces`). The rest is as for `stream`.
+        listens: its texts are read in pieces (`Run.pieces`); news: called in any thread when something has
+        happened, for those who don't wait in one of their own (`Run.steps`). The rest is as for `stream`.
         """
-        return self._run(source, target, options, progress, listens, recall)
+        return self._run(source, target, options, progress, listens, recall, news)
 
     def _run(
         self,
@@ -292,6 +296,7 @@ class Translator:
         progress: Progress | None = None,
         listens: bool = False,
         recall: Recall | None = None,
+        news: Callable[[], None] | None = None,
     ) -> Run:
         """What translates the texts of one call; raises what is wrong with its options."""
         text, generation = translation_options(source, target, given, self.defaults)
@@ -315,6 +320,7 @@ class Translator:
             listens,
             Recalls(recalls),
             attempts,
+            news,
         )
         return Run(preparing, pipeline, self._alphabet, text.glossary, text.translation_memory)
 
@@ -322,7 +328,7 @@ class Translator:
 
     def close(self) -> None:
         """Cancel what is under way, and let the engine's thread go. There is no translating afterwards."""
-        self.system.engine.close()
+        self.system.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ Pair = tuple[str, str]
 _BULLETS = ("- ", "* ", "• ", "– ", "# ", "## ", "> ")
 _QUOTES = {
     "deu_Latn": ("„", "“"), "fra_Latn": ("« ", " »"), "spa_Latn": ("«", "»"), "nld_Latn": ("“", "”"),
-    "eng_Latn": ("“", "”"),
+    "ita_Latn": ("«", "»"), "por_Latn": ("“", "”"), "eng_Latn": ("“", "”"),
 }  # fmt: skip
 
 
