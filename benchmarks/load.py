@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 FIRST_SHARE = 0.2
@@ -116,6 +117,7 @@ def run(load: Load) -> dict[str, Any]:
     first = began + FIRST_SHARE * load.seconds
     seconds = time.monotonic() - first
     counted = sorted(took for at, took in work.times if at >= first)
+    ends = [at for at, _ in work.times]
     return {
         "answers": len(counted),
         "all_answers": len(work.times),
@@ -124,6 +126,7 @@ def run(load: Load) -> dict[str, Any]:
         "error_count": len(work.errors),
         "p50": counted[len(counted) // 2] if counted else None,
         "p99": counted[int(0.99 * len(counted))] if counted else None,
+        "longest_gap": max((after - before for before, after in pairwise(ends)), default=None),
         "generator_cpu_share": (time.process_time() - taken) / (time.monotonic() - began),
     }
 

@@ -22,10 +22,12 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -49,9 +51,13 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=791, help="how many different ones")
     parser.add_argument("--target", default="de")
     parser.add_argument("--alone", action="store_true", help="without the other two ways")
+    parser.add_argument("--kill", action="store_true", help="only kill the server's process under load")
     args = parser.parse_args()
     sentences = _sentences()[: args.sentences]
     plain = [json.dumps({"text": text, "source": "en", "target": args.target}) for text in sentences]
+    if args.kill:
+        _kill(plain, args)
+        return
     found: defaultdict[str, list[Figures]] = defaultdict(list)
     with _ours() as (port, pid):
         memory: list[float] = []
@@ -107,15 +113,30 @@ def _sentences() -> list[str]:
     return list(dict.fromkeys(rows))
 
 
-def _load(port: int, path: str, bodies: list[str], pid: int, clients: int, seconds: float) -> Figures:
+def _generated(port: int, path: str, bodies: list[str], clients: int, seconds: float) -> dict[str, Any]:
     load = {"port": port, "path": path, "bodies": bodies, "clients": clients, "seconds": seconds}
-    before = _processor_seconds(pid)
     command = [sys.executable, "-m", "benchmarks.load"]
     made = subprocess.run(
         command, cwd=ROOT, input=json.dumps(load), capture_output=True, text=True, check=True
     )
+    return dict(json.loads(made.stdout))
+
+
+def _kill(bodies: list[str], args: argparse.Namespace) -> None:
+    """How long nobody is answered if the process that serves is killed under load."""
+    with _ours() as (port, pid):
+        timer = threading.Timer(args.seconds / 2, os.kill, (pid, signal.SIGKILL))
+        timer.start()
+        found = _generated(port, "/v1/translate", bodies, args.clients, args.seconds)
+        timer.join()
+    told = {name: found[name] for name in ("all_answers", "longest_gap", "error_count", "errors")}
+    report({"benchmark": "serving --kill", "clients": args.clients, "seconds": args.seconds, **told})
+
+
+def _load(port: int, path: str, bodies: list[str], pid: int, clients: int, seconds: float) -> Figures:
+    before = _processor_seconds(pid)
+    found = _generated(port, path, bodies, clients, seconds)
     spent = _processor_seconds(pid) - before
-    found = json.loads(made.stdout)
     if not found["answers"]:
         raise PeerError(f"no answer came: {found['errors']}")
     figures = {name: float(found[name]) for name in ("p50", "p99", "generator_cpu_share")}

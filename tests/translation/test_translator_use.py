@@ -57,6 +57,19 @@ def test_what_a_signal_handler_raises_comes_through_at_once(translator):
     assert not translator.system.engine.busy
 
 
+def test_a_run_is_read_without_waiting_by_who_is_told_its_news(translator):
+    texts, made, news = ["Good night.", "I am tired. Where is the station?"], [], threading.Event()
+    run = translator.run("en", "fr", news=news.set)
+    for step in run.steps(texts):
+        if step is not None:
+            made.append(step.text)
+            continue
+        while not run.pipeline.look():
+            assert news.wait(300)
+            news.clear()
+    assert made == translator.translate(texts, "en", "fr")
+
+
 def test_asyncio_translates_beside_other_tasks(translator):
     async def work():
         return await asyncio.gather(

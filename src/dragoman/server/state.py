@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LIGHT = 1000
-"""Characters of a request that the event loop may work on itself: a few milliseconds of its time."""
+_LIGHT, _FEW = 1000, 8
+"""Characters, and translations, of a request that the event loop may work on itself: some milliseconds of
+its time."""
 _ATTEMPTS = 20
 """Wrong keys of an address in a minute, after which its next are told to wait."""
 _ADDRESSES = 10_000
@@ -160,6 +161,7 @@ class State:
         return (
             order.format == "text"
             and order.characters <= _LIGHT
+            and len(order.texts) * len(order.targets) <= _FEW
             and "glossary" not in order.options
             and self._is_simple
         )
