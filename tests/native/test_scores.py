@@ -80,20 +80,52 @@ def test_banned_tokens_stay_out_but_count(weight: np.ndarray, hidden: np.ndarray
     assert abs(float(scores[0, 0] - free_scores[0, 2])) < 1e-2
 
 
-def test_a_flat_row_is_scored_in_full(hidden: np.ndarray) -> None:
-    """Were a thousand tokens all but equal, 64 candidates of a rough pass might miss the best."""
+def flat(tokens: int) -> np.ndarray:
+    """Rows all but equal: 64 candidates of a rough pass might miss the best."""
     random = np.random.default_rng(6)
-    near = np.float32(1e-4) * random.standard_normal((1000, WIDTH), np.float32)
-    weight = random.standard_normal((1, WIDTH), np.float32) + near
-    scores, tokens = top(scores_of(screened(weight), hidden), 8)
+    near = np.float32(1e-3) * random.standard_normal((tokens, WIDTH), np.float32)
+    return random.standard_normal((1, WIDTH), np.float32) + near
+
+
+def fail_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Head, "in_full", lambda self, x: pytest.fail("scored in full"))
+
+
+@pytest.mark.parametrize("tokens", [1000, 5000])
+def test_the_best_of_a_flat_row_are_found(
+    hidden: np.ndarray, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tokens == 1000:  # of more than 4096 it isn't known which to keep
+        fail_in_full(monkeypatch)
+    weight, hidden = flat(tokens), hidden[:20].copy()
+    scores, found = top(scores_of(screened(weight), hidden), 8)
     wanted, which = exact(weight, hidden, 8)
     assert np.allclose(scores, wanted, atol=1e-4)
     # Some are so near that the order of a sum's terms decides.
-    assert (tokens == which).mean() > 0.95
+    assert (found == which).mean() > 0.95
     assert (np.diff(scores) <= 0).all()
-    banned = (*tokens[0, :2].tolist(), 10**6)  # tokens beyond the vocabulary are ignored
+    banned = (*found[0, :2].tolist(), 10**6)  # tokens beyond the vocabulary are ignored
     others = top(scores_of(screened(weight), hidden), 6, banned)
-    assert np.array_equal(others[1][0], tokens[0, 2:])
+    assert np.array_equal(others[1][0], found[0, 2:])
+
+
+def test_only_candidates_that_may_be_among_the_best_are_scored(
+    hidden: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand tokens between which the rough pass can't decide, and 4,000 that are clearly worse."""
+    fail_in_full(monkeypatch)
+    weight = np.concatenate([np.float32(0.5) * flat(4000), flat(1000)])
+    hidden = weight[-1] + np.float32(0.3) * hidden
+    head = screened(weight)
+    scores, tokens = top(scores_of(head, hidden), 8)
+    wanted, which = exact(weight, hidden, 8)
+    assert (tokens == which).mean() > 0.95
+    assert np.allclose(scores, wanted, atol=5e-2)
+    assert np.allclose(scores - scores[:, :1], wanted - wanted[:, :1], atol=1e-4)
+    for row in (0, 69):
+        alone = top(scores_of(head, hidden[row : row + 1].copy()), 8)
+        assert np.array_equal(alone[0][0], scores[row])
+        assert np.array_equal(alone[1][0], tokens[row])
 
 
 def test_more_tokens_than_there_are_are_not_returned(hidden: np.ndarray) -> None:
@@ -145,7 +177,7 @@ def test_many_wanted_tokens_are_not_scored_in_full(
     weight: np.ndarray, hidden: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = screened(weight)
-    monkeypatch.setattr(Head, "in_full", lambda self, x: pytest.fail("scored in full"))
+    fail_in_full(monkeypatch)
     scores, tokens = top(scores_of(head, hidden), 128)
     wanted, which = exact(weight, hidden, 128)
     assert (tokens == which).mean() > 0.999

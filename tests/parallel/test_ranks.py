@@ -40,7 +40,7 @@ def output(tmp_path_factory: pytest.TempPathFactory, combined: Path) -> Path:
         converted("nllb_moe_base", folder, "fp32")
     groups = [*map(str, COUNTS), "failing"]
     command = [sys.executable, str(Path(__file__).with_name("crew.py")), str(folder), str(combined), *groups]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 

@@ -13,7 +13,8 @@ from dragoman.kernels.linear import Linear
 from dragoman.kernels.packing import pack, unpack
 
 SCREEN = 256
-"""Tokens of the rough pass that are kept, and scored anew until the rest can't be among the best."""
+"""Tokens of the rough pass that are kept, more where its errors may hide the best (csrc/head.h); they are
+scored anew until the rest can't be among the best."""
 
 
 Table = Stored | Fine
@@ -25,7 +26,7 @@ class Head:
     """Scores of next tokens, from hidden states.
 
     With `exact`, rows of the output matrix as it is or in 12 bits, the best tokens of the packed one are
-    scored anew, 64 (more, if many are wanted) to SCREEN, and the normaliser is exact in its largest
+    scored anew, 64 (more, if many are wanted) to 4,096, and the normaliser is exact in its largest
     terms. What no error of the rough pass exceeds is known (`bounds`): where a token that was left out
     might yet be among the best, all are scored exactly.
     """

@@ -188,7 +188,7 @@ class Kernels:
     ) -> None:
         """The best tokens of each row of x [rows, hidden].
 
-        screen: how many candidates are scored exactly; banned: bits; extra: tokens of all rows, and
+        screen: how many candidates there are at least; banned: bits; extra: tokens of all rows, and
         where each row's begin [rows + 1]; found: scores and tokens [rows, count] to fill in, best first,
         and the spread [rows, 2]. csrc/native.c says more.
         """

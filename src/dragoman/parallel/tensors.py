@@ -5,10 +5,10 @@ inputs, and the ranks' results are added up, twice a layer. A language module's 
 its A with the second ones: what is left whole is small, and the sum holds for the products as for the base.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dragoman.layers.creation import unfilled
 from dragoman.layers.llama import Pass
 from dragoman.models.llama import Llama, LlamaLayer
 from dragoman.parallel.ranks import Ranks
@@ -68,7 +68,7 @@ def share_layers_(model: Llama, vocabulary: int, ranks: Ranks) -> None:
     stack, hidden = model.model, model.config.hidden_size
     for index, layer in enumerate(stack.layers):
         stack.layers[index] = TensorParallelLayer(layer, ranks)  # type: ignore[arg-type]
-    with torch.device("meta"):
+    with unfilled():
         stack.embed_tokens = VocabularyParallelEmbedding(vocabulary, hidden, ranks)
         model.lm_head = VocabularyParallelHead(hidden, vocabulary, ranks)
     model.tie_weights()

@@ -51,26 +51,34 @@ int NAME(linear)(Context *c, const Linear *w, int count, const float *x, int row
 
 /* The `keep` best tokens of each row, as log-probabilities over all of the head's tokens.
  *
- * x: [rows, hidden]; banned: a bit for each token, or NULL; extra: tokens that row r has besides the
- * head's columns are extra[start[r]] to extra[start[r + 1]], NULL for none (needs exact rows);
- * scores, tokens: [rows, keep], best first. spread [rows, 2], for the caller to see whether the screen was wide
- * enough: what the tokens that were left out scored roughly at the most, and what no error of a rough score
+ * x: [rows, hidden]; screen: candidates of which there is always a choice; banned: a bit for each token, or NULL; extra:
+ * tokens that row r has besides the head's columns are extra[start[r]] to extra[start[r + 1]], NULL for none (needs
+ * exact rows); scores, tokens: [rows, keep], best first. spread [rows, 2], for the caller to see whether the candidates
+ * were enough: what the tokens that were left out scored roughly at the most, and what no error of a rough score
  * exceeds; this one is NaN if a number is none or too large. 0, or -1 if memory ran out.
  */
 int NAME(top)(Context *c, const Head *h, const float *x, int rows, int keep, int screen, const uint8_t *banned,
               const int32_t *extra, const int32_t *start, float *scores, int32_t *tokens, float *spread) {
-    Arena a = {NULL, 0};
-    Choice choice = {.h = h, .x = x, .rows = rows, .keep = keep, .wide = h->exact.kind ? MAX(keep, screen) : keep,
-                     .blocks = (panels(&h->w) + BLOCK - 1) / BLOCK, .banned = banned, .extra = extra, .start = start,
-                     .scores = scores, .tokens = tokens, .spread = spread};
-    lay_out_choice(&a, &choice, c->threads);
-    if (reserve(c, &a)) return -1;
-    lay_out_choice(&a, &choice, c->threads);
-    const int threads = choice.threads = enter(c->threads);
-    prepare(threads, NULL, x, h->w.inputs, NULL, 0, rows, h->w.inputs, (float *)x, &choice.acts, wants_bytes(&h->w));
-    share(threads, choice.blocks, screening_task, &choice);
-    share(threads, rows, ranking_task, &choice);
-    leave(threads);
+    const int wide = h->exact.kind ? MAX(keep, screen) : keep, some = at_once(keep);
+    Choice whole = {.h = h, .x = x, .rows = rows, .keep = keep, .wide = wide,
+                    .most = h->exact.kind ? (MAX(wide, MOST_CANDIDATES) + some - 1) / some * some : wide,
+                    .blocks = (panels(&h->w) + BLOCK - 1) / BLOCK, .banned = banned, .extra = extra, .start = start,
+                    .scores = scores, .tokens = tokens, .spread = spread};
+    const int most = rows_at_once(&whole, c->threads);
+    for (int first = 0; first < rows; first += most) {
+        Choice choice = choice_of(&whole, first, MIN(most, rows - first));
+        Arena a = {NULL, 0};
+        lay_out_choice(&a, &choice, c->threads);
+        if (reserve(c, &a)) return -1;
+        lay_out_choice(&a, &choice, c->threads);
+        const int threads = choice.threads = enter(c->threads);
+        prepare(threads, NULL, choice.x, h->w.inputs, NULL, 0, choice.rows, h->w.inputs, (float *)choice.x, &choice.acts,
+                wants_bytes(&h->w));
+        share(threads, choice.rows, bounding_task, &choice);
+        share(threads, choice.blocks, screening_task, &choice);
+        share(threads, choice.rows, ranking_task, &choice);
+        leave(threads);
+    }
     return 0;
 }
 
