@@ -88,8 +88,8 @@ def test_sentences_are_split_as_asked(client, translator, split, sentences):
 def test_the_official_client_lists_languages(client):
     sources = {language.code: language.name for language in client.get_source_languages()}
     targets = {language.code: language for language in client.get_target_languages()}
-    assert set(sources) == {"DE", "EN", "ES", "FR", "NL"}
-    assert set(targets) == {"DE", "EN-GB", "EN-US", "ES", "FR", "NL"}
+    assert set(sources) == {"DE", "EN", "ES", "FR", "IT", "NL", "PT"}
+    assert set(targets) == {"DE", "EN-GB", "EN-US", "ES", "FR", "IT", "NL", "PT-BR", "PT-PT"}
     assert targets["EN-GB"].name == "English (British)"
     assert not any(language.supports_formality for language in targets.values())
 

@@ -38,7 +38,7 @@ def test_each_text_has_a_list_of_detections(server):
 
 def test_languages_have_names_where_a_target_is_given(server):
     bare = server.get(f"{PATH}/languages").json()["data"]["languages"]
-    assert {one["language"] for one in bare} == {"en", "de", "es", "fr", "nl"}
+    assert {one["language"] for one in bare} == {"en", "de", "es", "fr", "it", "nl", "pt"}
     assert set(bare[0]) == {"language"}
     named = server.get(f"{PATH}/languages", params={"target": "en"}).json()["data"]["languages"]
     assert {"language": "de", "name": "German"} in named

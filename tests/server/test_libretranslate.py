@@ -28,7 +28,7 @@ def test_the_official_client_lists_languages(client):
     languages = client.languages()
     english = next(language for language in languages if language["code"] == "en")
     assert english["name"] == "English"
-    assert english["targets"] == ["de", "en", "es", "fr", "nl"]
+    assert english["targets"] == ["de", "en", "es", "fr", "it", "nl", "pt"]
 
 
 def test_the_official_client_is_let_in_with_its_key_only(serve, tmp_path):

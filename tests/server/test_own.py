@@ -136,7 +136,7 @@ def test_options_that_exclude_each_other_are_refused(server):
 
 def test_languages_and_models_say_what_there_is(server, translator):
     languages = server.get("/v1/languages").json()["languages"]
-    assert {one["short"] for one in languages} == {"en", "de", "es", "fr", "nl"}
+    assert {one["short"] for one in languages} == {"en", "de", "es", "fr", "it", "nl", "pt"}
     assert all(one["models"] == ["mini"] for one in languages)
     (model,) = server.get("/v1/models").json()["data"]
     assert (model["id"], model["object"], model["licence"]) == ("mini", "model", translator.card.licence)
