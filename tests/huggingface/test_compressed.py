@@ -9,7 +9,7 @@ import transformers
 from transformers import AutoModelForSeq2SeqLM
 
 from dragoman.checkpoints.nllb import load_nllb, save_nllb
-from dragoman.huggingface import NllbMoeForConditionalGeneration
+from dragoman.huggingface import NllbMoeConfig, NllbMoeForConditionalGeneration
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,13 @@ def test_what_was_read_trains_and_is_saved_in_floats(folder: Path, tmp_path: Pat
     assert "quantization_config" not in json.loads((tmp_path / "config.json").read_text())
     again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     assert torch.equal(again.lm_head.weight, model.lm_head.weight)
+
+
+def test_a_new_model_of_its_config_is_saved_in_floats(folder: Path, tmp_path: Path) -> None:
+    config = NllbMoeConfig.from_pretrained(folder)
+    NllbMoeForConditionalGeneration(config).save_pretrained(tmp_path)
+    assert "quantization_config" not in json.loads((tmp_path / "config.json").read_text())
+    load_nllb(tmp_path)
 
 
 def test_transformers_own_classes_refuse_it_rather_than_read_noise(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from dragoman.checkpoints.cards import CARD, M2M100_LICENCE, NLLB_LICENCE, ModelCard
 from dragoman.checkpoints.families import ADAPTER_CONFIG, card_of, is_whole
 from dragoman.checkpoints.weight_files import find_shards
-from dragoman.errors import CheckpointError
+from dragoman.errors import CheckpointError, DragomanError
 from dragoman.files import read_json
 from dragoman.models.config import NllbConfig
 from dragoman.models.shapes import nllb_shapes
@@ -45,17 +45,21 @@ _M2M100 = "dense; 100 languages"
 _MOE = "128 experts; 202 languages; needs 218 GB of memory in fp32"
 
 
+@cache
 def embedded_folder() -> Path:
     """The model that ships inside the package."""
     return Path(str(files("dragoman") / "data" / EMBEDDED))
 
 
 def _embedded() -> KnownModel:
-    """As its own files describe it."""
+    """As its own files describe it; other models work without them, too."""
     folder = embedded_folder()
-    card = card_of(folder, folder)
-    numbers = sum(map(prod, nllb_shapes(NllbConfig.from_folder(folder)).values()))
-    size = sum(file.stat().st_size for file in find_shards(folder))
+    try:
+        card = card_of(folder, folder)
+        numbers = sum(map(prod, nllb_shapes(NllbConfig.from_folder(folder)).values()))
+        size = sum(file.stat().st_size for file in find_shards(folder))
+    except (DragomanError, OSError):
+        return KnownModel(EMBEDDED, None, "?", 0.0, "?", "embedded; not in this installation")
     summary = f"embedded; {len(card.languages)} languages"
     return KnownModel(EMBEDDED, None, f"{numbers / 1e6:.0f} M", round(size / 1e9, 2), card.licence, summary)
 
@@ -180,7 +184,6 @@ def _place(name: str | Path) -> Path | str:
     return repository
 
 
-@cache
 def _from_hub(repository: str, patterns: tuple[str, ...] | None = None) -> Path:
     """The repository's folder in the local cache, downloaded: all that a model needs, or these files."""
     from huggingface_hub import HfApi, snapshot_download

@@ -4,7 +4,8 @@ from typing import Any
 
 import transformers
 
-from dragoman.huggingface.compressed import readable
+from dragoman.checkpoints.compressed import FIELD
+from dragoman.huggingface.compressed import METHOD, readable
 from dragoman.models.config import NllbConfig
 
 
@@ -24,6 +25,20 @@ class NllbMoeConfig(transformers.NllbMoeConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """The config of a folder; weights in 8 bits that are known here are restored while they are read."""
         return super().from_dict(readable(config_dict), **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields but how the weights that it came with were stored: they are saved in floats."""
+        return _in_floats(super().to_dict())
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Those of them that aren't transformers' defaults."""
+        return _in_floats(super().to_diff_dict())
+
+
+def _in_floats(fields: dict[str, Any]) -> dict[str, Any]:
+    if dict(fields.get(FIELD) or {}).get("quant_method") == METHOD:
+        del fields[FIELD]
+    return fields
 
 
 def plain_config(config: transformers.PreTrainedConfig) -> NllbConfig:

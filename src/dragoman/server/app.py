@@ -81,7 +81,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         uploads.resume()
         # What detects languages is read in the meantime: the first who needs it would wait a second.
-        warming = asyncio.create_task(asyncio.to_thread(state.registry.detect, "Good morning, everybody."))
+        warming = asyncio.create_task(_warm(state))
         forgetting = asyncio.create_task(_forget(uploads))
         yield
         forgetting.cancel()
@@ -123,6 +123,13 @@ def create_app(
     app.add_exception_handler(DragomanError, _of_error)
     app.add_exception_handler(HTTPException, _of_router)
     return app
+
+
+async def _warm(state: State) -> None:
+    """Read what detects languages, word lists for short texts included."""
+    for text in ("Good morning, everybody.", "Ja"):
+        await asyncio.to_thread(state.registry.detect, text)
+    state.is_warm = True
 
 
 async def _forget(uploads: Uploads) -> None:

@@ -1,7 +1,8 @@
 """What requests ask for, whatever their dialect, and how it is done."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -124,7 +125,7 @@ def stream(order: Order, registry: Registry, calls: Calls) -> Iterator[Result]:
             yield from _marked(order, translator, name, source, places, calls)
 
 
-async def made(order: Order, registry: Registry, calls: Calls, hops: Hops) -> AsyncIterator[Result]:
+async def made(order: Order, registry: Registry, calls: Calls, hops: Hops) -> AsyncGenerator[Result, None]:
     """As `stream`, of plain texts, on an event loop."""
     by_model, lost = _by_model(order, registry)
     for result in lost:
@@ -133,8 +134,9 @@ async def made(order: Order, registry: Registry, calls: Calls, hops: Hops) -> As
         translator = registry.translators[name]
         items, options = _asked(order, translator, places)
         at = iter(places)
-        async for translation in calls.made(translator, items, hops, **options):
-            yield result_of(translation, *next(at), name)
+        async with aclosing(calls.made(translator, items, hops, **options)) as coming:
+            async for translation in coming:
+                yield result_of(translation, *next(at), name)
 
 
 Place = tuple[int, Language]

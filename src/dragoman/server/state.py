@@ -1,5 +1,6 @@
 """What the handlers of a server's requests share."""
 
+import contextlib
 import logging
 import time
 from collections import OrderedDict, deque
@@ -67,9 +68,11 @@ class State:
         self._is_simple = (
             self.memory is None
             and self.tracing is None
-            and all(isinstance(each, Resident) for each in models)
+            and all(isinstance(each, Resident) and not each.loaded.system.may_wait for each in models)
         )
-        """Whether no request has to look anything up in a file, or to load a model."""
+        """Whether no request has to look anything up in a file, or to load a model or a part of one."""
+        self.is_warm = False
+        """Whether what detects languages has been read."""
         self.is_draining = False
         self.started = int(time.time())
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
@@ -105,21 +108,26 @@ class State:
 
     async def translate(self, request: "Request", caller: Caller, order: Order) -> list[Result]:
         """Do what is asked for, unless the client goes away. Raises the error of the first that has one."""
-        if self._is_light(order):
-            found = in_order(order, await self.results(request, caller, order))
-            for result in found:
-                if result.error is not None:
-                    self.meter.give_back(caller.key, order.characters)
-                    raise result.error
-            return found
         self._take(request, caller, order)
+        light: list[Result] = []
+
+        async def here(calls: Calls, hops: Hops) -> None:
+            async with contextlib.aclosing(made(order, self.registry, calls, hops)) as coming:
+                async for result in coming:
+                    if result.error is not None:
+                        raise result.error
+                    light.append(result)
 
         def work(calls: Calls) -> list[Result]:
             return fulfil(order, self.registry, calls)
 
         try:
-            traced = self.traced(request, work)
-            results = await attended(request, self.workshop.do(caller.owner, order.characters, traced))
+            if self._is_light(order):
+                await attended(request, self.workshop.do_here(caller.owner, order.characters, here))
+                results = in_order(order, light)
+            else:
+                traced = self.traced(request, work)
+                results = await attended(request, self.workshop.do(caller.owner, order.characters, traced))
         except (Fault, DragomanError):
             self.meter.give_back(caller.key, order.characters)
             raise
@@ -164,6 +172,7 @@ class State:
             and len(order.texts) * len(order.targets) <= _FEW
             and "glossary" not in order.options
             and self._is_simple
+            and self.is_warm
         )
 
     async def stream(

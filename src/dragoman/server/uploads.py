@@ -102,6 +102,7 @@ class Uploads:
         """
         self.forget()
         self.state.workshop.files.refuse(caller.owner, size)
+        self._refuse_behind(caller.owner, size)
         taken = size + sum(2 * each.size for each in self._uploads.values())
         if len(self._uploads) >= MOST or taken > LARGEST:
             raise Fault(503, "overloaded", "too many files are kept already; try again later", None, 60)
@@ -254,6 +255,17 @@ class Uploads:
             logs.event("a file could not be translated", logging.ERROR, error=logs.told(error))
             upload.error = "the server failed on this file; its log has more"
         self._end(upload, progress, status)
+
+    def _refuse_behind(self, owner: str, size: int) -> None:
+        """Raise a Fault if one more file may not wait behind one that is worked on alone: those that do have
+        not come to the queue yet, which would refuse it."""
+        if not self._alone.locked():
+            return
+        bounds = self.state.workshop.files.bounds
+        own = [each.size for each in self._uploads.values() if each.owner == owner and not each.is_over]
+        too_large = own and sum(own) + size > bounds.characters_per_owner
+        if len(own) >= bounds.waiting_per_owner or too_large:
+            raise Fault(429, "rate_limited", f"{len(own)} of your files wait already", None, 60)
 
     @contextlib.asynccontextmanager
     async def _room(self, upload: Upload) -> AsyncIterator[None]:

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -86,7 +86,7 @@ class Calls:
 
     async def made(
         self, model: "Model", texts: "Sequence[str | Text]", hops: "Hops", **options: Any
-    ) -> "AsyncIterator[Translation]":
+    ) -> "AsyncGenerator[Translation, None]":
         """As `stream`, on an event loop, which all of the work but the engine's holds up."""
         news = asyncio.Event()
         with (

@@ -49,6 +49,11 @@ class System(Protocol):
         parameters = getattr(runner, "parameters", None)
         return "native" if parameters is None else str(next(parameters()).device)
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether a sentence's job may have to wait for a part of the model that is read first."""
+        return False
+
     def close(self) -> None:
         """Cancel what is under way, and let go of all that works for it."""
         self.engine.close()

@@ -185,6 +185,11 @@ class XalmaSystem(ChatSystem):
         job = Job((), options, prompt=row, group=None if merged == ANY else group, terms=terms)
         return self.modules.lend(job) if merged is None else job
 
+    @property
+    def may_wait(self) -> bool:
+        """Language modules are read, and attached between two steps of the engine, when one is needed."""
+        return self.modules.merged is None
+
     def _group(self, request: Request) -> int:
         """The module is that of the language other than English; of two such, the target's."""
         other = request.source if request.target.nllb == ENGLISH else request.target
