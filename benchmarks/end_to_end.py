@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT, report, rounded, table
+from benchmarks.floats import floats
 from benchmarks.peers.client import OURS, Engine, Pool
 from dragoman.languages import find
 
@@ -37,7 +38,7 @@ def main() -> None:
         args.lines, args.repeats, args.batches = 32, 1, args.batches[:1]
     lines = args.text.read_text(encoding="utf-8").splitlines()[: args.lines]
     codes = {"source": find(args.source).nllb, "target": find(args.target).nllb, "beams": args.beams}
-    peer = Engine("transformers", args.model, "fp32", 2.0)
+    peer = Engine("transformers", floats(args.model), "fp32", 2.0)
     engines = [peer, *(Engine(OURS, args.model, precision, 2.0) for precision in args.precisions)]
     answers: dict[Engine, list[dict[str, Any]]] = {one: [] for one in engines}
     with Pool(float("inf"), args.threads) as pool:

@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT, report, rounded, table
+from benchmarks.floats import floats
 from benchmarks.peers.client import PeerError, environment, interpreter
 from dragoman.checkpoints.catalog import EMBEDDED, locate
 
@@ -249,7 +250,7 @@ def _transformers(sentences: list[str], target: str) -> Iterator[tuple[int, int,
     from dragoman.languages import find
 
     codes = {"source": find("en").nllb, "target": find(target).nllb}
-    with _peer("transformers", locate(EMBEDDED)) as (port, pid):
+    with _peer("transformers", floats(locate(EMBEDDED))) as (port, pid):
         yield port, pid, [json.dumps({"text": text, **codes}) for text in sentences]
 
 

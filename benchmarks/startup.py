@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks import ROOT, interleaved, report, rounded, table
 from benchmarks.end_to_end import EMBEDDED
+from benchmarks.floats import floats
 from benchmarks.peers.client import OURS, environment, interpreter
 
 TEXT = "Where is the railway station?"
@@ -29,7 +30,14 @@ def main() -> None:
     folder = str(args.model.resolve())
     ours, peer = str(interpreter(OURS)), str(interpreter("transformers"))
     command = [ours, "-m", "dragoman", "translate", "--model", folder, "--from", "en", "--to", "de", TEXT]
-    once = ["-m", "benchmarks.peers.once_transformers", folder, "eng_Latn", "deu_Latn", TEXT]
+    once = [
+        "-m",
+        "benchmarks.peers.once_transformers",
+        str(floats(args.model.resolve())),
+        "eng_Latn",
+        "deu_Latn",
+        TEXT,
+    ]
     commands = {
         "transformers: import": (peer, [peer, "-c", "import transformers"]),
         "dragoman: import": (ours, [ours, "-c", "import dragoman"]),

@@ -3,6 +3,7 @@
 import gc
 import json
 import shutil
+import signal
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,10 @@ from dragoman.models.llama_config import LlamaConfig
 from dragoman.translation.translator import Translator
 
 DATA = Path(__file__).parent / "data"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a shell's background, which all programs that tests start would inherit: then Ctrl-C does nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
