@@ -71,9 +71,19 @@ class RowsQuantizer(HfQuantizer):
     def get_load_operations(self) -> dict[str, type[ConversionOps]]:
         return {"dequantize": Restore}
 
+    def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+        """Forget how weights were restored: transformers up to 5.23 would undo it when it saves them."""
+        undone = getattr(model, "_weight_conversions", None) or []
+        model._weight_conversions = [each for each in undone if not _restores(each)]
+        return model
+
     def is_serializable(self) -> bool:
         return True
 
     @property
     def is_trainable(self) -> bool:
         return True
+
+
+def _restores(conversion: Any) -> bool:
+    return any(isinstance(operation, Restore) for operation in getattr(conversion, "operations", ()))
