@@ -122,7 +122,9 @@ class Chatting:
     card = SimpleNamespace(licence="MIT", pivot=None, name="chat")
     languages = all_languages()
     defaults: ClassVar[dict[str, int]] = {}
-    system = SimpleNamespace(style="chat", precision="fp32", measure=len, engine=SimpleNamespace(busy=False))
+    system = SimpleNamespace(
+        style="chat", precision="fp32", measure=len, engine=SimpleNamespace(busy=False), may_wait=False
+    )
 
     def ask_live(self, question, language, max_new_tokens, **options):
         yield f"{language}: "

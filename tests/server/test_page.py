@@ -285,7 +285,7 @@ def test_what_is_written_from_right_to_left_is_shown_so(browser, serve, translat
     from dragoman.languages import find
 
     card = SimpleNamespace(licence="CC-BY-NC-4.0 (non-commercial)", pivot=None)
-    system = SimpleNamespace(precision="fp32", engine=SimpleNamespace(busy=False))
+    system = SimpleNamespace(precision="fp32", engine=SimpleNamespace(busy=False), may_wait=False)
     speaks = SimpleNamespace(card=card, system=system, fingerprint="0", defaults={})
     speaks.languages = (find("he"), find("en"))
     served = serve(models={"hebrew": speaks, "mini": translator})
