@@ -15,6 +15,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,6 @@ WIDTH = 128
 """Of rows; no side of an example is longer."""
 LINES = 25
 """Updates between lines of figures."""
-AVERAGE = 0.998
 SOON = 4
 """Files of rows that are taken to the device before their turn."""
 
@@ -186,6 +186,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     made = out / "made"
     made.mkdir(exist_ok=True)
+    shutil.copytree(texts / "tokenizer", out / "tokenizer", dirs_exist_ok=True)
     parts, dev = read(texts, "part", config), read(texts, "dev", config)
     tokenizer = NllbTokenizer.from_folder(texts / "tokenizer")
     batches: Any = feed_of(config, parts, tokenizer)
@@ -307,7 +308,7 @@ class Timed:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            share = 1 - min(AVERAGE, (1 + self.update) / (10 + self.update))
+            share = 1 - min(self.config.average, (1 + self.update) / (10 + self.update))
             torch._foreach_lerp_(self.average, self.parameters, share)
         return torch.stack([loss.detach(), nll, balance, norm])
 

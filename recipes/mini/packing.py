@@ -45,11 +45,6 @@ class Rows:
             self.place,
         )
 
-    @classmethod
-    def joined(cls, parts: Sequence["Rows"]) -> "Rows":
-        """All of them, one below the other."""
-        return cls(*(np.concatenate(same) for same in zip(*(rows.arrays() for rows in parts), strict=True)))
-
 
 @dataclass
 class _Row:

@@ -81,14 +81,6 @@ def test_every_example_is_in_one_row_and_whole(recipe, examples):
     assert len(rows) < len(examples) * 0.75
 
 
-def test_rows_joined_hold_all(recipe, examples):
-    packing, _ = recipe
-    parts = [packing.pack(examples[:20], WIDTH), packing.pack(examples[20:], WIDTH)]
-    joined = packing.Rows.joined(parts)
-    assert len(joined) == sum(map(len, parts))
-    assert np.array_equal(joined.gold[: len(parts[0])], parts[0].gold)
-
-
 def test_loss_and_gradients_are_those_of_single_examples(recipe, model, examples):
     packing, packed_loss = recipe
     rows = [torch.from_numpy(a.astype(np.int64)) for a in packing.pack(examples, WIDTH).arrays()]
