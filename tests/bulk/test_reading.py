@@ -19,6 +19,7 @@ from dragoman.bulk.places import Folder, find_inputs
 from dragoman.bulk.plan import Plan, make_plan, new_columns
 from dragoman.bulk.reading import Reader
 from dragoman.bulk.rows import errors_in
+from dragoman.bulk.stores import Store
 from dragoman.bulk.tables import ParquetReader
 from dragoman.bulk.work import failures
 from dragoman.errors import InvalidDocument, InvalidOption
@@ -199,7 +200,7 @@ class Server(MemoryFileSystem):
 
 
 def test_where_files_appear_bit_by_bit_they_are_written_under_another_name(monkeypatch):
-    monkeypatch.setattr(places, "_system", lambda url: (Server(), "/out"))
+    monkeypatch.setattr(places, "find_store", lambda url: (Store(Server()), "/out"))
     folder = Folder("server://out")
     for data in (b"one", b"two"):
         folder.write("manifest.json", data)

@@ -1,4 +1,4 @@
-"""Where inputs and outputs lie: local paths, and whatever fsspec or pyarrow reaches by a URL."""
+"""Where inputs and outputs lie: which files are meant, and the folder that results appear in."""
 
 import contextlib
 import glob
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dragoman.bulk.formats import format_of
+from dragoman.bulk.stores import Store, find_store, open_remote, told
 from dragoman.errors import InvalidOption, JobRunning
 from dragoman.files import lock, replacing_file
 
 _PARTS = re.compile(r"(manifest\.json|\d{5,}-\d{6,}\.[a-z.]+)\.[0-9a-f]{8}\.part")
 """What the names of files look like that are being written."""
 _LOCK = ".lock"
-_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
-"""Protocols of stores where a file appears whole or not at all."""
 
 
 @dataclass(frozen=True)
@@ -33,88 +32,104 @@ class InputFile:
 
 def open_file(path: str) -> BinaryIO:
     """An input for reading, at its beginning. Raises OSError."""
-    system, place = _system(path)
-    opened: BinaryIO = system.open(place, "rb")
-    return opened
+    return open_remote(*find_store(path))
 
 
 def find_inputs(given: Sequence[str], format: str | None, output: str) -> list[InputFile]:
     """The files that are meant by paths, URLs, folders and patterns, in the order given, each once.
 
     Of a folder and of a pattern's folders those files are taken whose names tell a format, or all if `format`
-    names it; files below `output` never. Raises InvalidOption for what stands for no file.
+    names it; files below `output` never. Raises InvalidOption for what stands for no file, and OSError.
     """
-    own = _whole(*_system(output)).rstrip("/") + "/"
+    own = absolute(output).rstrip("/") + "/"
     found: dict[str, InputFile] = {}
     for one in given:
-        system, place = _system(one)
-        paths = [path for path in _paths(system, place, format) if not _whole(system, path).startswith(own)]
-        if not paths:
-            raise InvalidOption(f"{one} stands for no file that could be translated; check the path")
-        for path in paths:
-            whole = _whole(system, path)
-            facts = system.info(path)
-            if facts.get("type") == "directory":
-                continue
-            found.setdefault(whole, _input(whole, facts))
+        store, place = find_store(one)
+        with told(one):
+            paths = [path for path in _paths(store, place, format) if not store.whole(path).startswith(own)]
+            if not paths:
+                raise InvalidOption(f"{one} stands for no file that could be translated; check the path")
+            for path in paths:
+                whole = store.whole(path)
+                facts = store.system.info(path)
+                if facts.get("type") == "directory":
+                    continue
+                found.setdefault(whole, _input(whole, facts))
     return list(found.values())
 
 
 def look_at(path: str) -> InputFile:
     """An input as it is now. Raises OSError."""
-    system, place = _system(path)
-    system.invalidate_cache()
-    return _input(path, system.info(place))
+    store, place = find_store(path)
+    with told(path):
+        store.system.invalidate_cache()
+        return _input(path, store.system.info(place))
 
 
 def absolute(url: str) -> str:
     """A path or URL as any process finds it, whatever its working directory."""
-    return _whole(*_system(url))
+    store, place = find_store(url)
+    return store.whole(place)
 
 
 class Folder:
     """Where the outputs go. Every file appears whole or not at all."""
 
     def __init__(self, url: str) -> None:
-        """The folder is made. Raises InvalidOption if that is impossible."""
+        """The folder is made; a bucket is not: it may be mistyped. Raises InvalidOption and OSError."""
         self.url = url
-        self._system, self._root = _system(url)
-        self._is_local = _is_local(self._system)
+        self._store, self._root = find_store(url)
+        self._system = self._store.system
+        if self._store.has_buckets:
+            self._check_bucket()
+            return
         try:
-            self._system.makedirs(self._root, exist_ok=True)
+            with told(url):
+                self._system.makedirs(self._root, exist_ok=True)
         except OSError as error:
             raise InvalidOption(f"--output {url} can't be a folder: {error.strerror or error}") from None
 
     def names(self) -> set[str]:
         """The names of all files that lie here."""
-        self._system.invalidate_cache()
-        try:
-            paths = self._system.ls(self._root, detail=False)
-        except FileNotFoundError:  # a store has no empty folders
-            return set()
+        with told(self.url):
+            self._system.invalidate_cache()
+            try:
+                paths = self._system.ls(self._root, detail=False)
+            except FileNotFoundError:  # a store has no empty folders
+                return set()
         return {path.rstrip("/").rpartition("/")[2] for path in paths}
 
     def has(self, name: str) -> bool:
         """Whether a file of this name is here."""
         self._system.invalidate_cache()
-        return bool(self._system.exists(f"{self._root}/{name}"))
+        return self._store.kind(f"{self._root}/{name}") is not None
 
     def read(self, name: str) -> bytes | None:
         """What a file holds; None if there is none."""
-        try:
-            return bytes(self._system.cat_file(f"{self._root}/{name}"))
-        except FileNotFoundError:
-            return None
+        with told(self.url):
+            try:
+                return bytes(self._system.cat_file(f"{self._root}/{name}"))
+            except FileNotFoundError:
+                return None
 
     def write(self, name: str, data: bytes) -> None:
         """Put a file here, or another in its place."""
-        if self._is_local:
-            with replacing_file(Path(self._root) / name) as file:
+        place = f"{self._root}/{name}"
+        if self._store.is_local:
+            with replacing_file(Path(place)) as file:
                 file.write(data)
-        elif _protocols(self._system) & _STORES:  # they show a file when all of it has come
-            self._system.pipe_file(f"{self._root}/{name}", data)
-        else:
-            self._replace(f"{self._root}/{name}", data)
+            return
+        with told(self.url):
+            if self._store.is_whole:
+                self._system.pipe_file(place, data)
+            else:
+                self._replace(place, data)
+
+    def _check_bucket(self) -> None:
+        bucket = self._root.partition("/")[0]
+        with contextlib.suppress(PermissionError):  # some may write that may not look
+            if self._store.kind(bucket) is None:
+                raise InvalidOption(f"--output {self.url}: there is no bucket {bucket!r}; make it first")
 
     def _replace(self, place: str, data: bytes) -> None:
         """Write under another name, then move."""
@@ -132,7 +147,7 @@ class Folder:
     def remove(self, names: Sequence[str]) -> None:
         """Remove files, as far as they are there."""
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
+            with told(self.url), contextlib.suppress(FileNotFoundError):
                 self._system.rm_file(f"{self._root}/{name}")
 
     def clear(self) -> None:
@@ -145,7 +160,7 @@ class Folder:
 
         In a store, which has no locks, they aren't kept out: they would write the same files.
         """
-        if not self._is_local:
+        if not self._store.is_local:
             yield
             return
         with open(Path(self._root) / _LOCK, "wb") as file:
@@ -154,49 +169,11 @@ class Folder:
             yield
 
 
-def _system(url: str) -> tuple[Any, str]:
-    """The file system that a path or URL belongs to, and what it is called there."""
-    from fsspec.core import url_to_fs
-
-    try:
-        system, place = url_to_fs(url)
-    except ImportError as error:
-        return _arrow_system(url, error)
-    except ValueError as error:
-        raise InvalidOption(f"{url} can't be reached: {error}") from None
-    return system, str(place)
-
-
-def _arrow_system(url: str, reason: ImportError) -> tuple[Any, str]:
-    """What pyarrow has built in, where fsspec would need a package that isn't here."""
-    try:
-        from fsspec.implementations.arrow import ArrowFSWrapper
-        from pyarrow.fs import FileSystem
-
-        system, place = FileSystem.from_uri(url)
-    except (ImportError, ValueError):
-        raise InvalidOption(f"{url} can't be reached: {reason}") from None
-    return ArrowFSWrapper(system), place
-
-
-def _protocols(system: Any) -> set[str]:
-    names = system.protocol
-    return {names} if isinstance(names, str) else set(names)
-
-
-def _is_local(system: Any) -> bool:
-    return "file" in _protocols(system)
-
-
-def _whole(system: Any, path: str) -> str:
-    """A path as any process can find it."""
-    return path if _is_local(system) else str(system.unstrip_protocol(path))
-
-
-def _paths(system: Any, place: str, format: str | None) -> list[str]:
-    if system.isfile(place):
+def _paths(store: Store, place: str, format: str | None) -> list[str]:
+    system, kind = store.system, store.kind(place)
+    if kind == "file":
         return [place]
-    if system.isdir(place):
+    if kind == "directory":
         found = system.find(place)
     elif glob.has_magic(place):
         found = [
