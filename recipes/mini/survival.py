@@ -7,6 +7,8 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 
+from dragoman.text import markup
+
 FRAMES = (
     "Welcome back, {x}!", "Send the report to {x}.", "Visit {x} for more information.", "{x} was deleted.",
     "Could not open {x}.", "Are you sure you want to remove {x}?", "You have a new message from {x}.",
@@ -43,14 +45,26 @@ def strings(count: int = 300, seed: int = 7) -> list[tuple[str, list[tuple[str, 
 
 
 def counts(found: Iterable[tuple[list[tuple[str, str]], str]]) -> dict[str, list[int]]:
-    """By kind how many things are in their translations, and of how many; of a number its digits count."""
+    """By kind how many things are in their translations, and of how many."""
     kept, there = Counter[str](), Counter[str]()
     for things, translation in found:
         for kind, thing in things:
             there[kind] += 1
-            digits = "".join(filter(str.isdigit, translation)) if kind == "number" else translation
-            kept[kind] += ("".join(filter(str.isdigit, thing)) if kind == "number" else thing) in digits
+            kept[kind] += _stays(kind, thing, translation)
     return {kind: [kept[kind], there[kind]] for kind in sorted(there)}
+
+
+def _stays(kind: str, thing: str, translation: str) -> bool:
+    """Letter by letter; but of a number its digits, and of tags not the words between them."""
+    if kind == "number":
+        return _digits(thing) in _digits(translation)
+    if kind == "tag":
+        return all(translation.count(tag) == 1 for tag in markup.kept(thing))
+    return thing in translation
+
+
+def _digits(text: str) -> str:
+    return "".join(filter(str.isdigit, text))
 
 
 def rates(found: Iterable[dict[str, list[int]]]) -> dict[str, float]:

@@ -36,5 +36,13 @@ def test_rates_count_what_came_back(survival) -> None:
     assert rates([([("number", "4,821")], "4.821 Seiten"), ([("number", "37")], "3")]) == {"number": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("translation", "there"),
+    [("Nach <i>Norden</i>.", 1), ("Nach <i>Norden.", 0), ("<i></i><i>Norden</i>", 0), ("Nach North.", 0)],
+)
+def test_words_between_tags_may_be_translated(survival, translation: str, there: int) -> None:
+    assert survival.counts([([("tag", "<i>North</i>")], translation)]) == {"tag": [there, 1]}
+
+
 def test_rates_are_over_all_languages(survival) -> None:
     assert survival.rates([{"url": [1, 4]}, {"url": [3, 4], "name": [1, 1]}]) == {"name": 1.0, "url": 0.5}
