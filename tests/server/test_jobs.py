@@ -129,3 +129,31 @@ def test_files_at_which_a_process_has_ended_are_worked_on_alone_and_first(serve,
     later = serve(data=tmp_path)
     wait_until(lambda: all(job["ended"] for job in later.get("/v1/jobs").json()["jobs"]))
     assert begun == ["b.txt", "c.txt", "a.txt"]
+
+
+def test_files_that_wait_behind_one_that_is_worked_on_alone_are_counted(serve, tmp_path, monkeypatch):
+    begun, enough = threading.Event(), threading.Event()
+
+    def end(*args):
+        raise Cancelled
+
+    def hold(*args):
+        begun.set()
+        enough.wait()
+        raise InvalidDocument("enough")
+
+    monkeypatch.setattr("dragoman.server.uploads.translate", end)
+    first = serve(data=tmp_path)
+    id = hand_in(first, "a.txt", "Yes.", source="en").json()["id"]
+    first.stop()
+    path = tmp_path / id / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "attempts": 1}))
+    monkeypatch.setattr("dragoman.server.uploads.translate", hold)
+    later = serve(data=tmp_path, queue_per_key=3)
+    assert begun.wait(60)
+    answers = [hand_in(later, f"{name}.txt", "Yes.", source="en") for name in "bcd"]
+    enough.set()
+    assert [answer.status_code for answer in answers] == [202, 202, 429]
+    assert answers[-1].headers["Retry-After"]
+    assert wait_until(lambda: all(job["ended"] for job in later.get("/v1/jobs").json()["jobs"]))
+    assert hand_in(later, "d.txt", "Yes.", source="en").status_code == 202
