@@ -4,8 +4,8 @@
     python recipes/ablations/run.py TEXTS OUT --seeds 3
     python recipes/ablations/table.py OUT
 
-Each system that is scored is a line of OUT/results.jsonl. The same command goes on after an interruption. One seed of
-everything comes first.
+Each system that is scored is a line of OUT/results.jsonl. The same command goes on after an interruption. One
+seed of everything comes first.
 """
 
 import argparse
@@ -24,7 +24,9 @@ from dragoman.languages import find
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("texts", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=1)

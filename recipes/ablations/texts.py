@@ -1,36 +1,62 @@
 """Cut small texts for the ablations out of a folder of pairs: `python recipes/ablations/texts.py DATA TEXTS`.
 
-DATA holds train/xx-en.tsv.gz (text, English, origin tag). Only short sentences of Tatoeba are taken. German and Spanish
-get many pairs, Dutch and Italian few, but as much text of their own: what a small relative gains or loses can be seen.
-TEXTS gets bitext/, mono/, dev/ and test/; what is in dev or test the recipes leave out of the rest (`held_out`).
+DATA holds train/xx-en.tsv.gz (text, English, origin tag). Only short sentences of Tatoeba are taken, whose
+English words are frequent. German and Spanish get many pairs, Dutch few. TEXTS gets bitext/, mono/, asked/,
+dev/ and test/; the recipes leave out of all others what is in dev or test (`held_out`).
 """
 
 import argparse
 import gzip
 import random
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from itertools import permutations
 from pathlib import Path
 
-PAIRS = {"de": 30_000, "es": 30_000, "nl": 3_000, "it": 3_000}
+PAIRS = {"de": 8_000, "es": 8_000, "nl": 600}
 """Corpus code -> pairs to learn from, before what is held out is left out."""
-TEXTS = 15_000
+NAMES = {"de": "German", "es": "Spanish", "nl": "Dutch"}
+ASKED = 500
+"""So many of them are in prompts without answers."""
+TEXTS = 3_000
 """Sentences of running text in each language, and in English; more than there are pairs in two of them."""
-TEST, DEV = 400, 100
-WORDS = range(3, 7)
+TEST, DEV = 300, 100
+WORDS = range(3, 6)
 """How many words an English sentence has; the other side has at most two more."""
+FREQUENT = 300
+"""Only sentences of these English words, the most frequent ones."""
 Pair = tuple[str, str]
 
 
-def pairs(path: Path) -> Iterator[Pair]:
-    """The short sentences of Tatoeba in a file, each text and each translation once."""
+def frequent(data: Path) -> set[str]:
+    """The most frequent words of Tatoeba's English sentences, those beside German."""
+    counts = Counter(word for _, english in pairs(data / "train" / "de-en.tsv.gz") for word in words(english))
+    return {word for word, _ in counts.most_common(FREQUENT)}
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[\w']+", text.casefold())
+
+
+def pairs(path: Path, known: Collection[str] | None = None) -> Iterator[Pair]:
+    """The short sentences of Tatoeba in a file, each text and each translation once. known: English words."""
     seen: set[str] = set()
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             text, english, origin = line.rstrip("\n").split("\t")[:3]
             short = len(english.split()) in WORDS and len(text.split()) < WORDS.stop + 2
-            if origin.startswith("tatoeba") and short and not seen & {text, english}:
+            is_known = known is None or all(word in known for word in words(english))
+            if origin.startswith("tatoeba") and short and is_known and not seen & {text, english}:
                 seen |= {text, english}
                 yield text, english
+
+
+def asked(code: str, rows: Iterable[Pair]) -> Iterator[str]:
+    """Prompts without answers: Llama's vocabulary has their words, so a new one should."""
+    for text, english in rows:
+        for (one, first), (other, _) in permutations(((NAMES[code], text), ("English", english))):
+            yield f"[INST] Translate this from {one} to {other}: {one}: {first} {other}: [/INST]"
 
 
 def write(path: Path, lines: Iterable[str]) -> None:
@@ -39,13 +65,16 @@ def write(path: Path, lines: Iterable[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("texts", type=Path)
     args = parser.parse_args()
     english: dict[str, None] = {}
+    known = frequent(args.data)
     for code, count in PAIRS.items():
-        found = list(pairs(args.data / "train" / f"{code}-en.tsv.gz"))
+        found = list(pairs(args.data / "train" / f"{code}-en.tsv.gz", known))
         random.Random(code).shuffle(found)
         parts = {"test": found[:TEST], "dev": found[TEST : TEST + DEV], "bitext": found[TEST + DEV :][:count]}
         for name, rows in parts.items():
@@ -53,6 +82,7 @@ def main() -> None:
         # From the end: text that is no side of a pair, as far as there is enough.
         write(args.texts / "mono" / f"{code}.txt", (one for one, _ in found[-TEXTS:]))
         english |= dict.fromkeys(other for _, other in found[-TEXTS:])
+        write(args.texts / "asked" / f"{code}.txt", asked(code, parts["bitext"][:ASKED]))
         print(f"{code}: {len(found):,} short pairs, {len(parts['bitext']):,} of them to learn from")
     sentences = list(english)
     random.Random("en").shuffle(sentences)
