@@ -1,4 +1,4 @@
-"""Blocks by actors on a Ray cluster. Nothing else here imports Ray, and this does so when it is needed.
+"""Blocks by actors on a Ray cluster; Ray is imported when it is needed.
 
 What travels are descriptors of blocks and counts: texts go from the input to an actor and from there to
 the output, never through Ray's object store or its logs.
@@ -6,7 +6,6 @@ the output, never through Ray's object store or its logs.
 
 import contextlib
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
@@ -18,16 +17,13 @@ from dragoman.bulk.places import Folder
 from dragoman.bulk.plan import Block, Plan
 from dragoman.bulk.run import Run, runs_as
 from dragoman.bulk.work import Counts, Worker, failures
+from dragoman.cluster import AUTO, connected
 from dragoman.errors import DragomanError, InvalidOption, JobError
 from dragoman.limits import usable_threads
 
 if TYPE_CHECKING:
     from dragoman.translation.translator import Translator
 
-AUTO = "auto"
-"""The cluster of RAY_ADDRESS, or one that is started here and ends with the command."""
-_STORE = 80 << 20
-"""Bytes of shared memory for a cluster that is started here; nothing large goes through it."""
 _TASKS = 10_000
 """Pieces of work that Ray is given at most; each is one block, or some where there are more."""
 _DEATHS = 20
@@ -36,10 +32,6 @@ _TRIES = 5
 """So often a block is tried again whose actor died of it, or beside it."""
 _RESTARTS = 100
 """So often an actor is started again."""
-_BEFORE_IMPORT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-_STARTED_HERE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
-"""Makes Ray take 127.0.0.1 for the address of this computer, and listen nowhere else; and gives its
-workers the rank that this process has."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,8 @@ def run_on_cluster(run: Run, cluster: Cluster) -> Iterator[Counts]:
     without Ray, and JobError if a block can't be done.
     """
     order = replace(run.order, loading={**run.order.loading, "threads": cluster.threads})
-    with _connected(cluster) as ray, _told(ray):
+    processors = max(usable_threads(), (cluster.workers or 1) * cluster.threads)
+    with connected(cluster.address, processors) as ray, _told(ray):
         needs = {"num_cpus": cluster.threads, "num_gpus": _gpus(order)}
         probe = ray.remote(**needs, max_retries=3)(_probe)
         run = run.agree(_found(ray.get(probe.remote(order, dragoman.__version__))))
@@ -155,41 +148,6 @@ def _gpus(order: Order) -> int:
 
 
 @contextlib.contextmanager
-def _connected(cluster: Cluster) -> Iterator[Any]:
-    """Ray, connected to a cluster as long as the block takes."""
-    address = os.environ.get("RAY_ADDRESS", "") if cluster.address == AUTO else cluster.address
-    for name, value in {**_BEFORE_IMPORT, **({} if address else _STARTED_HERE)}.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise InvalidOption(
-            "--cluster needs Ray, which is not installed: pip install 'dragoman[cluster]'"
-        ) from None
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address:
-        quiet["address"] = address
-    else:
-        count = max(usable_threads(), (cluster.workers or 1) * cluster.threads)
-        quiet |= {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": _STORE,
-            "num_cpus": count,
-        }
-    try:
-        with _hushed():
-            ray.init(**quiet)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise InvalidOption(f"--cluster {cluster.address}: {error}") from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
 def _told(ray: Any) -> Iterator[None]:
     """Ray's errors become JobErrors."""
     try:
@@ -200,19 +158,6 @@ def _told(ray: Any) -> Iterator[None]:
             f"the cluster could not do it: {type(error).__name__}: {said}\n"
             "Workers died, perhaps for want of memory. What is done stays: run again to go on."
         ) from None
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Nothing reaches standard error, on which Ray's compiled part says how little it is going to say."""
-    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
 
 
 def _data(ray: Any) -> Any:

@@ -1,6 +1,7 @@
 """`dragoman serve`: translation over HTTP."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,9 +26,9 @@ def serve(
 ) -> None:
     """Serve the APIs of LibreTranslate, DeepL, Google Translate and OpenAI, our own, and a web page."""
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
-    settings = read_settings(
-        config, os.environ, {name: value for name, value in given.items() if value != ()}
-    )
+    given = {name: value for name, value in given.items() if value != ()}
+    reading = partial(read_settings, config, os.environ, given)
+    settings = reading()
     from dragoman.server import running
 
     if check:
@@ -35,7 +36,7 @@ def serve(
             put(line)
         return
     need_extra()
-    running.serve(settings)
+    running.serve(settings, reading)
 
 
 def need_extra() -> None:

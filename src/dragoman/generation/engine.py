@@ -17,7 +17,7 @@ from dragoman.generation.tickets import Job, OnTokens, Places, Ticket
 from dragoman.generation.worker import Post, Worker, refuse_waiting
 from dragoman.limits import memory_limit
 
-__all__ = ["Engine", "Job", "Ticket"]
+__all__ = ["Engine", "Job", "OnTokens", "Places", "Ticket"]
 
 T = TypeVar("T")
 
@@ -167,7 +167,7 @@ class Engine:
         try:
             while left:
                 number = self._places.take(left, deadline)
-                self._worker.do(partial(_enter, left[:number]))
+                self._enter(left[:number])
                 left = left[number:]
         except BaseException:
             for ticket in tickets:
@@ -175,8 +175,12 @@ class Engine:
             raise
         return tickets
 
+    def _enter(self, tickets: Sequence[Ticket]) -> None:
+        """Have jobs done that have their places."""
+        self._worker.do(partial(_add, tickets))
 
-def _enter(tickets: list[Ticket], scheduler: Scheduler) -> None:
+
+def _add(tickets: Sequence[Ticket], scheduler: Scheduler) -> None:
     scheduler.add(tickets)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import dragoman
 from dragoman.errors import NotEnoughMemory
@@ -26,6 +26,7 @@ from dragoman.server.faults import Fault
 
 if TYPE_CHECKING:
     from dragoman.checkpoints.cards import ModelCard
+    from dragoman.generation.remote import RemoteEngine
     from dragoman.systems import Plan
     from dragoman.translation.translator import Translator
 
@@ -74,10 +75,8 @@ class Model(Protocol):
 class Resident:
     """A model that is in memory for as long as the server lives."""
 
-    is_loaded = True
-
     def __init__(self, translator: "Translator") -> None:
-        self.loaded = translator
+        self.loaded, self.is_loaded = translator, True
         self.languages, self.card = translator.languages, translator.card
         self.defaults: Mapping[str, Any] = translator.defaults
         self.precision = translator.system.precision
@@ -96,6 +95,26 @@ class Resident:
 
     def measure(self, text: str) -> int:
         return self.loaded.system.measure(text)
+
+
+class Away(Resident):
+    """A model that replicas have (`deployments`), and of which only the tokenizer is here."""
+
+    def __init__(self, translator: "Translator", is_loaded: bool) -> None:
+        """is_loaded: whether replicas always have it."""
+        super().__init__(translator)
+        self.is_loaded = is_loaded
+
+    @classmethod
+    def open(cls, model: str, precision: str, engine: "RemoteEngine", is_loaded: bool) -> Self:
+        """model: what it is loaded by; engine: what has its jobs done."""
+        from dragoman.checkpoints.catalog import locate
+        from dragoman.systems import remote_system
+        from dragoman.translation.options import LoadOptions
+        from dragoman.translation.translator import Translator
+
+        system = remote_system(locate(model), engine, model, precision)
+        return cls(Translator(system, LoadOptions(model, precision=precision)), is_loaded)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dragoman.errors import InvalidOption
@@ -80,15 +81,21 @@ def load_models(settings: Settings) -> "dict[str, Model]":
     return load_all(model_names(settings), settings.memory, settings.queue_seconds, options)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, read_again: Callable[[], Settings] | None = None) -> None:
     """Serve until SIGTERM or SIGINT; then answer what is under way, for as long as the settings say.
 
     Below a process that replaces it the application runs in one of its own, unless the settings, or a system
-    that can't hand sockets down, say otherwise.
+    that can't hand sockets down, say otherwise. read_again: the settings as they are by now, for one on a
+    cluster (`cluster.serve`).
     """
     key_file(settings)
     read_routes(settings.route, list(model_names(settings)))
-    listener = _listen(settings)
+    if settings.cluster is not None:
+        from dragoman.server import cluster
+
+        cluster.serve(settings, read_again)
+        return
+    listener = listen(settings)
     logs.set_up(settings.log)
     host, port = listener.getsockname()[:2]
 
@@ -105,7 +112,8 @@ def serve(settings: Settings) -> None:
             worker.serve(settings, listener, started)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """A socket at the settings' address. Raises InvalidOption."""
     host = settings.host.strip("[]")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -104,6 +104,17 @@ class Settings:
     """How long the serving process may give no sign of life before it is replaced."""
     stall_seconds: float = 300.0
     """How long one step of a model may take before the serving process is replaced."""
+    cluster: str | None = None
+    """Serve by replicas on this Ray cluster: an address; auto is that of RAY_ADDRESS, or one that is started
+    here (extra cluster)."""
+    replicas: int = 1
+    """On a cluster: processes that have the models, the fewest."""
+    most_replicas: int | None = None
+    """On a cluster: how many there may be when they have too much to do; by default no more."""
+    replica_load: int = 32
+    """On a cluster: sentences under way in each replica, above which there are to be more."""
+    replica_models: int = 3
+    """On a cluster: models and language modules that a replica is taken to have at a time."""
     traces: str | None = None
     """Where OpenTelemetry's traces go, by OTLP over HTTP: http://localhost:4318/v1/traces (extra otel)."""
     log: str = "info"
@@ -114,6 +125,10 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InvalidOption(f"{name} is {value!r}; it must be a number from {low} to {high:g}")
+        if self.most_replicas is not None and self.most_replicas < self.replicas:
+            raise InvalidOption(
+                f"most_replicas is {self.most_replicas}; it must be at least replicas, {self.replicas}"
+            )
         if not self.model:
             raise InvalidOption("model is empty; name one at least")
         if self.log not in LEVELS:
@@ -162,6 +177,9 @@ _RANGES = (
     ("drain_seconds", 0, 3600),
     ("hang_seconds", 2, 86_400),
     ("stall_seconds", 2, 86_400),
+    ("replicas", 1, 10_000),
+    ("replica_load", 1, 4096),
+    ("replica_models", 1, 1000),
 )
 
 
@@ -194,6 +212,15 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise InvalidOption(f"{path} can't be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidOption(f"{path} is no TOML: {error}") from None
+    values = of_mapping(data, str(path))
+    for name in ("keys", "data", "tm"):
+        if values.get(name) is not None:  # relative to the file, wherever the server is started
+            values[name] = path.parent / values[name]
+    return values
+
+
+def of_mapping(data: Mapping[str, Any], called: str) -> dict[str, Any]:
+    """Settings by name, with values as TOML has them; called: what they are in. Raises InvalidOption."""
     hints = get_type_hints(Settings)
     known = [field.name for field in fields(Settings)]
     values = {}
@@ -201,11 +228,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"do you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
-            raise InvalidOption(f"{path}: {name!r} is no setting; {hint}")
-        values[name] = _of_toml(f"{path}: {name}", hints[name], value)
-    for name in ("keys", "data", "tm"):
-        if values.get(name) is not None:  # relative to the file, wherever the server is started
-            values[name] = path.parent / values[name]
+            raise InvalidOption(f"{called}: {name!r} is no setting; {hint}")
+        values[name] = _of_toml(f"{called}: {name}", hints[name], value)
     return values
 
 

@@ -39,7 +39,7 @@ LARGEST = 4 << 30
 """Bytes that all of them may have."""
 ATTEMPTS = 3
 """How often a file is begun, where each time the process ends at it: it may be what ends the process."""
-_RECORD = "record.json"
+_RECORD, _LOCK = "record.json", "lock"
 _ID = re.compile("[0-9A-F]{32}")
 
 
@@ -66,7 +66,7 @@ class Uploads:
         if folder is None:
             return cls(state, Path(tempfile.mkdtemp(prefix="dragoman-")))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = open(folder / "lock", "ab")  # noqa: SIM115  # open as long as the server lives
+        lock = open(folder / _LOCK, "ab")  # noqa: SIM115  # open as long as the server lives
         if not files.lock(lock):
             lock.close()
             raise InvalidOption(f"{folder} is another server's; give this one a folder of its own (data)")
@@ -386,6 +386,15 @@ class Uploads:
             self._drop_job(upload)
         with self._turn:
             shutil.rmtree(self.folder / upload.id, ignore_errors=True)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no server has the files of a folder."""
+    try:
+        with open(folder / _LOCK, "rb") as lock:
+            return files.lock(lock)
+    except FileNotFoundError:
+        return True
 
 
 def _read_all(folder: Path) -> Iterator[Upload]:

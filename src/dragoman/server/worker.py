@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 1024
 """Connections that are open at a time; further ones are told that the server is busy."""
 
-_GARBAGE = 10_000
+GARBAGE = 10_000
 """Objects that are made before the collector looks for garbage; a request makes some thousand."""
 _SAME_SECONDS = 2.0
 """Seconds within which a further SIGTERM is the same order: whoever ends all processes of a service at once
@@ -76,7 +76,7 @@ def serve(
         settings = replace(settings, data=state_folder() / f"server-{settings.port}")
     app = create_app(settings, load_models(settings), key_file(settings))
     state = app.state.dragoman
-    gc.set_threshold(_GARBAGE)
+    gc.set_threshold(GARBAGE)
     if len(settings.model) == 1:
         gc.freeze()  # what is there now stays, so that nobody need look at it again and again
     for reason, count in (replaced or {}).items():

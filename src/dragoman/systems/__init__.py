@@ -8,12 +8,13 @@ from dragoman.checkpoints.families import family_of, is_adapter
 from dragoman.checkpoints.packed_facts import is_packed
 from dragoman.checkpoints.telling import M2M100, NLLB, SMALL100
 from dragoman.errors import InvalidOption
+from dragoman.generation.engine import Engine
 from dragoman.systems.base import Request, System
 from dragoman.systems.devices import CPU, has_pytorch, usable_device
 from dragoman.systems.placement import AUTO
 from dragoman.systems.planning import Plan
 
-__all__ = ["Plan", "Request", "System", "load_system", "plan_system"]
+__all__ = ["Plan", "Request", "System", "load_system", "plan_system", "remote_system"]
 
 
 def load_system(
@@ -52,6 +53,14 @@ def plan_system(
     kind, arguments = _kind(folder, name)
     found: Plan = kind.plan(folder, _device(folder, device), *arguments, precision, memory)
     return found
+
+
+def remote_system(folder: Path, engine: Engine, name: str | None = None, precision: str = AUTO) -> System:
+    """As `load_system`, for a model that `engine` has run elsewhere: no weights are read here."""
+    from dragoman.systems.remote import system_of
+
+    kind, arguments = _kind(folder, name)
+    return system_of(kind, folder, arguments, precision, engine)
 
 
 def _device(folder: Path, device: str) -> str:

@@ -94,6 +94,13 @@ class System(Protocol):
         The model gets what it lacks for it. DragomanError if that isn't there.
         """
 
+    def lend(self, job: Job) -> Job:
+        """A job that another process has made of the same model; it gets what the model lacks for it here."""
+        return job
+
+    def bring(self, group: int) -> None:
+        """Get what jobs of a language group need. DragomanError if that isn't there."""
+
     def spelled(self, request: Request) -> Terms | None:
         """The request's target terms as tokens, without those that the tokenizer can't write."""
         if not request.terms:

@@ -46,14 +46,16 @@ class NllbSystem(System):
         card: ModelCard,
         precision: str = "fp32",
         work: int | None = None,
+        engine: Engine | None = None,
     ) -> None:
         """runner: what generates; precision: of its weights.
 
-        work: bytes that decoding may take; None is what `Engine` takes.
+        work: bytes that decoding may take; None is what `Engine` takes. engine: one that has `runner`'s work
+        done elsewhere.
         """
         self.runner, self.config = runner, runner.config
         self.tokenizer, self.card, self.precision = tokenizer, card, precision
-        self.engine = Engine(runner, pad=tokenizer.pad_id, eos=tokenizer.eos_id, memory=work)
+        self.engine = engine or Engine(runner, pad=tokenizer.pad_id, eos=tokenizer.eos_id, memory=work)
 
     @classmethod
     def load(cls, folder: Path, device: str, precision: str = AUTO, memory: str | int | None = None) -> Self:

@@ -59,14 +59,16 @@ class XalmaSystem(ChatSystem):
         attaching: Attaching,
         precision: str = "fp32",
         budget: Budget | None = None,
+        engine: Engine | None = None,
     ) -> None:
         """runner: what generates; attaching: how it takes language modules; precision: of its weights.
 
-        budget: the memory for modules and decoding; None is any module, and what `Engine` takes.
+        budget: the memory for modules and decoding; None is any module, and what `Engine` takes. engine: one
+        that has `runner`'s work done elsewhere.
         """
         self.runner, self.config = runner, runner.config
         self.tokenizer, self.card, self.style, self.precision = tokenizer, card, style, precision
-        self.engine = Engine(
+        self.engine = engine or Engine(
             runner,
             pad=tokenizer.pad_id,
             eos=tokenizer.eos_id,
@@ -183,7 +185,14 @@ class XalmaSystem(ChatSystem):
         banned = range(len(self.tokenizer), self.config.vocab_size)
         options = replace(options, suppress=(*options.suppress, *banned))
         job = Job((), options, prompt=row, group=None if merged == ANY else group, terms=terms)
-        return self.modules.lend(job) if merged is None else job
+        return self.lend(job)
+
+    def lend(self, job: Job) -> Job:
+        return self.modules.lend(job) if self.modules.merged is None else job
+
+    def bring(self, group: int) -> None:
+        if self.modules.merged is None:
+            self.modules.require(group)
 
     @property
     def may_wait(self) -> bool:

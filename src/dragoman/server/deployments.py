@@ -1,0 +1,245 @@
+"""What runs on Ray Serve: the server without its models, once, and replicas that have them.
+
+The server has all that there is one of: keys, limits, queues, glossaries and files. What it sends to replicas
+are sentences as ids. They are two applications, so that the server can end what it has begun while replicas
+are still there. `translators` and `server` are what a Serve config's `import_path` names.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+from ray import serve
+from ray.exceptions import OwnerDiedError, RayActorError, WorkerCrashedError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from dragoman.errors import DragomanError, TranslationFailed
+from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.remote import RemoteEngine
+from dragoman.generation.tickets import Job, OnTokens
+from dragoman.server import logs
+from dragoman.server.replica import Heard, Outcome, Replica, part_id
+from dragoman.server.settings import Settings, of_mapping, read_settings
+
+if TYPE_CHECKING:
+    from dragoman.server.models import Model
+    from dragoman.translation.translator import Translator
+
+TRANSLATORS, SERVER = "dragoman-translators", "dragoman"
+"""Names of the applications."""
+LOGGING: dict[str, Any] = {"log_level": "ERROR", "enable_access_log": False}
+"""Of Ray Serve, whose logs have addresses with what is asked for in them."""
+TRIES = 5
+"""So often a sentence is tried whose replica died of it, or beside it."""
+_REQUESTS = 4096
+"""That the server has at a time: it refuses what is too much itself, as each dialect does."""
+_CONSTRUCTIONS = 3
+"""So often a replica is begun that can't load its models."""
+_LOST = (RayActorError, WorkerCrashedError, OwnerDiedError)
+"""What is raised here where a replica or its machine is gone."""
+_PAUSE, _PATIENCE = 0.2, 120.0
+"""Seconds between two looks whether the folder, or the other application, is there; and for all of them."""
+
+
+def settings_of(given: "Mapping[str, Any]") -> Settings:
+    """Settings from a Serve config's `args`, spelled as in a TOML file, over the environment's."""
+    return read_settings(None, os.environ, of_mapping(given, "args"))
+
+
+def translators(given: "Mapping[str, Any] | Settings") -> serve.Application:
+    """The replicas; given: settings, or a Serve config's `args`."""
+    settings = given if isinstance(given, Settings) else settings_of(given)
+    most = settings.most_replicas or settings.replicas
+    scaling: dict[str, Any] = {"num_replicas": settings.replicas}
+    if most > settings.replicas:
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": settings.replicas,
+                "max_replicas": most,
+                "target_ongoing_requests": settings.replica_load,
+            }
+        }
+
+    @serve.deployment(
+        name="Translators",
+        max_ongoing_requests=2 * settings.replica_load,
+        ray_actor_options=_needs(settings),
+        graceful_shutdown_timeout_s=settings.drain_seconds,
+        graceful_shutdown_wait_loop_s=0.5,
+        health_check_timeout_s=settings.hang_seconds,
+        max_constructor_retry_count=_CONSTRUCTIONS,
+        logging_config=LOGGING,
+        **scaling,
+    )
+    class Translators:
+        def __init__(self) -> None:
+            from dragoman.server.running import load_models
+
+            logs.set_up(settings.log)
+            models = load_models(replace(settings, threads=settings.threads or 1))
+            self._replica = Replica(models, settings.stall_seconds)
+
+        @serve.multiplexed(max_num_models_per_replica=settings.replica_models)
+        async def load(self, part: str) -> str:
+            return await self._replica.load(part)
+
+        async def generate(self, model: str, job: Job) -> Outcome:
+            problem = await self._prepared()
+            return problem or await self._replica.generate(model, job)
+
+        async def listen(self, model: str, job: Job) -> AsyncGenerator[Heard, None]:
+            if problem := await self._prepared():
+                yield [], problem
+                return
+            async with contextlib.aclosing(self._replica.listen(model, job)) as heard:
+                async for each in heard:
+                    yield each
+
+        async def _prepared(self) -> DragomanError | None:
+            part = serve.get_multiplexed_model_id()
+            try:
+                if part:
+                    await self.load(part)
+            except DragomanError as error:
+                return error
+            return None
+
+        def check_health(self) -> None:
+            self._replica.check()
+
+    return _bound(Translators)
+
+
+def server(given: "Mapping[str, Any] | Settings") -> serve.Application:
+    """The application of all dialects, keys and limits; given: settings, or a Serve config's `args`."""
+    settings = given if isinstance(given, Settings) else settings_of(given)
+
+    @serve.deployment(
+        name="Server",
+        num_replicas=1,
+        max_ongoing_requests=_REQUESTS,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=settings.drain_seconds,
+        graceful_shutdown_wait_loop_s=0.5,
+        health_check_timeout_s=settings.hang_seconds,
+        max_constructor_retry_count=_CONSTRUCTIONS,
+        logging_config=LOGGING,
+    )
+    @serve.ingress()
+    class Server:
+        async def __serve_build_asgi_app__(self) -> Any:
+            return await _application(settings)
+
+    return _bound(Server)
+
+
+def _bound(deployment: Any) -> serve.Application:
+    """As an application; what `serve.deployment` makes of a class, types don't tell."""
+    found: serve.Application = deployment.bind()
+    return found
+
+
+def _needs(settings: Settings) -> dict[str, Any]:
+    """What a replica takes of its machine."""
+    on_gpu = settings.device.startswith("cuda")
+    return {"num_cpus": settings.threads or 1, "num_gpus": int(on_gpu)}
+
+
+async def _application(settings: Settings) -> Any:
+    """The server, once an earlier one has let go of the folder with what it keeps."""
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+    from dragoman.folders import state_folder
+    from dragoman.server.app import create_app
+    from dragoman.server.models import Away
+    from dragoman.server.running import key_file, model_names
+    from dragoman.server.uploads import is_free
+    from dragoman.server.worker import GARBAGE
+
+    logs.set_up(settings.log)
+    gc.set_threshold(GARBAGE)
+    folder = settings.data or state_folder() / f"server-{settings.port}"
+    most = settings.replica_load * (settings.most_replicas or settings.replicas)
+    settings = replace(settings, data=folder, active=max(settings.active, most))
+    loop = asyncio.get_running_loop()
+    handle = await _translators()
+    names = model_names(settings)
+    models: dict[str, Translator | Model] = {}
+    for name, model in names.items():
+        engine = RemoteEngine(Crew(handle, name, len(names) > 1), loop)
+        models[name] = Away.open(model, settings.precision, engine, not models)
+    async with asyncio.timeout(_PATIENCE + settings.drain_seconds):
+        while not is_free(folder):
+            await asyncio.sleep(_PAUSE)
+    app: Any = create_app(settings, models, key_file(settings))
+    return ProxyHeadersMiddleware(app, trusted_hosts=list(settings.proxies))
+
+
+async def _translators() -> DeploymentHandle:
+    """The replicas, which may be begun at the same time as this."""
+    async with asyncio.timeout(_PATIENCE):
+        while True:
+            try:
+                return await asyncio.to_thread(serve.get_app_handle, TRANSLATORS)
+            except RayServeException:
+                await asyncio.sleep(_PAUSE)
+
+
+class Crew:
+    """Replicas as those who do a model's jobs. What is lost with one of them is done by another."""
+
+    def __init__(self, handle: DeploymentHandle, model: str, is_one_of_several: bool) -> None:
+        self._handle, self._model, self._is_one_of_several = handle, model, is_one_of_several
+        self._to = lru_cache(maxsize=256)(self._addressed)
+
+    async def generate(self, job: Job, tell: OnTokens | None) -> list[Hypothesis]:
+        part = ""
+        if self._is_one_of_several or job.group is not None:
+            part = part_id(self._model, job.group)
+        for _ in range(TRIES):
+            try:
+                outcome = await (self._whole(part, job) if tell is None else self._heard(part, job, tell))
+            except _LOST as error:
+                lost = error
+            else:
+                if isinstance(outcome, DragomanError):
+                    raise outcome
+                return outcome
+        raise TranslationFailed(f"{TRIES} replicas died, one after the other, that worked on it") from lost
+
+    def _addressed(self, part: str, is_heard: bool) -> DeploymentHandle:
+        """Calls that go to who has a part; to any replica without one."""
+        method = "listen" if is_heard else "generate"
+        return self._handle.options(method_name=method, stream=is_heard, multiplexed_model_id=part)
+
+    async def _whole(self, part: str, job: Job) -> Outcome:
+        response = self._to(part, False).remote(self._model, job)
+        with _cancelling(response):
+            return await response
+
+    async def _heard(self, part: str, job: Job, tell: OnTokens) -> Outcome:
+        certain: list[int] = []
+        response = self._to(part, True).remote(self._model, job)
+        with _cancelling(response):
+            async for tokens, outcome in cast(AsyncIterator[Heard], response):
+                if outcome is not None:
+                    return outcome
+                certain += tokens
+                tell(certain)  # of another try the first ones are known
+        raise TranslationFailed("a replica ended before its sentence did")
+
+
+@contextlib.contextmanager
+def _cancelling(response: Any) -> Iterator[None]:
+    """Have the replica stop if nobody waits any more."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        response.cancel()
+        raise

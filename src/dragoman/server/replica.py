@@ -1,0 +1,104 @@
+"""A process of a cluster that has the models: jobs come in, hypotheses go out. It sees no text."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import TYPE_CHECKING
+
+from dragoman.errors import DragomanError, Overloaded
+from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.tickets import Job
+from dragoman.server.faults import Fault
+from dragoman.server.heartbeat import Stalls
+
+if TYPE_CHECKING:
+    from dragoman.server.models import Model
+    from dragoman.systems import System
+
+Outcome = list[Hypothesis] | DragomanError
+"""What becomes of a job; its own error is no failure of the replica, and travels as what it is."""
+Heard = tuple[list[int], Outcome | None]
+"""New tokens, and at the end what became of the job."""
+_MARK = "#"
+
+
+def part_id(model: str, group: int | None) -> str:
+    """What Ray Serve calls a model, or a model with a language module: who has it gets the jobs for it."""
+    return f"{model}{_MARK}{group or ''}"
+
+
+class Replica:
+    """The models of a replica."""
+
+    def __init__(self, models: "Mapping[str, Model]", stall_seconds: float) -> None:
+        """stall_seconds: that one step of a model may take."""
+        self._models = dict(models)
+        self._stalls = Stalls(stall_seconds)
+
+    async def load(self, part: str) -> str:
+        """Have a part (`part_id`) in memory. Raises a DragomanError if that can't be."""
+        name, _, group = part.rpartition(_MARK)
+        async with self._using(name) as system:
+            if group:
+                await asyncio.to_thread(system.bring, int(group))
+        return part
+
+    async def generate(self, model: str, job: Job) -> Outcome:
+        """What becomes of a job; cancelled, it is taken out of the engine."""
+        try:
+            async with self._using(model) as system:
+                ticket = system.engine.submit(await _lent(system, job))
+                return await asyncio.wrap_future(ticket)
+        except DragomanError as error:
+            return error
+
+    async def listen(self, model: str, job: Job) -> AsyncGenerator[Heard, None]:
+        """New tokens as soon as they are certain, and at last what became of the job."""
+        loop = asyncio.get_running_loop()
+        heard: asyncio.Queue[list[int] | None] = asyncio.Queue()
+
+        def hear(tokens: list[int] | None) -> None:
+            loop.call_soon_threadsafe(heard.put_nowait, tokens)
+
+        try:
+            async with self._using(model) as system:
+                ticket = system.engine.submit(await _lent(system, job), hear)
+                ticket.add_done_callback(lambda _: hear(None))
+                try:
+                    while (tokens := await heard.get()) is not None:
+                        yield tokens, None
+                finally:
+                    ticket.cancel()
+                yield [], ticket.result()
+        except DragomanError as error:
+            yield [], error
+
+    def check(self) -> None:
+        """Raise RuntimeError if an engine stands still; to be asked again and again."""
+        loaded = [model.loaded for model in self._models.values()]
+        if self._stalls.any([translator.system.engine for translator in loaded if translator is not None]):
+            raise RuntimeError("a model's engine makes no step any more")
+
+    @contextlib.asynccontextmanager
+    async def _using(self, name: str) -> "AsyncIterator[System]":
+        model = self._models[name]
+        use = model.use()
+        # In a thread: it may have to be loaded, and to wait until others make room.
+        entering = asyncio.ensure_future(asyncio.to_thread(use.__enter__)) if not model.is_loaded else None
+        try:
+            translator = use.__enter__() if entering is None else await asyncio.shield(entering)
+        except Fault as fault:
+            raise Overloaded(fault.message) from None
+        except asyncio.CancelledError:
+            assert entering is not None
+            entering.add_done_callback(lambda done: done.exception() or use.__exit__(None, None, None))
+            raise
+        try:
+            yield translator.system
+        finally:
+            use.__exit__(None, None, None)
+
+
+async def _lent(system: "System", job: Job) -> Job:
+    """The job, with what the model needs for it."""
+    return await asyncio.to_thread(system.lend, job) if system.may_wait else system.lend(job)
