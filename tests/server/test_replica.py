@@ -1,0 +1,171 @@
+"""A server whose models are elsewhere answers as one that has them; the replica is in this process here."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman.errors import DragomanError, LanguageModuleError, Overloaded
+from dragoman.generation.engine import Job, OnTokens
+from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.options import GenerationOptions
+from dragoman.generation.remote import RemoteEngine
+from dragoman.server.faults import Fault
+from dragoman.server.models import Away, as_model
+from dragoman.server.replica import Replica, part_id
+from dragoman.translation.translator import Translator
+from tests.server.waiting import SECONDS, wait_until
+
+SENTENCES = ("Where is the station?", "Ich habe heute keine Zeit.", "The dog sleeps under the table.")
+
+
+class Beside:
+    """A crew that sends jobs to a replica without a cluster between them."""
+
+    def __init__(self, replica: Replica, model: str) -> None:
+        self._replica, self._model = replica, model
+        self.parts: list[str] = []
+
+    async def generate(self, job: Job, tell: OnTokens | None) -> list[Hypothesis]:
+        self.parts.append(await self._replica.load(part_id(self._model, job.group)))
+        if tell is None:
+            return self.known(await self._replica.generate(self._model, job))
+        certain: list[int] = []
+        async for tokens, outcome in self._replica.listen(self._model, job):
+            if outcome is not None:
+                return self.known(outcome)
+            certain += tokens
+            tell(certain)
+        raise AssertionError
+
+    def known(self, outcome: list[Hypothesis] | DragomanError) -> list[Hypothesis]:
+        if isinstance(outcome, DragomanError):
+            raise outcome
+        return outcome
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own."""
+    made = asyncio.new_event_loop()
+    thread = threading.Thread(target=made.run_forever)
+    thread.start()
+    yield made
+    made.call_soon_threadsafe(made.stop)
+    thread.join()
+    made.close()
+
+
+def away(model: str | Path, translator: Translator, loop: asyncio.AbstractEventLoop) -> tuple[Away, Beside]:
+    """A translator's model as one that is elsewhere."""
+    crew = Beside(Replica({"m": as_model(translator)}, 300), "m")
+    return Away.open(str(model), "auto", RemoteEngine(crew, loop), True), crew
+
+
+def test_texts_markup_streams_and_files_are_as_from_a_server_with_the_model(serve, server, translator, loop):
+    model, _ = away("mini", translator, loop)
+    other = serve(models={"mini": model})
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/translate", {"text": SENTENCES, "target": ["fr", "de"], "n_best": 2}),
+        ("/v1/translate", {"text": "<p>Where is the <b>station</b>?</p>", "format": "html", "target": "es"}),
+        ("/v1/translate", {"text": " ".join(SENTENCES), "target": "fr", "source": "en", "stream": True}),
+        ("/v1/translate", {"text": "Good evening.", "target": "de", "glossary": {"evening": "Nacht"}}),
+        ("/translate", {"q": list(SENTENCES), "source": "auto", "target": "nl"}),
+        ("/v1/translate", {"text": "Good evening.", "target": "Klingon"}),
+    ]
+    for path, body in asked:
+        ours, theirs = server.post(path, body), other.post(path, body)
+        assert ours.status_code == theirs.status_code
+        assert whole(ours.text) == whole(theirs.text), body
+    form = {"source": "en", "target": "fr"}
+    found = []
+    for each in (server, other):
+        made = each.post("/translate_file", data=form, files={"file": ("a.txt", "\n".join(SENTENCES))})
+        path = made.json()["translatedFileUrl"].removeprefix(each.url)
+        found.append(each.get(path).content)
+    assert found[0] == found[1]
+    assert other.idle()
+
+
+def whole(text: str) -> str:
+    """An answer; of a stream all pieces together, as they are cut where something was certain just then."""
+    pieces = [json.loads(line[6:])["text"] for line in text.splitlines() if line.startswith('data: {"index"')]
+    return "".join(pieces) if pieces else text
+
+
+@pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
+def test_of_a_combined_checkpoint_only_the_replica_reads_modules(combined, loop):
+    options = {"max_new_tokens": 10, "beams": 2}
+    with Translator.load(combined, device="cpu") as there, Translator.load(combined, device="cpu") as alone:
+        model, crew = away(combined, there, loop)
+        with model.use() as here:
+            for text, source, target in (("Good night.", "en", "zh"), ("Guten Tag.", "de", "en")):
+                expected = alone.translate(text, source, target, **options)
+                assert here.translate(text, source, target, **options) == expected
+            assert crew.parts == ["m#6", "m#1"]
+            assert there.system.modules.groups() == (1, 6)
+            question = alone.ask("What is a dragoman?", "de", **options)
+            assert here.ask("What is a dragoman?", "de", **options) == question
+
+
+def test_what_a_model_says_against_a_job_is_the_job_s_error(translator, loop, monkeypatch):
+    def none(job: Job) -> Job:
+        raise LanguageModuleError("there is no such module")
+
+    model, _ = away("mini", translator, loop)
+    monkeypatch.setattr(translator.system, "lend", none)
+    with model.use() as here, pytest.raises(LanguageModuleError, match="no such module"):
+        here.translate("Good morning!", "en", "fr")
+
+
+def test_a_sentence_that_nobody_waits_for_leaves_the_replica(translator, loop):
+    model, _ = away("mini", translator, loop)
+    with model.use() as here:
+        run = here.run("en", "de", batch_size=64)
+        found = run.translations([f"I would like to buy {number} tickets." for number in range(64)])
+        threading.Timer(0.1, run.stop).start()
+        with contextlib.suppress(Exception):
+            list(found)
+    wait_until(lambda: not translator.system.engine.busy)
+
+
+def test_a_replica_whose_memory_others_use_is_busy_and_not_broken():
+    class Full:
+        is_loaded = False
+        loaded = None
+
+        @contextlib.contextmanager
+        def use(self) -> Iterator[Any]:
+            raise Fault(503, "overloaded", "m waits for memory")
+            yield
+
+    async def ask() -> object:
+        return await Replica({"m": Full()}, 300).generate("m", Job((1, 2), GenerationOptions()))
+
+    assert isinstance(asyncio.run(ask()), Overloaded)
+
+
+def test_a_replica_whose_engine_stands_still_says_so(monkeypatch):
+    class Still:
+        busy, turns = True, 7
+
+    class Loaded:
+        class loaded:
+            class system:
+                engine = Still()
+
+    clock = [0.0]
+    monkeypatch.setattr("dragoman.server.heartbeat.time.monotonic", lambda: clock[0])
+    replica = Replica({"m": Loaded()}, stall_seconds=2)
+    for _ in range(2):
+        replica.check()
+        clock[0] += 1
+    with pytest.raises(RuntimeError, match="no step"):
+        for _ in range(int(SECONDS)):
+            clock[0] += 1
+            replica.check()
