@@ -19,7 +19,7 @@ from dragoman.server.faults import Fault
 from dragoman.server.models import Away, as_model
 from dragoman.server.replica import Replica, part_id
 from dragoman.translation.translator import Translator
-from tests.server.waiting import SECONDS, wait_until
+from tests.server.waiting import wait_until
 
 SENTENCES = ("Where is the station?", "Ich habe heute keine Zeit.", "The dog sleeps under the table.")
 
@@ -162,10 +162,8 @@ def test_a_replica_whose_engine_stands_still_says_so(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("dragoman.server.heartbeat.time.monotonic", lambda: clock[0])
     replica = Replica({"m": Loaded()}, stall_seconds=2)
-    for _ in range(2):
+    for _ in range(3):
         replica.check()
         clock[0] += 1
     with pytest.raises(RuntimeError, match="no step"):
-        for _ in range(int(SECONDS)):
-            clock[0] += 1
-            replica.check()
+        replica.check()

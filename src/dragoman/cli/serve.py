@@ -43,8 +43,8 @@ def need_extra() -> None:
     """Raise InvalidOption if what a server is made with is not installed."""
     try:
         import fastapi  # noqa: F401
-        import multipart  # noqa: F401
         import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise InvalidOption(

@@ -1,0 +1,231 @@
+"""A server on a cluster answers as one process does, whoever dies or is replaced meanwhile."""
+
+import importlib.util
+import json
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from dragoman.errors import NotEnoughMemory, TranslationFailed
+from dragoman.generation.engine import Job
+from dragoman.generation.hypotheses import Hypothesis
+from dragoman.generation.options import GenerationOptions
+from dragoman.server.keys import KeyFile
+from tests.server.waiting import SECONDS, wait_until
+
+if any(importlib.util.find_spec(name) is None for name in ("ray", "grpc")):
+    pytest.skip("needs Ray Serve: pip install 'dragoman[cluster]'", allow_module_level=True)
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as Ray Serve is imported
+
+LONG = " ".join(
+    f"I would like to buy {number} tickets for the train to the old town." for number in range(30)
+)
+
+
+class Cluster:
+    """A server that has begun, with all processes below it."""
+
+    def __init__(self, process: Any, port: int, key: str) -> None:
+        self.process, self.port, self.url = process, port, f"http://127.0.0.1:{port}"
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self.said: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            self.said.append(line.decode())
+
+    def wait_for(self, said: str) -> None:
+        """Until it has said something."""
+        wait_until(lambda: self.process.poll() is not None or any(said in line for line in self.said))
+        assert self.process.poll() is None, "".join(self.said)
+
+    def translate(self, text: object, **more: Any) -> requests.Response:
+        body = {"text": text, "source": "en", "target": "de", **more}
+        return requests.post(f"{self.url}/v1/translate", json=body, headers=self._headers, timeout=SECONDS)
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def replicas(self) -> list[psutil.Process]:
+        """The processes with the model."""
+        found = []
+        for one in self.family():
+            try:
+                if "dragoman-translators:Translators" in " ".join(one.cmdline()):
+                    found.append(one)
+            except psutil.Error:  # it has ended just now
+                continue
+        return found
+
+    def session(self) -> Path:
+        """Where Ray has its logs."""
+        words = " ".join(word for one in self.family() for word in one.cmdline())
+        found = re.search(r"/\S*/session_[\d_-]+", words)
+        assert found
+        return Path(found[0])
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        code: int = self.process.wait(SECONDS)
+        self._reader.join()
+        return code
+
+
+@pytest.fixture
+def cluster(process, tmp_path) -> Iterator[Callable[..., Cluster]]:
+    """Start a server with a key, which may have ten requests in a minute."""
+    key = KeyFile(tmp_path / "keys.json").add("anna", requests_per_minute=10)
+
+    def begin(*args: object) -> Cluster:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        options = ("--cluster", "auto", "--port", port, "--keys", tmp_path / "keys.json", *args)
+        found = Cluster(process("serve", *options), port, key)
+        found.wait_for("listening at")
+        return found
+
+    return begin
+
+
+def listening(family: list[psutil.Process]) -> set[tuple[str, int]]:
+    """Addresses and ports at which processes wait for others."""
+    found = set()
+    for one in family:
+        try:
+            connections = one.net_connections("tcp")
+        except psutil.Error:
+            continue
+        found |= {
+            (each.laddr.ip.removeprefix("::ffff:"), each.laddr.port)
+            for each in connections
+            if each.status == "LISTEN"
+        }
+    return found
+
+
+def refuses_strangers(port: int) -> bool:
+    """Whether a port, at which Serve's own processes call each other, asks who calls."""
+    import grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=SECONDS)
+        except grpc.RpcError as error:
+            return bool(error.code() is grpc.StatusCode.UNAUTHENTICATED)
+    return False
+
+
+def test_what_is_under_way_is_answered_though_its_replica_is_killed_or_replaced(cluster, translator):
+    server = cluster("--replicas", 1)
+    open_to_all = {port for address, port in listening(server.family()) if address != "127.0.0.1"}
+    assert len(open_to_all) == 2  # one of each replica
+    assert all(map(refuses_strangers, open_to_all))
+    expected = translator.translate(LONG, "en", "de")
+    session = server.session()
+    with ThreadPoolExecutor(4) as pool:
+        (replica,) = server.replicas()
+        replica.suspend()  # so that it is not done before it is killed
+        under_way = [pool.submit(server.translate, LONG, stream=streams) for streams in (False, True)]
+        assert not under_way[0].done()
+        replica.kill()
+        whole, streamed = (each.result() for each in under_way)
+        assert whole.json()["translations"][0]["text"] == expected
+        pieces = re.findall(r"^event: piece\ndata: (.*)$", streamed.text, re.M)
+        assert "".join(json.loads(piece)["text"] for piece in pieces) == expected
+
+        before = server.replicas()
+        server.process.send_signal(signal.SIGHUP)
+        answers = [pool.submit(server.translate, LONG) for _ in range(4)]
+        server.wait_for("all replicas are new")
+        assert [each.result().json()["translations"][0]["text"] for each in answers] == [expected] * 4
+        assert not {one.pid for one in before} & {one.pid for one in server.replicas()}
+
+        # The new server knows what the key has used.
+        statuses = [server.translate("Good morning!").status_code for _ in range(11)]
+        assert 200 in statuses
+        assert statuses[-1] == 429
+        last = server.translate("Yes.")
+        assert last.status_code == 429
+    logs = [path.read_bytes() for path in session.rglob("*") if path.is_file()]
+    assert any(b"Translators" in log for log in logs)
+    assert not any(b"tickets for the train" in log or b"Fahrkarten" in log for log in logs)
+    assert server.end() == 0
+
+
+class Handle:
+    """What a crew sends its jobs to; tells where to, and does what comes next."""
+
+    def __init__(self, *outcomes: object) -> None:
+        self.outcomes, self.parts = list(outcomes), []
+
+    def options(self, method_name: str, stream: bool, multiplexed_model_id: str) -> "Handle":
+        self.part = multiplexed_model_id
+        return self
+
+    def remote(self, model: str, job: Job) -> "Handle":
+        self.parts.append(self.part)
+        return self
+
+    def __await__(self) -> Any:
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception) and not isinstance(outcome, NotEnoughMemory):
+            raise outcome
+        return outcome
+        yield
+
+
+FOUND = [Hypothesis((5, 2), -0.5)]
+
+
+def done(crew: Any, group: int | None = None) -> list[Hypothesis]:
+    import asyncio
+
+    found: list[Hypothesis] = asyncio.run(crew.generate(Job((1,), GenerationOptions(), group=group), None))
+    return found
+
+
+def test_a_job_goes_to_whoever_has_its_model_and_module():
+    from dragoman.server.deployments import Crew
+
+    for is_one_of_several, group, part in (
+        (False, None, ""),
+        (True, None, "m#"),
+        (False, 6, "m#6"),
+    ):
+        handle: Any = Handle(FOUND)
+        assert done(Crew(handle, "m", is_one_of_several), group) == FOUND
+        assert handle.parts == [part]
+
+
+def test_what_dies_is_tried_again_and_what_kills_again_and_again_is_given_up():
+    from ray.exceptions import ActorDiedError, ActorUnavailableError
+
+    from dragoman.server.deployments import TRIES, Crew
+
+    lost = [ActorDiedError(), ActorUnavailableError("gone", None)]
+    once: Any = Handle(*lost, FOUND)
+    assert done(Crew(once, "m", False)) == FOUND
+    always: Any = Handle(*[ActorDiedError()] * TRIES)
+    with pytest.raises(TranslationFailed, match="5 replicas died"):
+        done(Crew(always, "m", False))
+    said: Any = Handle(NotEnoughMemory("no room"))
+    with pytest.raises(NotEnoughMemory, match="no room"):
+        done(Crew(said, "m", False))
+
+
+def test_ports_are_named(dragoman):
+    made = dragoman("serve", "--cluster", "auto", "--port", 0)
+    assert made.code == 2
+    assert "port is 0" in made.err
