@@ -164,6 +164,25 @@ def test_what_is_under_way_is_answered_though_its_replica_is_killed_or_replaced(
     assert server.end() == 0
 
 
+@pytest.mark.slow
+def test_sentences_go_to_the_replica_that_has_their_language_module(cluster, combined):
+    server = cluster("--model", f"m={combined}", "--replicas", 2, "--replica-models", 1, "--log", "info")
+    with ThreadPoolExecutor(2) as pool:
+
+        def ask(number: int) -> int:
+            texts = [f"Number {number}, {place}." for place in range(10)]
+            more = {"target": ["zh", "de"][number % 2], "beams": 1}
+            return server.translate(texts, **more).status_code
+
+        assert set(pool.map(ask, range(8))) == {200}
+    logs = [path.read_text(errors="replace") for path in server.session().rglob("*.err")]
+    loads = [re.findall(r'"a replica has a part", "part": "(m#\d)"', log) for log in logs]
+    assert server.end() == 0
+    # Of 80 sentences in turn; by chance every second one would have found the other module.
+    assert {part for log in loads for part in log} == {"m#1", "m#6"}
+    assert sum(map(len, loads)) <= 8
+
+
 class Handle:
     """What a crew sends its jobs to; tells where to, and does what comes next."""
 

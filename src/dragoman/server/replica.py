@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 from dragoman.errors import DragomanError, Overloaded
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.tickets import Job
+from dragoman.server import logs
 from dragoman.server.faults import Fault
 from dragoman.server.heartbeat import Stalls
 
@@ -37,10 +40,13 @@ class Replica:
 
     async def load(self, part: str) -> str:
         """Have a part (`part_id`) in memory. Raises a DragomanError if that can't be."""
+        began = time.monotonic()
         name, _, group = part.rpartition(_MARK)
         async with self._using(name) as system:
             if group:
                 await asyncio.to_thread(system.bring, int(group))
+        seconds = round(time.monotonic() - began, 1)
+        logs.event("a replica has a part", logging.INFO, part=part, seconds=seconds)
         return part
 
     async def generate(self, model: str, job: Job) -> Outcome:
