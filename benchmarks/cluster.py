@@ -2,9 +2,9 @@
 
 `python -m benchmarks.cluster --clients 64 --seconds 180 --kill replica --every 20`
 
-A server with some replicas begins on this computer (`dragoman serve --cluster auto`). Each client sends one of
-Tatoeba's test sentences after the other over a connection of its own, and compares the answer with what one
-process makes of it. What fails is counted and sent again. Meanwhile, every so many seconds,
+A server with some replicas begins on this computer (`dragoman serve --cluster auto`). Each client sends one
+of Tatoeba's test sentences after the other over a connection of its own, and compares the answer with what
+one process makes of it. What fails is counted and sent again. Meanwhile, every so many seconds,
 
 - `--kill replica` kills a process that has a model, at random (SIGKILL);
 - `--kill server` kills the one that has keys, limits and queues;
@@ -37,6 +37,7 @@ from benchmarks import ROOT, report
 from benchmarks.serving import _environment, _sentences
 
 _NAMES = {"replica": "dragoman-translators:Translators", "server": "dragoman:Server"}
+_ALL = {**_NAMES, "proxy": "ray::ProxyActor"}
 _WAIT = 300.0
 """Seconds for an answer, or for what the server is told."""
 _PAUSE = 0.5
@@ -59,16 +60,22 @@ def main() -> None:
     with _serving(args.replicas) as server:
         load = _Load(server.port, sentences, expected, args.target)
         threads = [threading.Thread(target=load.client, args=(number,)) for number in range(args.clients)]
+        before = server.processor_seconds()
         for thread in threads:
             thread.start()
         done = _disturb(server, args)
         load.is_over.set()
         for thread in threads:
             thread.join()
+        figures = load.figures()
+        if not done:  # else they are not the processes that they were
+            after = server.processor_seconds()
+            spent = {name: 1000 * (after[name] - before[name]) / figures["answers"] for name in _ALL}
+            figures["cpu_ms"] = {name: round(each, 1) for name, each in spent.items()}
     facts = {
         name: getattr(args, name) for name in ("clients", "seconds", "replicas", "kill", "every", "roll")
     }
-    report({"benchmark": "cluster", **facts, "disturbed": done, **load.figures()})
+    report({"benchmark": "cluster", **facts, "disturbed": done, **figures})
 
 
 def _disturb(server: "_Server", args: argparse.Namespace) -> int:
@@ -177,11 +184,19 @@ class _Server:
     process: "subprocess.Popen[str]"
 
     def kill(self, name: str) -> int:
-        """Kill a process of a deployment; how many there were to choose from counts as one, or none."""
-        found = [one for one in psutil.Process(self.process.pid).children(recursive=True) if _is(one, name)]
-        for one in random.sample(found, min(1, len(found))):
+        """Kill a process of a deployment, if there is one; returns how many that were."""
+        chosen = random.sample(found := self.processes(name), min(1, len(found)))
+        for one in chosen:
             one.kill()
-        return min(1, len(found))
+        return len(chosen)
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        return [one for one in psutil.Process(self.process.pid).children(recursive=True) if _is(one, name)]
+
+    def processor_seconds(self) -> dict[str, float]:
+        """What each kind of process has taken of the processors."""
+        times = {kind: [one.cpu_times() for one in self.processes(name)] for kind, name in _ALL.items()}
+        return {kind: sum(each.user + each.system for each in all_of) for kind, all_of in times.items()}
 
     def roll(self) -> None:
         """Have all processes replaced, and wait for that."""

@@ -14,7 +14,7 @@ import yaml
 if any(importlib.util.find_spec(name) is None for name in ("ray", "grpc", "jsonschema")):
     pytest.skip("needs Ray Serve: pip install 'dragoman[cluster]'", allow_module_level=True)
 
-from jsonschema import Draft202012Validator, ValidationError  # noqa: E402  # comes with Ray
+from jsonschema import Draft202012Validator, ValidationError  # comes with Ray
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as Ray Serve is imported
 DEPLOY = Path(__file__).parents[2] / "deploy"
