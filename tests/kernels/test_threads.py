@@ -133,6 +133,7 @@ assert say() == (expected or say())
 @can_fork
 @pytest.mark.parametrize("used", [True, False])
 def test_forked_children_translate_all_at_once(used: bool) -> None:
+    pytest.importorskip("torch")
     code = f"PRECISION, USED = 'int8', {used}\n{FORKS}"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -141,6 +142,7 @@ def test_forked_children_translate_all_at_once(used: bool) -> None:
 @can_fork
 def test_the_plain_path_translates_in_forked_children() -> None:
     """PyTorch's threads are gone there, and it must not wait for them."""
+    pytest.importorskip("torch")
     environment = {**os.environ, library.SWITCH: "torch"}
     code = f"PRECISION, USED = 'fp32', True\n{FORKS}"
     done = subprocess.run(

@@ -101,6 +101,7 @@ with toggled():
 
 @pytest.mark.parametrize(("program", "precision"), [(NLLB, "fp32"), (NLLB, "int8"), (XALMA, "int4")])
 def test_default_types_and_devices_of_other_code_change_nothing(program: str, precision: str) -> None:
+    pytest.importorskip("torch")
     code = f"PRECISION, GOLDEN = {precision!r}, {str(GOLDEN)!r}\n{COMMON}{program}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
