@@ -20,6 +20,7 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_writes_statistics_pictures_and_a_page(run, pairs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     out = tmp_path / "report"
     done = run("experts", "report", "mini", "--text", f"fr:en={pairs}", "--out", out)
     assert done.code == 0, done.err

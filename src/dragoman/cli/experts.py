@@ -57,14 +57,15 @@ def report(
     if out is not None:
         from dragoman.evaluation.expert_charts import need_matplotlib
 
-        need_matplotlib()
+        out = out.expanduser()
         if out.exists() and not out.is_dir():
             raise InvalidOption(f"--out {out} is a file; give a folder")
+        need_matplotlib()
     texts = [read_text(item) for item in text]
     translator = load({"model": model, "device": "cpu", **chosen})
     statistics = observed(translator, texts, to.split(",") if to else ())
     if out is not None:
-        _write(statistics, out.expanduser())
+        _write(statistics, out)
     if as_json:
         put(json.dumps(statistics.to_dict()))
     else:
