@@ -20,6 +20,7 @@ from dragoman.generation.engine import Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.server.keys import KeyFile
+from dragoman.server.settings import Settings
 from tests.server.waiting import SECONDS, wait_until
 
 if any(importlib.util.find_spec(name) is None for name in ("ray", "grpc")):
@@ -152,12 +153,10 @@ def test_what_is_under_way_is_answered_though_its_replica_is_killed_or_replaced(
         assert [each.result().json()["translations"][0]["text"] for each in answers] == [expected] * 4
         assert not {one.pid for one in before} & {one.pid for one in server.replicas()}
 
-        # The new server knows what the key has used.
+        # The limit is one for all replicas.
         statuses = [server.translate("Good morning!").status_code for _ in range(11)]
         assert 200 in statuses
         assert statuses[-1] == 429
-        last = server.translate("Yes.")
-        assert last.status_code == 429
     logs = [path.read_bytes() for path in session.rglob("*") if path.is_file()]
     assert any(b"Translators" in log for log in logs)
     assert not any(b"tickets for the train" in log or b"Fahrkarten" in log for log in logs)
@@ -242,6 +241,17 @@ def test_what_dies_is_tried_again_and_what_kills_again_and_again_is_given_up():
     said: Any = Handle(NotEnoughMemory("no room"))
     with pytest.raises(NotEnoughMemory, match="no room"):
         done(Crew(said, "m", False))
+
+
+def test_replicas_on_one_computer_share_its_memory():
+    from dragoman.limits import memory_limit, parse_size
+    from dragoman.server.cluster import _sharing
+
+    shared = _sharing(Settings(replicas=2, most_replicas=4)).memory
+    assert shared is not None
+    assert 0.6 * memory_limit() < 4 * parse_size(shared) < 0.7 * memory_limit()
+    for settings in (Settings(), Settings(replicas=2, memory="3GB"), Settings(replicas=2, device="cuda:0")):
+        assert _sharing(settings) == settings
 
 
 def test_ports_are_named(dragoman):

@@ -123,6 +123,11 @@ def test_a_check_says_what_the_settings_come_to(dragoman, tmp_path):
     assert "http://127.0.0.1:5001" in result.out
 
 
+def test_a_check_says_how_many_replicas_there_are(dragoman):
+    result = dragoman("serve", "--check", "--cluster", "auto", "--replicas", 2, "--most-replicas", 5)
+    assert "cluster auto: 2 to 5 replicas" in result.out
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -130,6 +135,7 @@ def test_a_check_says_what_the_settings_come_to(dragoman, tmp_path):
         (("--route", "en-fr=other"), "no model 'other'"),
         (("--model", "no-such-model"), "no-such-model"),
         (("--port", "-1"), "port is -1"),
+        (("--replicas", "3", "--most-replicas", "2"), "most_replicas is 2"),
         (("--tm", "lost.sqlite"), "lost.sqlite is not there"),
         (("--config", "/no/such/file.toml"), "can't be read"),
     ],

@@ -5,16 +5,18 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
 from dragoman.cluster import connected, joined
 from dragoman.errors import InvalidOption
-from dragoman.limits import usable_threads
+from dragoman.limits import memory_limit, usable_threads
 from dragoman.server import running
 from dragoman.server.settings import Settings
 from dragoman.server.supervisor import WorkersDied
+from dragoman.systems.placement import USUAL
 
 _KEEP_ALIVE = 15
 """Seconds that a connection may be idle."""
@@ -26,16 +28,17 @@ def serve(settings: Settings, read_again: Callable[[], Settings] | None = None) 
 
     Raises InvalidOption where Ray, or the address, can't be used, and WorkersDied if replicas can't begin.
     """
-    assert settings.cluster is not None
+    address = settings.cluster
+    assert address is not None
     if settings.port == 0:
         raise InvalidOption("port is 0; on a cluster it must be a number that all its machines have free")
-    is_own = joined(settings.cluster) is None
+    is_own = joined(address) is None
     if is_own:
         running.listen(settings).close()
-    most = settings.most_replicas or settings.replicas
-    processors = max(usable_threads(), most * (settings.threads or 1))
+        settings = _sharing(settings)
+    processors = max(usable_threads(), settings.replicas_at_most * (settings.threads or 1))
     with (
-        connected(settings.cluster, processors),
+        connected(address, processors),
         _signals() as told,
     ):  # of which Ray would be the last otherwise
         from dragoman.server import deployments
@@ -44,10 +47,18 @@ def serve(settings: Settings, read_again: Callable[[], Settings] | None = None) 
         began = _deploy(deployments, settings)
         print(f"listening at http://{settings.host}:{settings.port}", file=sys.stderr, flush=True)
         while told.get() == signal.SIGHUP:
-            began = _deploy(deployments, read_again() if read_again else settings)
+            wanted = read_again() if read_again else settings
+            began = _deploy(deployments, _sharing(wanted) if is_own else wanted)
             print("all replicas are new", file=sys.stderr, flush=True)
         if _when(deployments) == began:  # nobody else has put other ones in their place
             _end(deployments)
+
+
+def _sharing(settings: Settings) -> Settings:
+    """Replicas that are all on this computer share its memory, unless somebody says what each may take."""
+    if settings.memory is not None or settings.replicas_at_most == 1 or settings.device.startswith("cuda"):
+        return settings
+    return replace(settings, memory=str(int(USUAL * memory_limit()) // settings.replicas_at_most))
 
 
 def _begin(settings: Settings, is_own: bool) -> None:

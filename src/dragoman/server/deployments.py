@@ -19,7 +19,8 @@ from ray.exceptions import OwnerDiedError, RayActorError, WorkerCrashedError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from dragoman.errors import DragomanError, TranslationFailed
+import dragoman
+from dragoman.errors import DragomanError, InvalidOption, TranslationFailed
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.remote import RemoteEngine
 from dragoman.generation.tickets import Job, OnTokens
@@ -41,6 +42,8 @@ _REQUESTS = 4096
 """That the server has at a time: it refuses what is too much itself, as each dialect does."""
 _CONSTRUCTIONS = 3
 """So often a replica is begun that can't load its models."""
+_LOOK = 2.0
+"""Seconds between two looks whether a process is there and well."""
 _LOST = (RayActorError, WorkerCrashedError, OwnerDiedError)
 """What is raised here where a replica or its machine is gone."""
 _PAUSE, _PATIENCE = 0.2, 120.0
@@ -55,7 +58,7 @@ def settings_of(given: "Mapping[str, Any]") -> Settings:
 def translators(given: "Mapping[str, Any] | Settings") -> serve.Application:
     """The replicas; given: settings, or a Serve config's `args`."""
     settings = given if isinstance(given, Settings) else settings_of(given)
-    most = settings.most_replicas or settings.replicas
+    most = settings.replicas_at_most
     scaling: dict[str, Any] = {"num_replicas": settings.replicas}
     if most > settings.replicas:
         scaling = {
@@ -72,6 +75,7 @@ def translators(given: "Mapping[str, Any] | Settings") -> serve.Application:
         ray_actor_options=_needs(settings),
         graceful_shutdown_timeout_s=settings.drain_seconds,
         graceful_shutdown_wait_loop_s=0.5,
+        health_check_period_s=_LOOK,
         health_check_timeout_s=settings.hang_seconds,
         max_constructor_retry_count=_CONSTRUCTIONS,
         logging_config=LOGGING,
@@ -88,6 +92,10 @@ def translators(given: "Mapping[str, Any] | Settings") -> serve.Application:
         @serve.multiplexed(max_num_models_per_replica=settings.replica_models)
         async def load(self, part: str) -> str:
             return await self._replica.load(part)
+
+        async def about(self) -> tuple[str, dict[str, str]]:
+            """Dragoman's version, and the precisions of the models."""
+            return dragoman.__version__, self._replica.precisions
 
         async def generate(self, model: str, job: Job) -> Outcome:
             problem = await self._prepared()
@@ -127,6 +135,7 @@ def server(given: "Mapping[str, Any] | Settings") -> serve.Application:
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_timeout_s=settings.drain_seconds,
         graceful_shutdown_wait_loop_s=0.5,
+        health_check_period_s=_LOOK,
         health_check_timeout_s=settings.hang_seconds,
         max_constructor_retry_count=_CONSTRUCTIONS,
         logging_config=LOGGING,
@@ -165,15 +174,16 @@ async def _application(settings: Settings) -> Any:
     logs.set_up(settings.log)
     gc.set_threshold(GARBAGE)
     folder = settings.data or state_folder() / f"server-{settings.port}"
-    most = settings.replica_load * (settings.most_replicas or settings.replicas)
+    most = settings.replica_load * settings.replicas_at_most
     settings = replace(settings, data=folder, active=max(settings.active, most))
     loop = asyncio.get_running_loop()
     handle = await _translators()
+    precisions = await _precisions(handle)
     names = model_names(settings)
     models: dict[str, Translator | Model] = {}
     for name, model in names.items():
         engine = RemoteEngine(Crew(handle, name, len(names) > 1), loop)
-        models[name] = Away.open(model, settings.precision, engine, not models)
+        models[name] = Away.open(model, precisions[name], engine, not models)
     async with asyncio.timeout(_PATIENCE + settings.drain_seconds):
         while not is_free(folder):
             await asyncio.sleep(_PAUSE)
@@ -189,6 +199,14 @@ async def _translators() -> DeploymentHandle:
                 return await asyncio.to_thread(serve.get_app_handle, TRANSLATORS)
             except RayServeException:
                 await asyncio.sleep(_PAUSE)
+
+
+async def _precisions(handle: DeploymentHandle) -> Mapping[str, str]:
+    """In which precision replicas run each model. Raises InvalidOption if they are of another version."""
+    version, precisions = await handle.options(method_name="about").remote()
+    if version != dragoman.__version__:
+        raise InvalidOption(f"replicas have Dragoman {version}, and the server {dragoman.__version__}")
+    return cast(Mapping[str, str], precisions)
 
 
 class Crew:

@@ -38,6 +38,11 @@ class Replica:
         self._models = dict(models)
         self._stalls = Stalls(stall_seconds)
 
+    @property
+    def precisions(self) -> dict[str, str]:
+        """In which precision each model runs."""
+        return {name: model.precision for name, model in self._models.items()}
+
     async def load(self, part: str) -> str:
         """Have a part (`part_id`) in memory. Raises a DragomanError if that can't be."""
         began = time.monotonic()

@@ -67,6 +67,10 @@ def check(settings: Settings) -> list[str]:
         Tracing(settings.traces).close()  # which says what is missing
         lines.append(f"traces: {settings.traces}")
     lines.append("keys: none are asked for" if keys is None else f"keys: {len(keys.all())} in {keys.path}")
+    if settings.cluster is not None:
+        lines.append(
+            f"cluster {settings.cluster}: {settings.replicas} to {settings.replicas_at_most} replicas"
+        )
     return [*lines, f"address: http://{settings.host}:{settings.port}"]
 
 

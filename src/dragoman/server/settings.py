@@ -149,6 +149,11 @@ class Settings:
         return parse_size(self.max_upload)
 
     @property
+    def replicas_at_most(self) -> int:
+        """On a cluster: processes that have the models."""
+        return self.most_replicas or self.replicas
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this computer reaches the address."""
         try:
