@@ -16,9 +16,23 @@ from dragoman.errors import CheckpointError, KeyMismatch, LanguageModuleError, S
 from dragoman.models.llama_config import LlamaConfig
 
 
-def find_module(folder: str | Path, group: int) -> Module:
-    """The module of `group` in a combined checkpoint or an adapter's folder, none of it read yet."""
-    folder = Path(folder).expanduser()
+def find_module(source: str | Path | None, group: int, config: LlamaConfig) -> Module:
+    """The module of `group`, none of it read yet, for a model of this shape.
+
+    source: a combined checkpoint or an adapter's folder; None for a model that came with neither.
+    Raises LanguageModuleError where that is so, CheckpointError if the module isn't there, and what
+    `check_fit` does.
+    """
+    if source is None:
+        raise LanguageModuleError(
+            f"the model did not come from a combined checkpoint; say where the module of group {group} is"
+        )
+    module = _find(Path(source).expanduser(), group)
+    check_fit(config, {name: place.shape for name, place in module.tensors.items()}, str(source), whole=False)
+    return module
+
+
+def _find(folder: Path, group: int) -> Module:
     if (folder / ADAPTER_CONFIG).is_file():
         module = open_adapter(folder)
         if module.group not in (None, group):

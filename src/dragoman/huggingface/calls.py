@@ -105,6 +105,10 @@ def mask_as_it_is(attention_mask: Tensor | None = None, **options: Any) -> Tenso
     return attention_mask
 
 
+# Its parameters are read by `generate`; how they are typed differs between releases.
+_with_its_signature: Any = wraps(GenerationMixin.prepare_inputs_for_generation)
+
+
 class FaceGenerationMixin(GenerationMixin):
     """`generate`, whose steps have the cache under both names.
 
@@ -113,8 +117,9 @@ class FaceGenerationMixin(GenerationMixin):
 
     create_masks_for_generate = staticmethod(mask_as_it_is)
 
-    @wraps(GenerationMixin.prepare_inputs_for_generation)
+    @_with_its_signature
     def prepare_inputs_for_generation(self, *args: Any, **options: Any) -> dict[str, Any]:
-        inputs = super().prepare_inputs_for_generation(*args, **options)
+        usual: Any = super()
+        inputs: dict[str, Any] = usual.prepare_inputs_for_generation(*args, **options)
         cache = inputs.get(_FIELD)
         return inputs if cache is None else {**inputs, **dict.fromkeys(CACHE_NAMES, cache)}

@@ -7,12 +7,11 @@ import torch
 
 from dragoman.checkpoints.llama_files import LlamaFiles
 from dragoman.checkpoints.loading import assign, fill, skeleton
-from dragoman.checkpoints.module_finding import check_fit, find_module
+from dragoman.checkpoints.module_finding import find_module
 from dragoman.checkpoints.module_folders import Module
 from dragoman.checkpoints.nllb_files import NllbFiles
 from dragoman.checkpoints.places import Change, Place, Reader
 from dragoman.checkpoints.torch_tensors import tensor_of
-from dragoman.errors import LanguageModuleError
 from dragoman.models.llama import Llama, RoutedModules
 from dragoman.models.llama_config import LlamaConfig
 from dragoman.models.nllb import Nllb
@@ -70,15 +69,7 @@ class PartModules:
 
     def read(self, group: int) -> ReadModule:
         """Read this rank's part of a group's module; nothing of the model changes."""
-        source = self.language.source
-        if source is None:
-            raise LanguageModuleError(
-                f"the model did not come from a combined checkpoint, so there is no module of group {group}"
-            )
-        module = find_module(source, group)
-        shapes = {name: place.shape for name, place in module.tensors.items()}
-        check_fit(self._config, shapes, str(source), whole=False)
-        return self.cut(module)
+        return self.cut(find_module(self.language.source, group, self._config))
 
     def cut(self, module: Module) -> ReadModule:
         """This rank's part of a module in a file."""

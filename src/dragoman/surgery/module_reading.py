@@ -51,16 +51,9 @@ def read_module(
     if isinstance(group, bool) or not isinstance(group, int) or group < 1:
         raise InvalidOption(f"group is {group!r}; language groups are numbers, from 1 on")
     refuse_attached(stack, group)
-    if source is None:
-        source = stack.language.source
-        if source is None:
-            raise LanguageModuleError(
-                f"the model did not come from a combined checkpoint; say where the module of group {group} is"
-            )
-    if isinstance(source, (str, Path)):
-        module, read = find_module(source, group), Reader()
-        shapes = {name: place.shape for name, place in module.tensors.items()}
-        check_fit(stack.shape, shapes, str(source), whole=False)
+    if source is None or isinstance(source, (str, Path)):
+        where = stack.language.source if source is None else source
+        module, read = find_module(where, group, stack.shape), Reader()
         pairs = pairs_for(
             stack, {name: partial(_read, read, place) for name, place in module.tensors.items()}
         )

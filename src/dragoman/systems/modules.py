@@ -173,14 +173,8 @@ class NativeModules:
         self._names: dict[int, list[str]] = {}
 
     def read(self, group: int) -> PackedModule:
-        source = self.language.source
-        if source is None:
-            raise LanguageModuleError(
-                f"the model did not come from a combined checkpoint, so there is no module of group {group}"
-            )
-        module = find_module(source, group)
+        module = find_module(self.language.source, group, self._config)
         shapes = {name: place.shape for name, place in module.tensors.items()}
-        check_fit(self._config, shapes, str(source), whole=False)
         parts = pack_module(module, group, self._precision)
         return PackedModule(float(module.scale), parts, module_bytes(shapes, self._precision))
 
