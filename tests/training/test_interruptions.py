@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 FORKS = """
 import json, os, sys, time, traceback
@@ -38,7 +40,8 @@ for line in sys.stdin:
     os.environ.update(job["environment"])
     try:
         recipe = Recipe.read(Path(job["recipe"]), out=Path(job["out"]))
-        train(recipe, Slow(job["pause"]), say=lambda text: None)
+        said = recipe.out.with_name(f"said-{os.environ.get('RANK', '0')}.txt")
+        train(recipe, Slow(job["pause"]), say=said.open("a", buffering=1).write)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -61,6 +64,7 @@ balance_loss = 0.01
 log_every = 1
 save_every = 3
 evaluate_every = 1000
+spread = {spread}
 precision = "fp32"
 [model]
 d_model = 32
@@ -90,7 +94,7 @@ DATA = Path(__file__).parents[1] / "data" / "tatoeba"
 
 def settings(folder: Path, **values: Any) -> Path:
     path = folder / "run.toml"
-    defaults: dict[str, Any] = {"data": DATA, "updates": 24, "accumulate": 2, "noise": 0.1}
+    defaults: dict[str, Any] = {"data": DATA, "updates": 24, "accumulate": 2, "noise": 0.1, "spread": "false"}
     path.write_text(SETTINGS.format(**defaults | values))
     return path
 
@@ -161,18 +165,22 @@ def lines_of(out: Path) -> int:
     return len((out / "log.jsonl").read_bytes().splitlines()) if (out / "log.jsonl").exists() else 0
 
 
+def world() -> dict[str, str]:
+    """What torchrun tells two processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    return {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+
 def test_two_processes_do_what_one_does_with_twice_the_accumulation(runs: Runs, tmp_path: Path) -> None:
     """Without chance in the layers: which batch draws what differs."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     alone = settings(tmp_path / "one", accumulate=4, updates=8, noise=0.0)
     shared = settings(tmp_path / "two", accumulate=2, updates=8, noise=0.0)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    out = tmp_path / "two" / "out"
-    started = [runs.start(shared, out, RANK=str(rank), LOCAL_RANK=str(rank), **world) for rank in (0, 1)]
+    out, both = tmp_path / "two" / "out", world()
+    started = [runs.start(shared, out, RANK=str(rank), LOCAL_RANK=str(rank), **both) for rank in (0, 1)]
     started.append(runs.start(alone, tmp_path / "one" / "out"))
     assert [runs.wait(pid) for pid in started] == [0, 0, 0]
     one, two = (log_of(tmp_path / name / "out") for name in ("one", "two"))
@@ -180,3 +188,44 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(runs: Runs, 
     for a, b in zip(one, two, strict=True):
         assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, abs=2e-5)
     assert (out / "model" / "config.json").exists()
+
+
+def test_weights_that_two_processes_share_learn_and_go_on_as_those_of_one(runs: Runs, tmp_path: Path) -> None:
+    """Killed behind a checkpoint and started again, by two processes that have half of every layer each."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    usual: dict[str, Any] = {"updates": 8, "noise": 0.0}
+    alone = settings(tmp_path / "one", accumulate=4, **usual)
+    shared = settings(tmp_path / "two", accumulate=2, spread="true", **usual)
+    out = tmp_path / "two" / "out"
+
+    def both(pause: float = 0.0) -> list[int]:
+        all_of = world()
+        return [runs.start(shared, out, pause, RANK=str(r), LOCAL_RANK=str(r), **all_of) for r in (0, 1)]
+
+    victims = both(pause=0.6)
+    deadline = time.monotonic() + 100
+    while lines_of(out) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    assert [runs.wait(victim) for victim in victims] == [-signal.SIGKILL] * 2
+    assert (out / "checkpoint.pt").exists()
+    started = [*both(), runs.start(alone, tmp_path / "one" / "out")]
+    assert [runs.wait(pid) for pid in started] == [0, 0, 0]
+    told = [(tmp_path / "two" / f"said-{rank}.txt").read_text() for rank in (0, 1)]
+    parts = [re.search(r"process (.) keeps ([\d,]+) of ([\d,]+) weights", text) for text in told]
+    found = [[int(number.replace(",", "")) for number in part.groups()] for part in parts if part]
+    assert [rank for rank, _, _ in found] == [0, 1]
+    # Embeddings (626 pieces of 32) and two norms are in both, the layers by halves.
+    assert sum(kept for _, kept, _ in found) == found[0][2] + 626 * 32 + 2 * 2 * 32
+    wanted = curve_of(tmp_path / "one" / "out")
+    assert len(wanted) == 8
+    for one, other in zip(wanted, curve_of(out), strict=True):
+        assert one == pytest.approx(other, abs=2e-5)
+    first, second = (
+        load_file(folder / "model" / "model.safetensors") for folder in (tmp_path / "one" / "out", out)
+    )
+    assert {name: tensor.shape for name, tensor in first.items()} == {n: t.shape for n, t in second.items()}
+    for name, tensor in first.items():
+        assert (tensor.float() - second[name].float()).abs().max() < 1e-3, name

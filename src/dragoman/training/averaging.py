@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from dragoman.training.spreading import like
+
 
 class WeightAverage:
     """The exponential moving average of those of a model's parameters that are trained.
@@ -37,6 +39,10 @@ class WeightAverage:
         finally:
             self._put(own)
 
+    def keep(self) -> None:
+        """Leave the model the averages for good."""
+        self._put(self.weights)
+
     @torch.no_grad()
     def _put(self, weights: dict[str, Tensor]) -> None:
         for name, parameter in self._trained():
@@ -51,4 +57,4 @@ class WeightAverage:
     def load_state_dict(self, state: dict) -> None:
         self.updates = state["updates"]
         for name, weight in state["weights"].items():
-            self.weights[name].copy_(weight)
+            self.weights[name].copy_(like(weight, self.weights[name]))

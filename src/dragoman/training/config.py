@@ -160,6 +160,8 @@ class TrainingConfig:
     """Weight of the routers' z-loss, summed over layers."""
     precision: str = "auto"
     """fp32, bf16 or fp16 (autocast), or auto: bf16 where the processor multiplies it natively."""
+    spread: bool = False
+    """Of several processes each keeps its part of the layers' weights, gradients and optimizer state."""
     checkpointing: bool = False
     """Layers forget activations and compute them again for gradients: less memory, a third more time."""
     log_every: int = 25
@@ -255,6 +257,11 @@ class TrainingConfig:
                     f"train {self.train!r}, optimizer {self.optimizer!r}"
                     f"{' and start' * bool(self.start)}; leave it out"
                 )
+        if self.spread and (self.train != "all" or self.optimizer == "muon"):
+            raise InvalidOption(
+                f'{where}spread is for runs with train = "all" and optimizer = "adamw"; leave it out, and '
+                "every process has all weights"
+            )
         if self.train == "module" and self.lora.targets:
             raise InvalidOption(f"{where}lora.targets: a module has all projections; leave it out")
 

@@ -26,6 +26,7 @@ from dragoman.training.processes import Processes
 from dragoman.training.recomputation import recompute_
 from dragoman.training.run_log import Observer, RunLog
 from dragoman.training.settings import changes
+from dragoman.training.spreading import gathered, is_spread, kept_of, spread_
 from dragoman.training.trainable import load_trained_, trained_state
 
 Evaluate = Callable[[Any], dict[str, float]]
@@ -79,6 +80,9 @@ class Trainer:
         self.processes = processes or Processes()
         default = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = self.processes.device or default
+        if config.spread:
+            spread_(model, self.processes)
+            say("process {} keeps {:,} of {:,} weights".format(self.processes.rank, *kept_of(model)))
         self.model, self.say = model.to(self.device), say
         objective.to(self.device)
         self.objective, self.config, self.folder, self.evaluate = objective, config, folder, evaluate
@@ -110,7 +114,7 @@ class Trainer:
             if self.finished:
                 break
             # Anew for each update, so that a resumed run draws as an uninterrupted one would.
-            torch.manual_seed(self.config.seed * 10**6 + self.update)
+            torch.manual_seed(self.config.seed * 10**6 + self.update + self.processes.rank * 10**12)
             figures = self._train(batches)
             self.update += 1
             self.log.add(self.update, self.optimizers.schedule.ends, figures)
@@ -132,7 +136,8 @@ class Trainer:
         return {"update": self.update, "pairs": self.pairs, "seconds": round(self.seconds, 1)}
 
     def _evaluate(self) -> None:
-        if self.evaluate is None or not self.processes.is_first:
+        # Where weights are spread no process computes alone.
+        if self.evaluate is None or not (self.processes.is_first or self.config.spread):
             return
         self.model.eval()
         averaged = contextlib.nullcontext() if self.average is None else self.average.used()
@@ -203,7 +208,8 @@ class Trainer:
         figures = dict.fromkeys(self.objective.figures, 0.0) | _added(found)
         figures = self.processes.add_figures(figures)
         self._check(figures)
-        self.processes.add_gradients_(self.parameters)
+        # Those of spread weights are added up already.
+        self.processes.add_gradients_([p for p in self.parameters if not is_spread(p)])
         self.scale.unscale_(self.parameters)
         self.pairs += sum(map(len, batches))
         return {**figures, **counts, "updates": 1.0, **self._step()}
@@ -235,9 +241,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write `checkpoint.pt`; a crash while writing leaves the previous one."""
-        if not self.processes.is_first:
+        if not (self.processes.is_first or self.config.spread):
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "model": trained_state(self.model),
             "optimizers": self.optimizers.state_dict(),
@@ -251,6 +256,10 @@ class Trainer:
             "window": self.log.window,
             "config": asdict(self.config),
         }
+        state = gathered(state, self.processes.is_first)
+        if not self.processes.is_first:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
         with replacing_file(self.folder / CHECKPOINT) as file:
             torch.save(state, file)
 
@@ -260,7 +269,9 @@ class Trainer:
         if not path.exists():
             self.log.resume(0, {})
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        # A whole state need not fit where this process computes if its weights are spread.
+        place = "cpu" if self.config.spread else self.device
+        state = torch.load(path, map_location=place, weights_only=True)
         self._compare(state["config"])
         load_trained_(self.model, state["model"])
         self.optimizers.load_state_dict(state["optimizers"], state["config"])

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from dragoman.errors import InvalidOption
 from dragoman.training.config import TrainingConfig
 from dragoman.training.muon import Muon
+from dragoman.training.spreading import is_spread, like, square_of
 
 
 class Schedule:
@@ -87,6 +88,9 @@ class Optimizers:
                 {"params": others, "weight_decay": 0.0},
             ]
             self.all = [torch.optim.AdamW(groups, lr=config.rate, **adam)]
+        if any(is_spread(parameter) for parameter in (*matrices, *others)):
+            for group in (group for one in self.all for group in one.param_groups):
+                group["foreach"] = False  # whole weights and parts of them can't be in one call
         self.schedule = Schedule(config)
         self._schedules = [LambdaLR(o, self.schedule.factor) for o in self.all]
 
@@ -129,7 +133,7 @@ class Optimizers:
             schedule.falls, schedule.ends = saved_end
         for optimizer, saved in zip(self.all, state["optimizers"], strict=True):
             present = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": saved["state"], "param_groups": present})
+            optimizer.load_state_dict({"state": _parted(optimizer, saved["state"]), "param_groups": present})
         for rates, saved in zip(self._schedules, state["schedules"], strict=True):
             rates.last_epoch = saved["last_epoch"]
             factor = schedule.factor(rates.last_epoch)
@@ -137,6 +141,23 @@ class Optimizers:
                 group["lr"] = group["initial_lr"] * factor
 
 
+def _parted(optimizer: torch.optim.Optimizer, state: Mapping[int, Any]) -> dict[int, Any]:
+    """What is remembered of each parameter, as the parameter is: whole, or this process's part."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {
+        place: {n: like(v, parameters[place]) if isinstance(v, Tensor) else v for n, v in of_one.items()}
+        for place, of_one in state.items()
+    }
+
+
 def clip_(parameters: list[nn.Parameter], largest: float) -> Tensor:
     """Scale the gradients so that their common norm is at most `largest`; returns the norm before."""
-    return torch.nn.utils.clip_grad_norm_(parameters, largest)
+    spread = [p.grad for p in parameters if is_spread(p) and p.grad is not None]
+    if not spread:
+        return torch.nn.utils.clip_grad_norm_(parameters, largest)
+    whole = [p.grad for p in parameters if not is_spread(p) and p.grad is not None]
+    norm = (torch.nn.utils.get_total_norm(whole) ** 2 + square_of(spread)).sqrt()
+    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in (*whole, *(part.to_local() for part in spread)):  # type: ignore[attr-defined]
+        gradient.mul_(factor)
+    return norm

@@ -52,8 +52,11 @@ class Processes:
         return batches[self.rank :: self.count]
 
     def add_gradients_(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Make the gradients the sums over all processes; without one anywhere a parameter stays without."""
-        if self.count == 1:
+        """Make the gradients the sums over all processes; without one anywhere a parameter stays without.
+
+        parameters: those that every process has whole.
+        """
+        if self.count == 1 or not parameters:
             return
         device = parameters[0].device
         present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32, device=device)

@@ -11,7 +11,7 @@ def recompute_(model: nn.Module) -> None:
 
     Chance (dropout, masked experts) falls the second time as it did the first.
     """
-    for layer in _layers(model):
+    for layer in layers_of(model):
         layer.forward = partial(_run, layer, layer.forward)
 
 
@@ -21,6 +21,7 @@ def _run(layer: nn.Module, forward, *args, **kwargs):  # type: ignore[no-untyped
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
-def _layers(model: nn.Module) -> list[nn.Module]:
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The layers of all stacks of a model."""
     stacks = [child for name, child in model.named_modules() if name.rpartition(".")[2] == "layers"]
     return [layer for stack in stacks if isinstance(stack, nn.ModuleList) for layer in stack]

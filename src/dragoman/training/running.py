@@ -15,6 +15,7 @@ from dragoman.training.making import dev_loss, objective_of, phases_of
 from dragoman.training.processes import Processes
 from dragoman.training.run_log import Observer
 from dragoman.training.saving import save
+from dragoman.training.spreading import put_together_
 from dragoman.training.starting import begin, look, open_new_tokenizer, open_start_tokenizer
 
 
@@ -85,10 +86,11 @@ def _train(
         evaluate.trainer = trainer
     trainer.run(finish)
     folder = out / "model"
+    if trainer.average is not None:
+        trainer.average.keep()
+    put_together_(subject.model, processes.is_first)
     if processes.is_first:
-        averaged = nullcontext() if trainer.average is None else trainer.average.used()
-        with averaged:
-            save(subject, config, out, recipe.name)
+        save(subject, config, out, recipe.name)
     processes.close()
     return folder
 

@@ -13,6 +13,7 @@ from dragoman.errors import InvalidOption
 from dragoman.layers.lora import AdaptedProjections
 from dragoman.models.llama import Llama
 from dragoman.training.config import LoraOptions
+from dragoman.training.spreading import like
 
 
 class DropoutLinear(nn.Linear):
@@ -144,4 +145,5 @@ def load_trained_(model: nn.Module, state: Mapping[str, Any]) -> None:
             f"the checkpoint is of a run that trained other weights ({odd[0]} among them); take back what "
             "was changed in the settings, or give another folder for the run"
         )
-    model.load_state_dict(state, strict=False)
+    parted = {name: like(tensor, wanted[name]) for name, tensor in state.items()}
+    model.load_state_dict(parted, strict=False)
