@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 FORKS = """
 import json, os, sys, time, traceback
+from functools import partial
 from pathlib import Path
 
 import torch._dynamo  # optimizers import it late
@@ -41,7 +42,7 @@ for line in sys.stdin:
     try:
         recipe = Recipe.read(Path(job["recipe"]), out=Path(job["out"]))
         said = recipe.out.with_name(f"said-{os.environ.get('RANK', '0')}.txt")
-        train(recipe, Slow(job["pause"]), say=said.open("a", buffering=1).write)
+        train(recipe, Slow(job["pause"]), say=partial(print, file=said.open("a"), flush=True))
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -63,8 +64,10 @@ round_examples = 100
 balance_loss = 0.01
 log_every = 1
 save_every = 3
-evaluate_every = 1000
+evaluate_every = 4
 spread = {spread}
+checkpointing = {checkpointing}
+{dev}
 precision = "fp32"
 [model]
 d_model = 32
@@ -94,7 +97,15 @@ DATA = Path(__file__).parents[1] / "data" / "tatoeba"
 
 def settings(folder: Path, **values: Any) -> Path:
     path = folder / "run.toml"
-    defaults: dict[str, Any] = {"data": DATA, "updates": 24, "accumulate": 2, "noise": 0.1, "spread": "false"}
+    defaults: dict[str, Any] = {
+        "data": DATA,
+        "updates": 24,
+        "accumulate": 2,
+        "noise": 0.1,
+        "spread": "false",
+        "checkpointing": "false",
+        "dev": "",
+    }
     path.write_text(SETTINGS.format(**defaults | values))
     return path
 
@@ -194,9 +205,9 @@ def test_weights_that_two_processes_share_learn_and_go_on_as_those_of_one(runs: 
     """Killed behind a checkpoint and started again, by two processes that have half of every layer each."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    usual: dict[str, Any] = {"updates": 8, "noise": 0.0}
+    usual: dict[str, Any] = {"updates": 8, "noise": 0.0, "dev": 'dev = "nl-en.tsv"'}
     alone = settings(tmp_path / "one", accumulate=4, **usual)
-    shared = settings(tmp_path / "two", accumulate=2, spread="true", **usual)
+    shared = settings(tmp_path / "two", accumulate=2, spread="true", checkpointing="true", **usual)
     out = tmp_path / "two" / "out"
 
     def both(pause: float = 0.0) -> list[int]:
@@ -219,10 +230,10 @@ def test_weights_that_two_processes_share_learn_and_go_on_as_those_of_one(runs: 
     assert [rank for rank, _, _ in found] == [0, 1]
     # Embeddings (626 pieces of 32) and two norms are in both, the layers by halves.
     assert sum(kept for _, kept, _ in found) == found[0][2] + 626 * 32 + 2 * 2 * 32
-    wanted = curve_of(tmp_path / "one" / "out")
-    assert len(wanted) == 8
-    for one, other in zip(wanted, curve_of(out), strict=True):
-        assert one == pytest.approx(other, abs=2e-5)
+    wanted, found_ = (log_of(folder) for folder in (tmp_path / "one" / "out", out))
+    assert len(wanted) == 10  # updates and evaluations
+    for one, other in zip(wanted, found_, strict=True):
+        assert {**one, "seconds": 0} == pytest.approx({**other, "seconds": 0}, abs=2e-5)
     first, second = (
         load_file(folder / "model" / "model.safetensors") for folder in (tmp_path / "one" / "out", out)
     )

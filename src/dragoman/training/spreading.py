@@ -26,20 +26,24 @@ def spread_(model: nn.Module, processes: Processes) -> None:
         return
     device = processes.device or torch.device("cpu")
     mesh = init_device_mesh(device.type, (processes.count,))
-    for module in model.modules():
-        if isinstance(module, SparseMLP):
-            module.register_forward_hook(_with_idle_experts)
+    give_gradients_to_idle_experts_(model)
     for layer in layers_of(model):
-        sharded: Any = fully_shard(layer, mesh=mesh)
+        sharded: Any = fully_shard(layer, mesh=mesh, reshard_after_forward=True)
         # Losses are divided by the counts of all processes already: gradients are sums.
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sums
 
 
+def give_gradients_to_idle_experts_(model: nn.Module) -> None:
+    """Have experts without tokens get a gradient of zero: all processes need one of the same weights."""
+    for module in model.modules():
+        if isinstance(module, SparseMLP):
+            module.register_forward_hook(_with_idle_experts)
+
+
 def _with_idle_experts(
     module: SparseMLP, inputs: tuple[Tensor, ...], output: tuple[Tensor, Routing]
 ) -> tuple[Tensor, Routing]:
-    """Give experts without tokens a gradient of zero: processes must have gradients of the same weights."""
     mixed, routing = output
     if not torch.is_grad_enabled():
         return output
