@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from dragoman.documents.access_keys import AccessKey, access_key
 from dragoman.documents.document import Collector, Document, Form, Parts
 from dragoman.documents.encodings import decode
 from dragoman.documents.inline import tagged, untagged
@@ -42,7 +43,8 @@ def parse(data: bytes) -> Document:
     charset = _CHARSET.search(data[:10_000])
     declared = charset[1].decode("ascii") if charset and charset[1] != b"CHARSET" else None
     found = Collector(decode(data, declared))
-    form = Form(_Writer("\r\n" if "\r\n" in found.text else "\n"), _read, is_target=True)
+    write = _Writer("\r\n" if "\r\n" in found.text else "\n")
+    form = Form(write, _read, is_target=True)
     for entry in _entries(found.text):
         if entry.singular is None:
             continue
@@ -53,7 +55,10 @@ def parse(data: bytes) -> Document:
             source = entry.plural if number and entry.plural else entry.singular
             if not string.text:
                 name = entry.name or source.text[:60]
-                found.add(tagged(source.text), string.start, string.end, form, name)
+                key = access_key(source.text)
+                said = source.text if key is None else key[1]
+                own = form if key is None else _with_key(write, key[0])
+                found.add(tagged(said), string.start, string.end, own, name)
     return found.document()
 
 
@@ -114,6 +119,13 @@ def _unescaped(quoted: str) -> str:
 
 def _read(written: str) -> Parts:
     return tagged("".join(_unescaped(line.strip()) for line in written.splitlines()))
+
+
+def _with_key(write: "_Writer", key: AccessKey) -> Form:
+    """How a string with an access key is written."""
+    return Form(
+        lambda parts: write(key.put(parts)), lambda written: key.taken(_read(written)), is_target=True
+    )
 
 
 @dataclass(frozen=True)
