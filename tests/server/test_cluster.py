@@ -1,5 +1,6 @@
 """A server on a cluster answers as one process does, whoever dies or is replaced meanwhile."""
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -21,13 +22,14 @@ from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.server.keys import KeyFile
 from dragoman.server.settings import Settings
-from tests.server.waiting import SECONDS, wait_until
+from tests.server.waiting import ENDLESS, SECONDS, wait_until
 
 if any(importlib.util.find_spec(name) is None for name in ("ray", "grpc")):
     pytest.skip("needs Ray Serve: pip install 'dragoman[cluster]'", allow_module_level=True)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as Ray Serve is imported
 
+ENDLESS_TEXT = " ".join(ENDLESS)
 LONG = " ".join(
     f"I would like to buy {number} tickets for the train to the old town." for number in range(30)
 )
@@ -157,9 +159,12 @@ def test_what_is_under_way_is_answered_though_its_replica_is_killed_or_replaced(
         statuses = [server.translate("Good morning!").status_code for _ in range(11)]
         assert 200 in statuses
         assert statuses[-1] == 429
+        asked = {"q": "Geheim", "source": "de", "target": "en", "api_key": "dragoman-none"}
+        assert requests.post(f"{server.url}/translate", params=asked, timeout=SECONDS).status_code == 403
     logs = [path.read_bytes() for path in session.rglob("*") if path.is_file()]
     assert any(b"Translators" in log for log in logs)
-    assert not any(b"tickets for the train" in log or b"Fahrkarten" in log for log in logs)
+    hidden = (b"tickets for the train", b"Geheim", b"dragoman-none")
+    assert not any(word in log for log in logs for word in hidden)
     assert server.end() == 0
 
 
@@ -180,6 +185,18 @@ def test_sentences_go_to_the_replica_that_has_their_language_module(cluster, com
     # Of 80 sentences in turn; by chance every second one would have found the other module.
     assert {part for log in loads for part in log} == {"m#1", "m#6"}
     assert sum(map(len, loads)) <= 8
+
+
+@pytest.mark.slow
+def test_more_replicas_come_when_there_is_too_much_to_do(cluster):
+    server = cluster("--most-replicas", 2, "--replica-load", 4, "--max-characters", len(ENDLESS_TEXT) + 1)
+    assert len(server.replicas()) == 1
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(server.translate, ENDLESS_TEXT)
+        wait_until(lambda: len(server.replicas()) == 2)
+        assert server.end() == 0
+        with contextlib.suppress(requests.ConnectionError):  # it may end before the answer is written
+            assert under_way.result().status_code in (500, 503, 504)
 
 
 class Handle:
