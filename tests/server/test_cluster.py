@@ -16,11 +16,12 @@ import psutil
 import pytest
 import requests
 
-from dragoman.errors import NotEnoughMemory, TranslationFailed
+from dragoman.errors import DragomanError, NotEnoughMemory, Overloaded, TranslationFailed
 from dragoman.generation.engine import Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.server.keys import KeyFile
+from dragoman.server.replica import OtherModels
 from dragoman.server.settings import Settings
 from tests.server.waiting import ENDLESS, SECONDS, wait_until
 
@@ -209,13 +210,13 @@ class Handle:
         self.part = multiplexed_model_id
         return self
 
-    def remote(self, model: str, job: Job) -> "Handle":
+    def remote(self, model: tuple[str, str], job: Job) -> "Handle":
         self.parts.append(self.part)
         return self
 
     def __await__(self) -> Any:
         outcome = self.outcomes.pop(0)
-        if isinstance(outcome, Exception) and not isinstance(outcome, NotEnoughMemory):
+        if isinstance(outcome, Exception) and not isinstance(outcome, DragomanError):
             raise outcome
         return outcome
         yield
@@ -240,7 +241,7 @@ def test_a_job_goes_to_whoever_has_its_model_and_module():
         (False, 6, "m#6"),
     ):
         handle: Any = Handle(FOUND)
-        assert done(Crew(handle, "m", is_one_of_several), group) == FOUND
+        assert done(Crew(handle, ("m", "this"), is_one_of_several, SECONDS), group) == FOUND
         assert handle.parts == [part]
 
 
@@ -251,13 +252,23 @@ def test_what_dies_is_tried_again_and_what_kills_again_and_again_is_given_up():
 
     lost = [ActorDiedError(), ActorUnavailableError("gone", None)]
     once: Any = Handle(*lost, FOUND)
-    assert done(Crew(once, "m", False)) == FOUND
+    assert done(Crew(once, ("m", "this"), False, SECONDS)) == FOUND
     always: Any = Handle(*[ActorDiedError()] * TRIES)
     with pytest.raises(TranslationFailed, match="5 replicas died"):
-        done(Crew(always, "m", False))
+        done(Crew(always, ("m", "this"), False, SECONDS))
     said: Any = Handle(NotEnoughMemory("no room"))
     with pytest.raises(NotEnoughMemory, match="no room"):
-        done(Crew(said, "m", False))
+        done(Crew(said, ("m", "this"), False, SECONDS))
+
+
+def test_a_job_waits_for_replicas_with_its_model_but_not_for_ever():
+    from dragoman.server.deployments import Crew
+
+    soon: Any = Handle(OtherModels(), FOUND)
+    assert done(Crew(soon, ("m", "this"), False, SECONDS)) == FOUND
+    late: Any = Handle(OtherModels())
+    with pytest.raises(Overloaded, match="replaced by others"):
+        done(Crew(late, ("m", "this"), False, 0))
 
 
 def test_replicas_on_one_computer_share_its_memory():

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from dragoman.generation.options import GenerationOptions
 from dragoman.generation.remote import RemoteEngine
 from dragoman.server.faults import Fault
 from dragoman.server.models import Away, as_model
-from dragoman.server.replica import Replica, part_id
+from dragoman.server.replica import OtherModels, Replica, identities, part_id
 from dragoman.translation.translator import Translator
 from tests.server.waiting import wait_until
 
@@ -28,11 +29,11 @@ class Beside:
     """A crew that sends jobs to a replica without a cluster between them."""
 
     def __init__(self, replica: Replica, model: str) -> None:
-        self._replica, self._model = replica, model
+        self._replica, self._model = replica, (model, "this")
         self.parts: list[str] = []
 
     async def generate(self, job: Job, tell: OnTokens | None) -> list[Hypothesis]:
-        self.parts.append(await self._replica.load(part_id(self._model, job.group)))
+        self.parts.append(await self._replica.load(part_id(self._model[0], job.group)))
         if tell is None:
             return self.known(await self._replica.generate(self._model, job))
         certain: list[int] = []
@@ -63,7 +64,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 def away(model: str | Path, translator: Translator, loop: asyncio.AbstractEventLoop) -> tuple[Away, Beside]:
     """A translator's model as one that is elsewhere."""
-    crew = Beside(Replica({"m": as_model(translator)}, 300), "m")
+    crew = Beside(Replica({"m": as_model(translator)}, {"m": "this"}, 300), "m")
     return Away.open(str(model), "auto", RemoteEngine(crew, loop), True), crew
 
 
@@ -145,9 +146,22 @@ def test_a_replica_whose_memory_others_use_is_busy_and_not_broken():
             yield
 
     async def ask() -> object:
-        return await Replica({"m": Full()}, 300).generate("m", Job((1, 2), GenerationOptions()))
+        return await Replica({"m": Full()}, {"m": "this"}, 300).generate(
+            ("m", "this"), Job((1, 2), GenerationOptions())
+        )
 
     assert isinstance(asyncio.run(ask()), Overloaded)
+
+
+def test_ids_of_one_model_are_not_taken_by_another(translator):
+    async def ask(name: str, identity: str) -> object:
+        replica = Replica({"m": as_model(translator)}, identities({"m": "mini"}), 300)
+        return await replica.generate((name, identity), Job((1, 2), GenerationOptions()))
+
+    for name, identity in (("m", identities({"m": "other"})["m"]), ("n", identities({"n": "mini"})["n"])):
+        found = asyncio.run(ask(name, identity))
+        assert isinstance(found, OtherModels)
+        assert isinstance(pickle.loads(pickle.dumps(found)), OtherModels)
 
 
 def test_a_replica_whose_engine_stands_still_says_so(monkeypatch):
@@ -161,7 +175,7 @@ def test_a_replica_whose_engine_stands_still_says_so(monkeypatch):
 
     clock = [0.0]
     monkeypatch.setattr("dragoman.server.heartbeat.time.monotonic", lambda: clock[0])
-    replica = Replica({"m": Loaded()}, stall_seconds=2)
+    replica = Replica({"m": Loaded()}, {"m": "this"}, stall_seconds=2)
     for _ in range(3):
         replica.check()
         clock[0] += 1

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -19,13 +20,12 @@ from ray.exceptions import OwnerDiedError, RayActorError, WorkerCrashedError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-import dragoman
 from dragoman.errors import DragomanError, InvalidOption, TranslationFailed
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.remote import RemoteEngine
 from dragoman.generation.tickets import Job, OnTokens
 from dragoman.server import logs
-from dragoman.server.replica import Heard, Outcome, Replica, part_id
+from dragoman.server.replica import Heard, Named, OtherModels, Outcome, Replica, identities, part_id
 from dragoman.server.settings import Settings, of_mapping, read_settings
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ _LOOK = 2.0
 """Seconds between two looks whether a process is there and well."""
 _LOST = (RayActorError, WorkerCrashedError, OwnerDiedError)
 """What is raised here where a replica or its machine is gone."""
+_SEARCH = 10.0
+"""Seconds for which a job looks for a replica with its model, where others have come in the place of some."""
 _PAUSE, _PATIENCE = 0.2, 120.0
 """Seconds between two looks whether the folder, or the other application, is there; and for all of them."""
 
@@ -83,25 +85,24 @@ def translators(given: "Mapping[str, Any] | Settings") -> serve.Application:
     )
     class Translators:
         def __init__(self) -> None:
-            from dragoman.server.running import load_models
+            from dragoman.server.running import load_models, model_names
 
             logs.set_up(settings.log)
             models = load_models(replace(settings, threads=settings.threads or 1))
-            self._replica = Replica(models, settings.stall_seconds)
+            self._replica = Replica(models, identities(model_names(settings)), settings.stall_seconds)
 
         @serve.multiplexed(max_num_models_per_replica=settings.replica_models)
         async def load(self, part: str) -> str:
             return await self._replica.load(part)
 
-        async def about(self) -> tuple[str, dict[str, str]]:
-            """Dragoman's version, and the precisions of the models."""
-            return dragoman.__version__, self._replica.precisions
+        async def about(self) -> dict[str, tuple[str, str]]:
+            return self._replica.about()
 
-        async def generate(self, model: str, job: Job) -> Outcome:
+        async def generate(self, model: Named, job: Job) -> Outcome:
             problem = await self._prepared()
             return problem or await self._replica.generate(model, job)
 
-        async def listen(self, model: str, job: Job) -> AsyncGenerator[Heard, None]:
+        async def listen(self, model: Named, job: Job) -> AsyncGenerator[Heard, None]:
             if problem := await self._prepared():
                 yield [], problem
                 return
@@ -178,12 +179,13 @@ async def _application(settings: Settings) -> Any:
     settings = replace(settings, data=folder, active=max(settings.active, most))
     loop = asyncio.get_running_loop()
     handle = await _translators()
-    precisions = await _precisions(handle)
     names = model_names(settings)
+    known = identities(names)
+    precisions = await _precisions(handle, known)
     models: dict[str, Translator | Model] = {}
     for name, model in names.items():
-        engine = RemoteEngine(Crew(handle, name, len(names) > 1), loop)
-        models[name] = Away.open(model, precisions[name], engine, not models)
+        crew = Crew(handle, (name, known[name]), len(names) > 1)
+        models[name] = Away.open(model, precisions[name], RemoteEngine(crew, loop), not models)
     async with asyncio.timeout(_PATIENCE + settings.drain_seconds):
         while not is_free(folder):
             await asyncio.sleep(_PAUSE)
@@ -201,35 +203,50 @@ async def _translators() -> DeploymentHandle:
                 await asyncio.sleep(_PAUSE)
 
 
-async def _precisions(handle: DeploymentHandle) -> Mapping[str, str]:
-    """In which precision replicas run each model. Raises InvalidOption if they are of another version."""
-    version, precisions = await handle.options(method_name="about").remote()
-    if version != dragoman.__version__:
-        raise InvalidOption(f"replicas have Dragoman {version}, and the server {dragoman.__version__}")
-    return cast(Mapping[str, str], precisions)
+async def _precisions(handle: DeploymentHandle, wanted: Mapping[str, str]) -> dict[str, str]:
+    """In which precision replicas run each model, once one has those of these identities."""
+    about = handle.options(method_name="about")
+    end = time.monotonic() + _PATIENCE
+    while True:
+        found: dict[str, tuple[str, str]] = await about.remote()
+        if {name: identity for name, (identity, _) in found.items()} == wanted:
+            return {name: precision for name, (_, precision) in found.items()}
+        if time.monotonic() > end:
+            raise InvalidOption(f"replicas have other models than the server: {found} instead of {wanted}")
+        await asyncio.sleep(_PAUSE)
 
 
 class Crew:
     """Replicas as those who do a model's jobs. What is lost with one of them is done by another."""
 
-    def __init__(self, handle: DeploymentHandle, model: str, is_one_of_several: bool) -> None:
+    def __init__(
+        self, handle: DeploymentHandle, model: Named, is_one_of_several: bool, patience: float = _SEARCH
+    ) -> None:
+        """patience: seconds for which a job waits for a replica with this model, where others have come."""
         self._handle, self._model, self._is_one_of_several = handle, model, is_one_of_several
+        self._patience = patience
         self._to = lru_cache(maxsize=256)(self._addressed)
 
     async def generate(self, job: Job, tell: OnTokens | None) -> list[Hypothesis]:
         part = ""
         if self._is_one_of_several or job.group is not None:
-            part = part_id(self._model, job.group)
-        for _ in range(TRIES):
+            part = part_id(self._model[0], job.group)
+        end, losses = time.monotonic() + self._patience, 0
+        while True:
             try:
                 outcome = await (self._whole(part, job) if tell is None else self._heard(part, job, tell))
             except _LOST as error:
-                lost = error
+                losses += 1
+                if losses == TRIES:
+                    said = f"{TRIES} replicas died, one after the other, that worked on it"
+                    raise TranslationFailed(said) from error
+                continue
+            if isinstance(outcome, OtherModels) and time.monotonic() < end:
+                await asyncio.sleep(_PAUSE)
+            elif isinstance(outcome, DragomanError):
+                raise outcome
             else:
-                if isinstance(outcome, DragomanError):
-                    raise outcome
                 return outcome
-        raise TranslationFailed(f"{TRIES} replicas died, one after the other, that worked on it") from lost
 
     def _addressed(self, part: str, is_heard: bool) -> DeploymentHandle:
         """Calls that go to who has a part; to any replica without one."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
+import dragoman
 from dragoman.errors import DragomanError, Overloaded
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.tickets import Job
@@ -20,9 +21,26 @@ if TYPE_CHECKING:
 
 Outcome = list[Hypothesis] | DragomanError
 """What becomes of a job; its own error is no failure of the replica, and travels as what it is."""
+Named = tuple[str, str]
+"""A model's name, and its identity (`identities`)."""
 Heard = tuple[list[int], Outcome | None]
 """New tokens, and at the end what became of the job."""
 _MARK = "#"
+
+
+class OtherModels(Overloaded):
+    """A job came to a replica that has another model by this name: one of them is about to be replaced."""
+
+    def __init__(self) -> None:
+        super().__init__("the models are being replaced by others; try again later")
+
+    def __reduce__(self) -> tuple[type["OtherModels"], tuple[()]]:
+        return OtherModels, ()
+
+
+def identities(names: Mapping[str, str]) -> dict[str, str]:
+    """What tells models apart whose ids mean something else, by name; names: what each is loaded by."""
+    return {name: f"{dragoman.__version__} {model}" for name, model in names.items()}
 
 
 def part_id(model: str, group: int | None) -> str:
@@ -33,15 +51,16 @@ def part_id(model: str, group: int | None) -> str:
 class Replica:
     """The models of a replica."""
 
-    def __init__(self, models: "Mapping[str, Model]", stall_seconds: float) -> None:
-        """stall_seconds: that one step of a model may take."""
-        self._models = dict(models)
+    def __init__(
+        self, models: "Mapping[str, Model]", identities: Mapping[str, str], stall_seconds: float
+    ) -> None:
+        """identities: of the models, by name; stall_seconds: that one step of a model may take."""
+        self._models, self._identities = dict(models), dict(identities)
         self._stalls = Stalls(stall_seconds)
 
-    @property
-    def precisions(self) -> dict[str, str]:
-        """In which precision each model runs."""
-        return {name: model.precision for name, model in self._models.items()}
+    def about(self) -> dict[str, tuple[str, str]]:
+        """Each model's identity, and in which precision it runs, by name."""
+        return {name: (self._identities[name], model.precision) for name, model in self._models.items()}
 
     async def load(self, part: str) -> str:
         """Have a part (`part_id`) in memory. Raises a DragomanError if that can't be."""
@@ -54,16 +73,16 @@ class Replica:
         logs.event("a replica has a part", logging.INFO, part=part, seconds=seconds)
         return part
 
-    async def generate(self, model: str, job: Job) -> Outcome:
+    async def generate(self, model: Named, job: Job) -> Outcome:
         """What becomes of a job; cancelled, it is taken out of the engine."""
         try:
-            async with self._using(model) as system:
+            async with self._using(self._name(model)) as system:
                 ticket = system.engine.submit(await _lent(system, job))
                 return await asyncio.wrap_future(ticket)
         except DragomanError as error:
             return error
 
-    async def listen(self, model: str, job: Job) -> AsyncGenerator[Heard, None]:
+    async def listen(self, model: Named, job: Job) -> AsyncGenerator[Heard, None]:
         """New tokens as soon as they are certain, and at last what became of the job."""
         loop = asyncio.get_running_loop()
         heard: asyncio.Queue[list[int] | None] = asyncio.Queue()
@@ -72,7 +91,7 @@ class Replica:
             loop.call_soon_threadsafe(heard.put_nowait, tokens)
 
         try:
-            async with self._using(model) as system:
+            async with self._using(self._name(model)) as system:
                 ticket = system.engine.submit(await _lent(system, job), hear)
                 ticket.add_done_callback(lambda _: hear(None))
                 try:
@@ -89,6 +108,12 @@ class Replica:
         loaded = [model.loaded for model in self._models.values()]
         if self._stalls.any([translator.system.engine for translator in loaded if translator is not None]):
             raise RuntimeError("a model's engine makes no step any more")
+
+    def _name(self, model: Named) -> str:
+        name, identity = model
+        if self._identities.get(name) != identity:
+            raise OtherModels
+        return name
 
     @contextlib.asynccontextmanager
     async def _using(self, name: str) -> "AsyncIterator[System]":
