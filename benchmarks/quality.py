@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--lines", type=int, default=200, help="sentences of each direction (default: 200)")
     parser.add_argument(
-        "--vocabulary", type=int, nargs="*", default=[5000, 3000, 2000], help="tokens of 8206"
+        "--vocabulary", type=int, nargs="*", default=[5000, 3000, 2000], help="how many tokens stay"
     )
     args = parser.parse_args()
     pairs = {path.name[:2]: _pairs(path, args.lines) for path in sorted((DATA / "tatoeba").glob("*.tsv"))}
