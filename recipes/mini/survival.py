@@ -4,6 +4,7 @@ They are made of other words than what training makes up, so that learning those
 """
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -31,6 +32,10 @@ THINGS = {
 }  # fmt: skip
 
 
+_WORD = re.compile(r"[A-Z][a-z]+")
+"""What between tags may be translated: a number or a command has to stay."""
+
+
 def strings(count: int = 300, seed: int = 7) -> list[tuple[str, list[tuple[str, str]]]]:
     """Strings, each with what has to stay: kinds and things."""
     rng = random.Random(seed)
@@ -55,11 +60,14 @@ def counts(found: Iterable[tuple[list[tuple[str, str]], str]]) -> dict[str, list
 
 
 def _stays(kind: str, thing: str, translation: str) -> bool:
-    """Letter by letter; but of a number its digits, and of tags not the words between them."""
+    """Letter by letter; but of a number its digits, and between tags words may be others."""
     if kind == "number":
         return _digits(thing) in _digits(translation)
     if kind == "tag":
-        return all(translation.count(tag) == 1 for tag in markup.kept(thing))
+        opening, closing = markup.kept(thing)
+        words = thing[len(opening) : -len(closing)]
+        between = r"[^<>]*\w[^<>]*" if _WORD.fullmatch(words) else re.escape(words)
+        return re.search(re.escape(opening) + between + re.escape(closing), translation) is not None
     return thing in translation
 
 

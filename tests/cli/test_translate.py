@@ -163,16 +163,13 @@ def test_warnings_are_said_with_the_line_and_are_in_the_json(run):
 
 def test_a_module_that_the_model_lacks_is_one_error(run, translator, monkeypatch):
     def room(*languages: object) -> int:
-        raise LanguageModuleError(
-            "the model did not come from a combined checkpoint; say where the module of group 1 is"
-        )
+        raise LanguageModuleError("the model has no module of group 1")
 
     monkeypatch.setattr(translator.system, "room", room)
     result = run("translate", "-f", "en", "-t", "fr", stdin=b"Good night.\n" * 50)
     assert result.code == 2
     assert result.err.count("\n") == 1
-    assert result.err.startswith("error: the model has no module of group 1")
-    assert "--model haoranxu/X-ALMA" in result.err
+    assert result.err == "error: the model has no module of group 1\n"
 
 
 def test_options_reach_the_model(dragoman, monkeypatch, translator, tmp_path):

@@ -38,10 +38,16 @@ def test_rates_count_what_came_back(survival) -> None:
 
 @pytest.mark.parametrize(
     ("translation", "there"),
-    [("Nach <i>Norden</i>.", 1), ("Nach <i>Norden.", 0), ("<i></i><i>Norden</i>", 0), ("Nach North.", 0)],
+    [("Nach <i>Norden</i>.", 1), ("Nach <i>Norden.", 0), ("</i>Norden<i>", 0), ("<i></i> Norden", 0)],
 )
 def test_words_between_tags_may_be_translated(survival, translation: str, there: int) -> None:
     assert survival.counts([([("tag", "<i>North</i>")], translation)]) == {"tag": [there, 1]}
+
+
+@pytest.mark.parametrize("thing", ["<em>7</em>", "<code>ls</code>"])
+def test_what_is_no_word_stays_between_tags(survival, thing: str) -> None:
+    texts = [f"Hier: {thing}", thing.replace("7", "8").replace("ls", "auflisten")]
+    assert survival.counts(([("tag", thing)], text) for text in texts) == {"tag": [1, 2]}
 
 
 def test_rates_are_over_all_languages(survival) -> None:

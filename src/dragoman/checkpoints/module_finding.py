@@ -25,7 +25,8 @@ def find_module(source: str | Path | None, group: int, config: LlamaConfig) -> M
     """
     if source is None:
         raise LanguageModuleError(
-            f"the model did not come from a combined checkpoint; say where the module of group {group} is"
+            f"the model has no module of group {group}, as it did not come from a combined checkpoint; take "
+            "one that did, such as haoranxu/X-ALMA, or that group's own"
         )
     module = _find(Path(source).expanduser(), group)
     check_fit(config, {name: place.shape for name, place in module.tensors.items()}, str(source), whole=False)

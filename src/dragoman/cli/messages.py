@@ -29,11 +29,6 @@ _ADVICE = (
         "if the model reads ALMA's prompts all the same, rename the folder so that it ends in x-alma (for "
         "chat prompts) or in alma (for plain ones)",
     ),
-    (
-        r"the model did not come from a combined checkpoint; say where the module of group (\d+) is",
-        r"the model has no module of group \1, as it did not come from a combined checkpoint; give one that "
-        "did, such as --model haoranxu/X-ALMA, or that group's own",
-    ),
 )
 
 

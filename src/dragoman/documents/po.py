@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dragoman.documents.access_keys import AccessKey, access_key
+from dragoman.documents.access_keys import AccessKey, access_key, sign_of
 from dragoman.documents.document import Collector, Document, Form, Parts
 from dragoman.documents.encodings import decode
 from dragoman.documents.inline import tagged, untagged
@@ -45,9 +45,10 @@ def parse(data: bytes) -> Document:
     found = Collector(decode(data, declared))
     write = _Writer("\r\n" if "\r\n" in found.text else "\n")
     form = Form(write, _read, is_target=True)
-    for entry in _entries(found.text):
-        if entry.singular is None:
-            continue
+    entries = [entry for entry in _entries(found.text) if entry.singular is not None]
+    sign = sign_of([entry.singular.text for entry in entries if entry.singular and entry.singular.text])
+    for entry in entries:
+        assert entry.singular is not None
         if not entry.singular.text:
             _header(found, entry)
             continue
@@ -55,7 +56,7 @@ def parse(data: bytes) -> Document:
             source = entry.plural if number and entry.plural else entry.singular
             if not string.text:
                 name = entry.name or source.text[:60]
-                key = access_key(source.text)
+                key = access_key(source.text, sign) if sign else None
                 said = source.text if key is None else key[1]
                 own = form if key is None else _with_key(write, key[0])
                 found.add(tagged(said), string.start, string.end, own, name)
