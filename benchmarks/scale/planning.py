@@ -39,7 +39,7 @@ class Scene:
     spread: float = 1.0
     """Of sentences' seconds."""
     rates: Mapping[int, float] = field(default_factory=dict)
-    """How fast blocks of so many rows are measured to be, against those that the languages were measured in."""
+    """How fast blocks of so many rows are, against those that the languages were measured in."""
     costs: Costs = field(default_factory=Costs)
     store: Store = STORE_USED
     hazards: Hazards = USUAL

@@ -287,7 +287,7 @@ class Simulation:
         """By machine: how many times longer than the reference it takes."""
         hazards, count = self._hazards, self._machines.count
         speeds = random.lognormal(0.0, hazards.spread, count)
-        # All together are as fast as so many references, so that luck doesn't pass for an effect of their number.
+        # Together as fast as so many references: luck must not pass for an effect of their number.
         found = speeds.mean() / speeds
         slow = random.permutation(count)[: round(hazards.slow * count)]
         found[slow] *= hazards.slowdown
