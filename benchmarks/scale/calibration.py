@@ -150,6 +150,10 @@ def fit_costs(sample: Sample, speed: Speed, runs: Sequence[Run]) -> tuple[Costs,
     return Costs(driver=driver, pool=pool, start=start, block=between, end=end), daemons
 
 
-def machine(workers: int, cores: int, daemons: float = 0.0, crowding: float = 0.0) -> Machines:
-    """This one."""
-    return Machines(1, cores, workers, 1, daemons, crowding)
+def fit_machine(
+    cores: int, daemons: float, alone: Sequence[Run], neighbour: Sequence[Run], same_core: Sequence[Run]
+) -> Machines:
+    """This machine with one worker. The runs are of one process: alone, and beside another program."""
+    cpu = [float(np.median([run.blocks_cpu for run in runs])) for runs in (alone, neighbour, same_core)]
+    crowding, sharing = (max(busy / cpu[0] - 1, 0.0) for busy in cpu[1:])
+    return Machines(1, cores, 1, 1, daemons, crowding, sharing)

@@ -1,18 +1,27 @@
 """Real runs of `dragoman bulk`, timed by the files they leave, and processors' seconds of their processes."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
+_MULTIPLYING = """
+import numpy as np
+weights, rows = np.ones((53, 512, 512), np.float32), np.ones((64, 512), np.float32)
+while True:
+    for one in weights:
+        rows @ one
+"""
+"""As many bytes of weights as the embedded model has."""
 _LOOK = 0.2
 """Seconds between two looks at the processes."""
 
@@ -97,6 +106,27 @@ def dispatch_seconds(folder: Path, blocks: int = 2000) -> float:
     options = ("--block", "1", "--from", "de", "--precision", "int8", "--cluster", "auto", "--workers", "2")
     run = run_bulk([path], folder / "empty", *options)
     return float(run.times[-1] - run.times[0]) / (blocks - 1)
+
+
+@contextlib.contextmanager
+def beside(core: int | None) -> Iterator[None]:
+    """Commands run on the first of this process's cores, as long as the block takes, while another program
+    multiplies matrices on the core of this number among them; None: no such program, and any core."""
+    if core is None:
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    first, other = min(cores), sorted(cores)[core]
+    one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", _MULTIPLYING], env=os.environ | one)
+    try:
+        os.sched_setaffinity(process.pid, {other})
+        os.sched_setaffinity(0, {first})
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        process.kill()
+        process.wait()
 
 
 class _Watch:

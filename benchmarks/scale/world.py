@@ -42,7 +42,9 @@ class Machines:
     daemons: float = 0.0
     """Cores that Ray's own processes keep busy on a machine."""
     crowding: float = 0.0
-    """By how much everybody is slower when all cores are busy (shared caches and memory), as a share."""
+    """By how much a worker computes longer when all other cores are busy (caches, memory), as a share."""
+    sharing: float = 0.0
+    """By how much it computes longer when it has to share its core, as a share."""
 
     @property
     def total(self) -> int:
@@ -53,9 +55,9 @@ class Machines:
         """Seconds of undisturbed work that each of so many busy workers of one machine does in a second."""
         wanted = busy * self.threads
         share = min(1.0, max(self.cores - self.daemons, 0.1) / wanted)
-        others = min(wanted, self.cores) - self.threads
-        full = max(self.cores - self.threads, 1)
-        return share / (1.0 + self.crowding * max(others, 0) / full)
+        others = max(min(wanted, self.cores) - self.threads, 0) / max(self.cores - self.threads, 1)
+        slower = 1.0 + self.crowding * others
+        return share / (slower * (1.0 + self.sharing) if wanted > self.cores else slower)
 
 
 @dataclass(frozen=True)
@@ -158,15 +160,17 @@ class Outcome:
     facts: Mapping[str, float] = field(default_factory=dict)
 
     def rate(self, sentences: np.ndarray) -> float:
-        """Sentences a second between the first block and the last, as `benchmarks.bulk` measures it."""
+        """Sentences a second once all are at work, as `steady_rate` has it."""
         return steady_rate(self.written, int(sentences.sum()))
 
 
 def steady_rate(times: np.ndarray, sentences: int) -> float:
-    """Sentences a second between the first block that is done and the last; start-up doesn't count.
+    """Sentences a second of the half of the blocks in the middle: neither start-up nor the end counts.
 
-    times: when each block was done, in any order. The first block's own time isn't between them.
+    times: when each block was done, in any order. Between the first block and the last it would matter
+    that several workers have a first one, and that some have nothing to do at the end.
     """
-    count = len(times)
-    between = float(np.max(times) - np.min(times))
-    return sentences * (count - 1) / count / between if between > 0 else float("nan")
+    ordered = np.sort(times)
+    first, last = len(ordered) // 4, 3 * len(ordered) // 4
+    between = float(ordered[last] - ordered[first]) if len(ordered) > last else 0.0
+    return sentences * (last - first) / len(ordered) / between if between > 0 else float("nan")

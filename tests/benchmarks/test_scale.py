@@ -268,7 +268,8 @@ def test_samples_have_no_line_of_the_other_half_and_the_blocks_of_bulk(tmp_path:
     ]
 
 
-def test_a_rate_is_that_between_the_first_block_and_the_last():
-    assert steady_rate(np.array([4.0, 2.0, 3.0]), 30) == pytest.approx(10)
+def test_a_rate_is_that_of_the_blocks_in_the_middle():
+    times = np.array([1, 9, 10, 11, 12, 13, 14, 40.0])
+    assert steady_rate(times[::-1], 80) == pytest.approx(10)
     assert math.isnan(steady_rate(np.array([4.0]), 30))
     assert Sample({}, 5).blocks() == []
