@@ -70,7 +70,7 @@ class Scene:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sentences", type=float, default=1e9)
     parser.add_argument("--rows", type=int, default=1000, help="of a block")
-    parser.add_argument("--workers", default="1,4,16,32,64,128,256,512,1024")
+    parser.add_argument("--workers", default="1,16,64,256,1024")
     parser.add_argument(
         "--faster", type=float, default=1.0, help="how many times as fast as the measured core one is"
     )
@@ -194,30 +194,21 @@ def hazards(args: argparse.Namespace) -> None:
 def _changes(base: Scene) -> Iterator[tuple[str, Scene]]:
     """Names, and scenes that differ in one thing from the first."""
     yield "calm", base
-    for share in (0.01, 0.1):
-        yield (
-            f"{share:.0%} of machines half as fast",
-            replace(base, hazards=replace(CALM, slow=share, slowdown=2.0, seed=1)),
-        )
+    slow = replace(CALM, slow=0.1, slowdown=2.0, seed=1)
+    yield "10% of machines half as fast", replace(base, hazards=slow)
     yield (
         "one machine a tenth as fast",
         replace(base, hazards=replace(CALM, slow=0.03, slowdown=10.0, seed=4)),
     )
     yield "machines differ by 10 %", replace(base, hazards=replace(CALM, spread=0.1, seed=1))
-    for each in (0.01, 0.1, 1.0):
+    for each in (0.1, 1.0):
         yield (
             f"{each:g} failures a machine and hour",
             replace(base, hazards=replace(CALM, failures=each, seed=1)),
         )
     yield "blocks in 100,000 pieces", replace(base, rules=replace(base.rules, pieces=100_000))
-    yield (
-        "the same, 10% half as fast",
-        replace(
-            base,
-            rules=replace(base.rules, pieces=100_000),
-            hazards=replace(CALM, slow=0.1, slowdown=2.0, seed=1),
-        ),
-    )
+    more = replace(base.rules, pieces=100_000)
+    yield "the same, 10% half as fast", replace(base, rules=more, hazards=slow)
     yield "a store of 1 Gbit/s", replace(base, store=replace(base.store, bandwidth=1e9 / 8))
     yield "a model of 31 GB a worker", replace(base, costs=replace(base.costs, model=31e9))
     modules = replace(base.costs, module=4e9, resident=2)
@@ -226,5 +217,4 @@ def _changes(base: Scene) -> Iterator[tuple[str, Scene]]:
     yield "equal languages", replace(base, skew=0.0)
     yield "all languages in each block", replace(base, is_mixed=True)
     yield "the same, modules of 4 GB, 2 at a time", replace(base, is_mixed=True, costs=modules, store=disk)
-    yield "blocks of 100 rows", replace(base, rows=100)
     yield "blocks of 10,000 rows", replace(base, rows=10_000)

@@ -69,8 +69,9 @@ def main(args: argparse.Namespace) -> bool:
     print(table(keys, [[one[key] for key in keys] for one in compared]))
     calibration = _calibration(texts, speed, costs, machine, sizes) | itself
     if args.write:
-        before = json.loads(MEASURED.read_text(encoding="utf-8"))["sizes"] if MEASURED.exists() else {}
-        kept = rounded(calibration | {"sizes": before | sizes, "environment": environment()})
+        if not args.sizes and MEASURED.exists():  # only their ratios count, which are of one time
+            calibration["sizes"] = json.loads(MEASURED.read_text(encoding="utf-8"))["sizes"]
+        kept = rounded(calibration | {"environment": environment()})
         MEASURED.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     is_right = all(max(abs(one["off"]), abs(one["off, all"])) <= BOUND for one in compared)
     report(

@@ -1,5 +1,7 @@
 """Simulated bulk runs: what can be computed otherwise, what must never happen, and that it is bulk."""
 
+import argparse
+import json
 import math
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.scale.calibration import Sample, even, fit_costs, fit_speed, halves, skewed
+from benchmarks.scale import planning
+from benchmarks.scale.calibration import Sample, even, fit_costs, fit_machine, fit_speed, halves, skewed
+from benchmarks.scale.costs import MODELS, Processor, distinct, exchanged, hit_rate, read_again, skew
 from benchmarks.scale.events import Clock, Shared
 from benchmarks.scale.mixture import Language, draw, zipf
 from benchmarks.scale.runs import Run
@@ -53,6 +57,7 @@ def test_a_job_that_is_taken_out_leaves_its_part_to_the_others():
     assert done == {"second": pytest.approx(3)}
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=30))
 def test_one_worker_takes_the_time_of_all_blocks_and_of_what_comes_before_and_after(work):
     outcome = simulate(corpus(*work, bytes_=50), Machines(), costs=COSTS)
@@ -61,6 +66,7 @@ def test_one_worker_takes_the_time_of_all_blocks_and_of_what_comes_before_and_af
     assert (np.diff(outcome.written) > 0).all()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12))
 def test_equal_blocks_are_done_in_rounds(blocks, workers):
     outcome = simulate(corpus(*[5] * blocks), Machines(1, workers, workers), costs=COSTS)
@@ -76,11 +82,13 @@ def test_workers_share_cores_and_daemons_and_neighbours_slow_them_down():
     assert simulate(blocks, Machines(1, 2, 2, daemons=0.5)).seconds == pytest.approx(alone / 1.5)
     assert simulate(blocks, Machines(1, 2, 1, daemons=0.5)).seconds == pytest.approx(alone)
     assert simulate(blocks, Machines(1, 2, 2, crowding=0.25)).seconds == pytest.approx(alone / 2 * 1.25)
+    shared = simulate(blocks, Machines(1, 2, 4, crowding=0.25, sharing=0.1)).seconds
+    assert shared == pytest.approx(alone / 2 * 1.25 * 1.1)
     assert simulate(blocks, Machines(2, 2, 2)).seconds == pytest.approx(alone / 4)
     assert simulate(blocks, Machines(1, 2, 2, threads=2)).seconds == pytest.approx(alone)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 8))
 def test_more_workers_are_never_slower_but_for_what_waits_at_one(seed, workers):
     work = np.random.default_rng(seed).uniform(1, 9, 60)
@@ -247,6 +255,66 @@ def test_speed_is_found_in_the_times_of_files_of_one_process():
     costs, daemons = fit_costs(sample, speed, [run])
     assert simulate(sample.corpus(speed, 400), Machines(), costs=costs).seconds == pytest.approx(run.seconds)
     assert daemons == pytest.approx(2.0 / run.seconds)
+
+
+def test_what_neighbours_cost_is_found_in_processors_seconds():
+    def run(seconds):
+        return Run(9.0, 1.0, {}, 10, seconds)
+
+    machine = fit_machine(2, 0.1, [run(10), run(30), run(10.0)], [run(11.0)], [run(9.0)])
+    assert (machine.cores, machine.daemons) == (2, 0.1)
+    assert machine.crowding == pytest.approx(0.1)
+    assert machine.sharing == 0  # noise is no gain
+
+
+def test_published_shapes_have_the_weights_that_they_are_named_after():
+    for name, billions in (
+        ("NLLB-600M", 0.615),
+        ("NLLB-3.3B", 3.34),
+        ("NLLB-MoE 54B", 54.5),
+        ("X-ALMA", 13.0),
+    ):
+        assert MODELS[name].weights() / 1e9 == pytest.approx(billions, rel=0.005)
+    small = MODELS["NLLB-600M"]
+    fitted = Processor.fitted(small, "int8", (4, 0.0132), (64, 0.0521))
+    assert fitted.step(small, 4, "int8") == pytest.approx(0.0132)
+    assert fitted.step(small, 64, "int8") == pytest.approx(0.0521)
+    assert fitted.step(small, 128, "int8") == pytest.approx(2 * 0.0521)
+
+
+def test_experts_that_a_pass_needs_and_those_it_must_read():
+    even = skew(8, 0)
+    assert distinct(even, 1) == pytest.approx(2)
+    assert distinct(even, 10_000) == pytest.approx(8)
+    assert read_again(even, 3, 10_000) == pytest.approx(5)
+    assert read_again(even, 8, 5) == 0
+    assert hit_rate(even, 2) == pytest.approx(0.25)
+    assert hit_rate(skew(8, 1), 2) > 0.5
+    drawn = np.random.default_rng(0)
+    # Two different ones a token, as a router takes them, against the formula.
+    seen = [len({e for _ in range(6) for e in drawn.choice(8, 2, replace=False)}) for _ in range(2000)]
+    assert distinct(even, 6) == pytest.approx(np.mean(seen), rel=0.02)
+    model = MODELS["NLLB-MoE 54B"]
+    assert exchanged(model, 100, 2) == 4 * 100 * 1 / 4 * 2048 * 4 * 6
+    assert exchanged(model, 100, 1) == 0
+
+
+def test_a_plan_and_its_hazards_come_of_what_was_measured(capsys):
+    parser = argparse.ArgumentParser()
+    planning.add_arguments(parser)
+    args = parser.parse_args(["--sentences", "2e4", "--rows", "50", "--workers", "1,8"])
+    planning.plan(args)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    one, eight = told["plan"]
+    assert told["blocks"] == pytest.approx(400, abs=6)
+    assert one["hours, calm"] > told["serial_hours"]
+    assert one["hours, calm"] > eight["hours, calm"] > told["serial_hours"] / 8
+    assert one["dollars"] == pytest.approx(one["machine hours"] * told["dollars_an_hour"], rel=1e-3)
+    planning.hazards(args)
+    changes = json.loads(capsys.readouterr().out.splitlines()[-1])["hazards"]
+    assert changes[0]["against calm"] == 1
+    assert len({change["what"] for change in changes}) == len(changes)
+    assert max(changes, key=lambda change: change["modules read"])["what"].startswith("the same, modules")
 
 
 def test_samples_have_no_line_of_the_other_half_and_the_blocks_of_bulk(tmp_path: Path):
