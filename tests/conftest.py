@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from dragoman.checkpoints.module_layout import GROUPS, PARTS, base_shapes, lora_
 from dragoman.checkpoints.nllb_files import EMBEDDINGS, published_name
 from dragoman.checkpoints.numbers import Numbers
 from dragoman.checkpoints.weight_files import write_shards
+from dragoman.generation.engine import Engine, Job
 from dragoman.models.config import NllbConfig
 from dragoman.models.llama_config import LlamaConfig
+from dragoman.translation.deadline import Deadline
 from dragoman.translation.translator import Translator
+from tests.server.waiting import wait_until
 
 DATA = Path(__file__).parent / "data"
 
@@ -40,6 +44,27 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def translator() -> Translator:
     """The embedded model, on the CPU."""
     return Translator.load(device="cpu")
+
+
+@pytest.fixture
+def taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who listens to a translation has taken what came before the model makes its next step."""
+    queues: list[SimpleQueue] = []
+    next_of, submit = Deadline.next_of, Engine.submit
+
+    def noting(self: Deadline, events: SimpleQueue):
+        queues.append(events)
+        return next_of(self, events)
+
+    def slowly(self: Engine, job: Job, on_tokens=None, *rest):
+        def hear(tokens: list[int]) -> None:
+            on_tokens(tokens)
+            wait_until(lambda: queues and queues[-1].empty())
+
+        return submit(self, job, None if on_tokens is None else hear, *rest)
+
+    monkeypatch.setattr(Deadline, "next_of", noting)
+    monkeypatch.setattr(Engine, "submit", slowly)
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_questions_need_a_chat_model(xalma, translator):
 
 @pytest.mark.filterwarnings("ignore::dragoman.errors.TranslationWarning")  # the model is random
 @pytest.mark.parametrize("beams", [1, 3])
-def test_pieces_of_a_live_translation_are_the_translation(xalma, beams):
+def test_pieces_of_a_live_translation_are_the_translation(xalma, beams, taken_at_once):
     options = {"max_new_tokens": 24, "beams": beams}
     for text, source, target in (
         ("Good night. I am tired.\n\nCome in!", "en", "de"),
@@ -142,7 +142,7 @@ def test_pieces_of_a_live_translation_are_the_translation(xalma, beams):
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_pieces_of_a_live_answer_are_the_answer(xalma, beams):
+def test_pieces_of_a_live_answer_are_the_answer(xalma, beams, taken_at_once):
     pieces = list(xalma.ask_live("Wie geht es dir?", "de", beams=beams, max_new_tokens=30))
     options = GenerationOptions(beams=beams, max_new_tokens=30)
     assert "".join(pieces) == xalma.system.ask(["Wie geht es dir?"], "de", options)[0]

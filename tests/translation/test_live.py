@@ -30,7 +30,7 @@ def test_pieces_of_a_live_translation_are_the_translation(translator, text, sour
     assert all(pieces)
 
 
-def test_live_translation_comes_word_by_word(translator):
+def test_live_translation_comes_word_by_word(translator, taken_at_once):
     text = "I would like to have a very big house in the south of France."
     greedy = list(translator.live(text, "en", "fr", beams=1))
     assert len(greedy) > 8
