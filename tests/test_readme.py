@@ -123,6 +123,7 @@ def test_linked_files_exist():
         "docs/training.md",
         "recipes/README.md",
         "recipes/mini/README.md",
+        "recipes/ablations/README.md",
     ):
         text = (root / page).read_text(encoding="utf-8")
         for link in re.findall(r"\]\(([^)#:]+)\)", text):

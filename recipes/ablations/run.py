@@ -31,13 +31,16 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", nargs="*", help="comparisons; all if left out")
+    parser.add_argument("--made-up", action="store_true", help="the texts are those of `texts.py made-up`")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    work = Work(args.texts, args.out)
+    work = Work(args.texts, args.out, args.made_up)
     results = args.out / "results.jsonl"
     for seed in range(1, args.seeds + 1):
         for system in EVERY:
+            if args.made_up and system.comparison == "experts":
+                continue
             if args.only and system.comparison not in args.only:
                 continue
             key = {"comparison": system.comparison, "system": system.name, "seed": seed}

@@ -24,12 +24,29 @@ JUDGED = {"de": 3000}
 """Translations that the system of step 4 makes for step 5 to reject, in both directions together."""
 
 
+MADE_UP: dict[str, dict[str, int]] = {
+    "xalma-1-base": {"updates": 600, "vocabulary": 400},
+    "xalma-2-module": {"updates": 10},
+    "xalma-3-pseudo-monolingual": {"updates": 30},
+    "xalma-4-sft": {"updates": 60, "evaluate_every": 60},
+    "xalma-5-arpo": {"updates": 60},
+}
+"""What of the recipes is changed for made-up languages: with more, all systems learn them to 99 %."""
+
+
 @dataclass(frozen=True)
 class Work:
     """Where texts are read and systems are made."""
 
     texts: Path
     out: Path
+    is_made_up: bool = False
+    """Whether the texts are of made-up languages, which are learned sooner."""
+
+    def config(self, recipe: str) -> TrainingConfig:
+        """The settings of a recipe for these texts."""
+        found = TrainingConfig.from_toml(HERE / f"{recipe}.toml")
+        return replace(found, **MADE_UP[recipe]) if self.is_made_up else found
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,7 @@ def trained(work: Work, recipe: str, place: str, texts: Path | None = None, **ch
     folder = work.out / place
     if (folder / "done").exists():
         return folder / "model"
-    config = TrainingConfig.from_toml(HERE / f"{recipe}.toml")
+    config = work.config(recipe)
     shape = {**config.model, **changes.pop("model", {})}
     config = replace(config, model=shape, **changes)
     model = train(Recipe(config, recipe, texts or work.texts, folder), Silent(), say=lambda text: None)
@@ -101,7 +118,7 @@ def steps(work: Work, place: str, seed: int, **changes: Any) -> Path:
     """Steps 2 to 4 on the base. changes: of all three; `times`: how many times as many updates."""
     times, model = changes.pop("times", 1), base(work)
     for step in STEPS:
-        updates = TrainingConfig.from_toml(HERE / f"{step}.toml").updates * times
+        updates = work.config(step).updates * times
         settings = {"seed": seed, "start": str(model), "updates": updates, **changes}
         model = trained(work, step, f"{place}/{step}/{seed}", **settings)
     return model
@@ -124,7 +141,7 @@ def group_modules(work: Work, seed: int) -> Path:
 
 def shared_module(work: Work, seed: int) -> Path:
     """A base with one module for all languages, as large as those of the groups together."""
-    lora = TrainingConfig.from_toml(HERE / f"{STEPS[0]}.toml").lora
+    lora = work.config(STEPS[0]).lora
     wide = replace(lora, rank=lora.rank * len(GROUPS))
     every = languages([code for codes in GROUPS.values() for code in codes])
     found = steps(work, "xalma/shared", seed, times=len(GROUPS), lora=wide, languages=every)
@@ -174,7 +191,7 @@ def judged(work: Work, seed: int) -> Path:
     folder = work.out / f"xalma/judged/{seed}"
     if (folder / "done").exists():
         return folder
-    for name in ("preference", "bitext", "test", "dev"):
+    for name in ("preference", "test", "dev"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     translator = Translator.load(sft(work, seed), device="cpu", precision="fp32")
     for code, count in JUDGED.items():
@@ -188,8 +205,6 @@ def judged(work: Work, seed: int) -> Path:
         rows += preferences(translator, [pair[::-1] for pair in pairs[count // 2 :]], "en", code)
         text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
         (folder / "preference" / f"{code}-en.jsonl").write_text(text, encoding="utf-8")
-        plain = "".join(f"{one}\t{other}\tchosen\n" for one, other in pairs)
-        (folder / "bitext" / f"{code}-en.tsv").write_text(plain, encoding="utf-8")
     (folder / "done").touch()
     return folder
 
@@ -211,28 +226,23 @@ def preferences(
             }
 
 
-def ranked(objective: str) -> Callable[[Work, int], Path]:
-    """Step 5 by some objective."""
+def ranked(objective: str, **constants: float) -> Callable[[Work, int], Path]:
+    """Step 5 by some objective. constants: of its loss."""
 
     def make(work: Work, seed: int) -> Path:
+        options = replace(work.config("xalma-5-arpo").preference, **constants)
         settings = {"seed": seed, "start": str(sft(work, seed)), "objective": objective}
-        place = f"xalma/5-{objective}/{seed}"
-        return trained(work, "xalma-5-arpo", place, judged(work, seed), **settings)
+        name = "-".join((objective, *(f"{key}={value}" for key, value in constants.items())))
+        place = f"xalma/5-{name}/{seed}"
+        return trained(work, "xalma-5-arpo", place, judged(work, seed), preference=options, **settings)
 
     return make
 
 
-def more_sft(work: Work, seed: int) -> Path:
-    """The control of step 5: as many updates on what is chosen, with the same rate."""
-    last = TrainingConfig.from_toml(HERE / "xalma-5-arpo.toml")
-    alike = {name: getattr(last, name) for name in ("updates", "warmup", "rate", "schedule")}
-    settings = {"seed": seed, "start": str(sft(work, seed)), **alike}
-    return trained(work, STEPS[-1], f"xalma/5-sft/{seed}", judged(work, seed), **settings)
-
-
 PREFERENCES = [
     System("preferences", "sft", sft, GROUPS[1]),
-    System("preferences", "more-sft", more_sft, GROUPS[1]),
+    # With a steepness of zero the ranking says nothing: what is left is the likelihood of what was chosen.
+    System("preferences", "chosen-alone", ranked("cpo", beta=0.0), GROUPS[1]),
     *(System("preferences", name, ranked(name), GROUPS[1]) for name in ("cpo", "arpo", "arpo-repository")),
 ]
 EVERY = (*MODULES, *PREFERENCES, *EXPERTS)

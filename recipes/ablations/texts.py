@@ -16,6 +16,11 @@ from pathlib import Path
 
 PAIRS = {"de": 8_000, "es": 8_000, "nl": 600}
 """Corpus code -> pairs to learn from, before what is held out is left out."""
+NUMBERS = {
+    "en": ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"],
+    "de": ["eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn"],
+    "es": ["uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve", "diez"],
+}
 NAMES = {"de": "German", "es": "Spanish", "nl": "Dutch"}
 ASKED = 500
 """So many of them are in prompts without answers."""
@@ -52,6 +57,16 @@ def pairs(path: Path, known: Collection[str] | None = None) -> Iterator[Pair]:
                 yield text, english
 
 
+def phrases(code: str) -> list[Pair]:
+    """Made-up languages: a word for each of English, in reverse order (de) or the first one last (es)."""
+    rng, found = random.Random(code), dict[Pair, None]()
+    for _ in range(14_000):
+        words = [rng.randrange(10) for _ in range(rng.randrange(2, 6))]
+        order = words[::-1] if code == "de" else words[1:] + words[:1]
+        found[" ".join(NUMBERS[code][i] for i in order), " ".join(NUMBERS["en"][i] for i in words)] = None
+    return list(found)
+
+
 def asked(code: str, rows: Iterable[Pair]) -> Iterator[str]:
     """Prompts without answers: Llama's vocabulary has their words, so a new one should."""
     for text, english in rows:
@@ -68,13 +83,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, help="or `made-up`, for two languages of ten words each")
     parser.add_argument("texts", type=Path)
     args = parser.parse_args()
     english: dict[str, None] = {}
-    known = frequent(args.data)
-    for code, count in PAIRS.items():
-        found = list(pairs(args.data / "train" / f"{code}-en.tsv.gz", known))
+    is_made_up = args.data == Path("made-up")
+    known = set() if is_made_up else frequent(args.data)
+    for code, count in {"de": 12_000, "es": 12_000}.items() if is_made_up else PAIRS.items():
+        data = args.data / "train" / f"{code}-en.tsv.gz"
+        found = phrases(code) if is_made_up else list(pairs(data, known))
         random.Random(code).shuffle(found)
         parts = {"test": found[:TEST], "dev": found[TEST : TEST + DEV], "bitext": found[TEST + DEV :][:count]}
         for name, rows in parts.items():
