@@ -21,7 +21,7 @@ from dragoman.training.config import TrainingConfig
 from dragoman.training.data import Position
 from dragoman.training.objectives.base import Losses, Objective
 from dragoman.training.optimizers import Optimizers, clip_
-from dragoman.training.precision import LossScale, products_in, resolve_precision
+from dragoman.training.precision import LossScale, attention_in, products_in, resolve_precision
 from dragoman.training.processes import Processes
 from dragoman.training.recomputation import recompute_
 from dragoman.training.run_log import Observer, RunLog
@@ -82,7 +82,9 @@ class Trainer:
         self.device = self.processes.device or default
         if config.spread:
             spread_(model, self.processes)
-            say("process {} keeps {:,} of {:,} weights".format(self.processes.rank, *kept_of(model)))
+            kept, count = kept_of(model)
+            if kept < count:
+                say(f"process {self.processes.rank} keeps {kept:,} of {count:,} weights")
         self.model, self.say = model.to(self.device), say
         objective.to(self.device)
         self.objective, self.config, self.folder, self.evaluate = objective, config, folder, evaluate
@@ -203,7 +205,8 @@ class Trainer:
             parts = [term / counts[name] for name, term in losses.terms.items() if counts[name]]
             loss = sum(parts[1:], parts[0])
             if loss.requires_grad:
-                self.scale.scaled(loss).backward()
+                with attention_in(self.dtype, self.device):
+                    self.scale.scaled(loss).backward()
             found.append(losses.figures)
         figures = dict.fromkeys(self.objective.figures, 0.0) | _added(found)
         figures = self.processes.add_figures(figures)
@@ -269,9 +272,10 @@ class Trainer:
         if not path.exists():
             self.log.resume(0, {})
             return
-        # A whole state need not fit where this process computes if its weights are spread.
+        # If weights are spread, a whole state need not fit where this process computes, nor into main memory
+        # once for each of them: they read their parts from the file.
         place = "cpu" if self.config.spread else self.device
-        state = torch.load(path, map_location=place, weights_only=True)
+        state = torch.load(path, map_location=place, mmap=self.config.spread, weights_only=True)
         self._compare(state["config"])
         load_trained_(self.model, state["model"])
         self.optimizers.load_state_dict(state["optimizers"], state["config"])

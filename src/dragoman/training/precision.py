@@ -23,13 +23,22 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 @contextlib.contextmanager
 def products_in(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
     """Inside, products are taken in `dtype`, weights stay what they are."""
-    enabled = dtype != torch.float32
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.autocast(device.type, dtype, enabled=enabled))
-        if device.type == "cpu" and enabled:
-            # On short sentences the CPU's bf16 flash kernel takes seven times as long backwards.
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+    # Each weight is cast once in a pass. Autocast's cache would keep the copies of all layers to its end,
+    # also of those that are computed again, or whose weights are spread.
+    half = torch.autocast(device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False)
+    with half, attention_in(dtype, device):
         yield
+
+
+def attention_in(dtype: torch.dtype, device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Inside, attention is computed by the kernel that is best for training.
+
+    Gradients are to be taken inside, too: layers that are computed again for them must take the same kernel.
+    """
+    if device.type == "cpu" and dtype != torch.float32:
+        # On short sentences the CPU's bf16 flash kernel takes seven times as long backwards.
+        return sdpa_kernel(SDPBackend.MATH)
+    return contextlib.nullcontext()
 
 
 class LossScale:
