@@ -68,7 +68,7 @@ evaluate_every = 4
 spread = {spread}
 checkpointing = {checkpointing}
 {dev}
-precision = "fp32"
+precision = "{precision}"
 [model]
 d_model = 32
 encoder_layers = 2
@@ -104,6 +104,7 @@ def settings(folder: Path, **values: Any) -> Path:
         "noise": 0.1,
         "spread": "false",
         "checkpointing": "false",
+        "precision": "fp32",
         "dev": "",
     }
     path.write_text(SETTINGS.format(**defaults | values))
@@ -240,3 +241,23 @@ def test_weights_that_two_processes_share_learn_and_go_on_as_those_of_one(runs: 
     assert {name: tensor.shape for name, tensor in first.items()} == {n: t.shape for n, t in second.items()}
     for name, tensor in first.items():
         assert (tensor.float() - second[name].float()).abs().max() < 1e-3, name
+
+
+def test_spread_weights_learn_in_half_precision(runs: Runs, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    usual: dict[str, Any] = {"updates": 3, "noise": 0.0, "spread": "true"}
+    usual |= {"checkpointing": "true", "precision": "bf16"}
+    alone = settings(tmp_path / "one", accumulate=4, **usual)
+    shared = settings(tmp_path / "two", accumulate=2, **usual)
+    out, both = tmp_path / "two" / "out", world()
+    started = [runs.start(shared, out, RANK=str(rank), LOCAL_RANK=str(rank), **both) for rank in (0, 1)]
+    started.append(runs.start(alone, tmp_path / "one" / "out"))
+    assert [runs.wait(pid) for pid in started] == [0, 0, 0]
+    wanted, found = curve_of(tmp_path / "one" / "out"), curve_of(out)
+    assert len(wanted) == 3
+    for one, other in zip(wanted, found, strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
+    # One process has nothing to spread, and says nothing of it.
+    assert "keeps" not in (tmp_path / "one" / "said-0.txt").read_text()
+    assert "keeps" in (tmp_path / "two" / "said-0.txt").read_text()

@@ -1,6 +1,9 @@
 """Weights that are spread over processes; that several learn with them is in test_interruptions."""
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +22,10 @@ from dragoman.training.spreading import (
     put_together_,
     spread_,
 )
+from dragoman.training.starting import look
 from tests.training.test_loop import config_of
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
 def test_one_process_keeps_all() -> None:
@@ -65,3 +71,29 @@ def test_spread_is_for_all_weights_by_adamw() -> None:
     ):  # fmt: skip
         with pytest.raises(InvalidOption, match="spread is for runs with"):
             other.check()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "auto"])
+def test_spread_in_half_precision_is_for_layers_that_are_computed_again(precision: str) -> None:
+    """Else each process would keep the half-precision copies of all layers until gradients are taken."""
+    config = config_of(spread=True, precision=precision)
+    with pytest.raises(InvalidOption, match=r"spread with precision .* needs checkpointing = true"):
+        config.check()
+    replace(config, checkpointing=True).check()
+    replace(config, spread=False).check()
+
+
+@pytest.mark.parametrize("name", ["encoder_layerdrop", "decoder_layerdrop"])
+def test_spread_is_not_for_models_that_skip_layers(name: str, tmp_path: Path) -> None:
+    new = config_of({name: 0.2}, spread=True)
+    with pytest.raises(InvalidOption, match=f"model.{name} is 0.2: each process would skip other layers"):
+        new.check()
+    replace(new, spread=False).check()
+    start = tmp_path / "start"
+    shutil.copytree(GOLDEN / "nllb_dense", start)
+    shape = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps({**shape, name: 0.1}))
+    config = replace(config_of(spread=True), model={}, start=str(start))
+    with pytest.raises(InvalidOption, match=f"{start}: {name} is 0.1"):
+        look(config)
+    look(replace(config, spread=False))

@@ -1,6 +1,7 @@
 """Settings of a training run, read from a TOML file."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,8 @@ class TrainingConfig:
     precision: str = "auto"
     """fp32, bf16 or fp16 (autocast), or auto: bf16 where the processor multiplies it natively."""
     spread: bool = False
-    """Of several processes each keeps its part of the layers' weights, gradients and optimizer state."""
+    """Of several processes each keeps its part of the layers' weights, gradients and optimizer state.
+    Unless precision is fp32 this goes with `checkpointing`."""
     checkpointing: bool = False
     """Layers forget activations and compute them again for gradients: less memory, a third more time."""
     log_every: int = 25
@@ -212,6 +214,7 @@ class TrainingConfig:
         self._check_numbers(where)
         self._check_what_is_trained(where)
         self._check_what_is_read(where)
+        self._check_spread(where)
         self._check_parts(where)
         self._check_files(where)
 
@@ -257,13 +260,37 @@ class TrainingConfig:
                     f"train {self.train!r}, optimizer {self.optimizer!r}"
                     f"{' and start' * bool(self.start)}; leave it out"
                 )
-        if self.spread and (self.train != "all" or self.optimizer == "muon"):
+        if self.train == "module" and self.lora.targets:
+            raise InvalidOption(f"{where}lora.targets: a module has all projections; leave it out")
+
+    def _check_spread(self, where: str) -> None:
+        if not self.spread:
+            return
+        if self.train != "all" or self.optimizer == "muon":
             raise InvalidOption(
                 f'{where}spread is for runs with train = "all" and optimizer = "adamw"; leave it out, and '
                 "every process has all weights"
             )
-        if self.train == "module" and self.lora.targets:
-            raise InvalidOption(f"{where}lora.targets: a module has all projections; leave it out")
+        if self.precision != "fp32" and not self.checkpointing:
+            raise InvalidOption(
+                f'{where}spread with precision "{self.precision}" needs checkpointing = true: else each '
+                "process keeps all layers in half precision until gradients are taken; set that, or "
+                'precision = "fp32"'
+            )
+        self.check_layers(self.model, f"{where}model.")
+
+    def check_layers(self, model: Mapping[str, Any], where: str) -> None:
+        """InvalidOption if weights are spread of a model, new or to start from, that skips layers by chance.
+
+        A layer's weights are put together by all processes, so none can skip it alone. model: the fields of
+        its config; where: what stands before their names.
+        """
+        for name in ("encoder_layerdrop", "decoder_layerdrop"):
+            if self.spread and model.get(name):
+                raise InvalidOption(
+                    f"{where}{name} is {model[name]}: each process would skip other layers, which spread "
+                    "does not allow; set it to 0, or leave spread out"
+                )
 
     def _check_files(self, where: str) -> None:
         for pattern in self.held_out:

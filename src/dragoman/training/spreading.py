@@ -87,11 +87,15 @@ def gathered(state: Any, keep: bool) -> Any:
 
 
 def like(whole: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor as a parameter of its shape is: this process's part of it, if that one is spread."""
+    """A whole tensor as a parameter of its shape is: this process's part of it, if that one is spread.
+
+    All processes have the same tensor: none is sent.
+    """
     if not isinstance(parameter, DTensor) or whole.shape != parameter.shape:
         return whole
     moved = whole.to(parameter.to_local().device)
-    return distribute_tensor(moved, parameter.device_mesh, parameter.placements)
+    part = distribute_tensor(moved, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return part.clone()  # else it would be a view, and the whole one would stay
 
 
 def put_together_(model: nn.Module, keep: bool) -> None:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from dragoman.checkpoints.telling import NLLB
 from dragoman.errors import CheckpointError, InvalidOption
 from dragoman.files import read_json, write_json
 from dragoman.languages import is_code
-from dragoman.models.config import read_config
+from dragoman.models.config import NllbConfig, read_config
 from dragoman.models.llama import Llama
 from dragoman.models.llama_config import XALMA
 from dragoman.models.nllb import Nllb, initialize_
@@ -134,6 +134,7 @@ def _from_start(config: TrainingConfig, out: Path) -> Subject:
     # What learns is kept in full precision, what is frozen in that of the products.
     dtype = torch.float32 if config.train == "all" else resolve_precision(config.precision, device)
     if isinstance(tokenizer, NllbTokenizer):
+        _shape_of_nllb(config, start)
         model = load_nllb(start, dtype)
         if config.new_languages:
             _make_room_(model, tokenizer, config.new_languages)
@@ -152,11 +153,18 @@ def look(config: TrainingConfig) -> None:
     base = base_of(start) if is_adapter(start) else start
     model: nn.Module
     if _is_nllb(config, base):
-        model = skeleton(partial(Nllb, open_nllb(start).config))
+        model = skeleton(partial(Nllb, _shape_of_nllb(config, start)))
     else:
         model = skeleton(partial(Llama, open_llama(start, _groups(config, start, base), None, None).config))
     if config.train == "lora":
         check_targets(model, config.lora)
+
+
+def _shape_of_nllb(config: TrainingConfig, start: Path) -> NllbConfig:
+    """The shape of the model in `start`; InvalidOption if a run with these settings can't train it."""
+    shape = open_nllb(start).config
+    config.check_layers(asdict(shape), f"{config.start}: ")
+    return shape
 
 
 def _groups(config: TrainingConfig, start: Path, base: Path) -> tuple[int, ...] | None:
