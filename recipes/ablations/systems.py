@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from dragoman import Translator
 from dragoman.checkpoints.families import ADAPTERS, GROUP_MARK
 from dragoman.checkpoints.module_files import combine
 from dragoman.checkpoints.module_saving import Saving
+from dragoman.errors import InvalidOption
 from dragoman.training.config import TrainingConfig
 from dragoman.training.running import Recipe, train
 
@@ -72,15 +74,26 @@ class Silent:
 
 def trained(work: Work, recipe: str, place: str, texts: Path | None = None, **changes: Any) -> Path:
     """The model of a recipe with some settings changed, in a folder of its own below `out`."""
-    folder = work.out / place
-    if (folder / "done").exists():
-        return folder / "model"
-    config = work.config(recipe)
+    folder, config = work.out / place, work.config(recipe)
     shape = {**config.model, **changes.pop("model", {})}
     config = replace(config, model=shape, **changes)
+    made_of = f"{config}\n{fingerprint(texts or work.texts)}\n"
+    done = folder / "done"
+    if done.exists():
+        if done.read_text(encoding="utf-8") != made_of:
+            raise InvalidOption(f"{folder} is of other settings or texts; give another OUT")
+        return folder / "model"
     model = train(Recipe(config, recipe, texts or work.texts, folder), Silent(), say=lambda text: None)
-    (folder / "done").touch()
+    done.write_text(made_of, encoding="utf-8")
     return model
+
+
+def fingerprint(texts: Path) -> str:
+    """Of all files of a folder of texts."""
+    found = sha256()
+    for path in sorted(path for path in texts.rglob("*") if path.is_file() and path.name != "done"):
+        found.update(f"{path.relative_to(texts)} ".encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 # ---- experts ----
