@@ -266,7 +266,7 @@ def kept(facts: Facts) -> str:
     rates = ", ".join(f"{kind} {share:.1%}" for kind, share in found["rates"].items())
     return (
         f"Of made-up interface strings, from English into {found['languages']} languages, the share of "
-        f"things that come back as they have to: {rates}."
+        f"things that come back as they have to (within tags words may be translated): {rates}."
     )
 
 
