@@ -130,7 +130,7 @@ def test_only_the_transformers_faces_import_transformers() -> None:
 
 def test_few_files_import_ray() -> None:
     users = {path.relative_to(ROOT).as_posix() for path in FILES if "ray" in libraries(path)}
-    assert users == {"cluster.py", "bulk/cluster.py", "server/cluster.py", "server/deployments.py"}
+    assert users == {"cluster.py", "bulk/cluster.py", "server/rollout.py", "server/deployments.py"}
 
 
 def test_text_and_tables_never_import_torch() -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import requests
 
-from dragoman.errors import DragomanError, NotEnoughMemory, Overloaded, TranslationFailed
+from dragoman.errors import DragomanError, InvalidOption, NotEnoughMemory, Overloaded, TranslationFailed
 from dragoman.generation.engine import Job
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
@@ -286,3 +286,26 @@ def test_ports_are_named(dragoman):
     made = dragoman("serve", "--cluster", "auto", "--port", 0)
     assert made.code == 2
     assert "port is 0" in made.err
+
+
+def test_who_may_come_follows_from_where_serve_listens(tmp_path, monkeypatch):
+    from dragoman.server.deployments import keys_at
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert keys_at(Settings(), ("127.0.0.1", 5000)) is None
+    with pytest.raises(InvalidOption, match="can be reached from other computers"):
+        keys_at(Settings(), ("0.0.0.0", 5000))
+    assert keys_at(Settings(allow_open=True), ("0.0.0.0", 5000)) is None
+    with pytest.raises(InvalidOption, match="no keys in"):
+        keys_at(Settings(keys=tmp_path / "none.json"), ("127.0.0.1", 5000))
+
+
+def test_the_server_is_where_its_keys_and_folders_are():
+    from dragoman.server.deployments import server, server_at
+
+    for application, place in (
+        (server_at(Settings(), {"node:10.0.0.1": 0.001}), {"node:10.0.0.1": 0.001}),
+        (server({}), {}),
+    ):
+        options = application._bound_deployment.ray_actor_options
+        assert (options["num_cpus"], options["resources"]) == (0, place)

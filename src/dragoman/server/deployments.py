@@ -29,6 +29,8 @@ from dragoman.server.replica import Heard, Named, OtherModels, Outcome, Replica,
 from dragoman.server.settings import Settings, of_mapping, read_settings
 
 if TYPE_CHECKING:
+    from dragoman.server.door import Door
+    from dragoman.server.keys import KeyFile
     from dragoman.server.models import Model
     from dragoman.translation.translator import Translator
 
@@ -74,7 +76,7 @@ def translators(given: "Mapping[str, Any] | Settings") -> serve.Application:
     @serve.deployment(
         name="Translators",
         max_ongoing_requests=2 * settings.replica_load,
-        ray_actor_options=_needs(settings),
+        ray_actor_options=needs(settings),
         graceful_shutdown_timeout_s=settings.drain_seconds,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=_LOOK,
@@ -127,13 +129,18 @@ def translators(given: "Mapping[str, Any] | Settings") -> serve.Application:
 
 def server(given: "Mapping[str, Any] | Settings") -> serve.Application:
     """The application of all dialects, keys and limits; given: settings, or a Serve config's `args`."""
-    settings = given if isinstance(given, Settings) else settings_of(given)
+    return server_at(given if isinstance(given, Settings) else settings_of(given), {})
+
+
+def server_at(settings: Settings, place: Mapping[str, float]) -> serve.Application:
+    """The server where a machine offers `place`, resources of Ray: where its keys and folders are."""
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
     @serve.deployment(
         name="Server",
         num_replicas=1,
         max_ongoing_requests=_REQUESTS,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, "resources": dict(place)},
         graceful_shutdown_timeout_s=settings.drain_seconds,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=_LOOK,
@@ -143,8 +150,16 @@ def server(given: "Mapping[str, Any] | Settings") -> serve.Application:
     )
     @serve.ingress()
     class Server:
+        _door: "Door"
+
         async def __serve_build_asgi_app__(self) -> Any:
-            return await _application(settings)
+            self._door = await _application(settings)
+            app: Any = self._door
+            return ProxyHeadersMiddleware(app, trusted_hosts=list(settings.proxies))
+
+        async def end(self) -> None:
+            """Take nothing new, and wait for what is under way, as long as the settings say."""
+            await self._door.close(settings.drain_seconds)
 
     return _bound(Server)
 
@@ -155,25 +170,25 @@ def _bound(deployment: Any) -> serve.Application:
     return found
 
 
-def _needs(settings: Settings) -> dict[str, Any]:
+def needs(settings: Settings) -> dict[str, Any]:
     """What a replica takes of its machine."""
     on_gpu = settings.device.startswith("cuda")
     return {"num_cpus": settings.threads or 1, "num_gpus": int(on_gpu)}
 
 
-async def _application(settings: Settings) -> Any:
+async def _application(settings: Settings) -> "Door":
     """The server, once an earlier one has let go of the folder with what it keeps."""
-    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-
     from dragoman.folders import state_folder
-    from dragoman.server.app import create_app
+    from dragoman.server.app import answer, create_app
+    from dragoman.server.door import Door
     from dragoman.server.models import Away
-    from dragoman.server.running import key_file, model_names
+    from dragoman.server.running import model_names
     from dragoman.server.uploads import is_free
     from dragoman.server.worker import GARBAGE
 
     logs.set_up(settings.log)
     gc.set_threshold(GARBAGE)
+    keys = keys_at(settings, await asyncio.to_thread(listening_at))
     folder = settings.data or state_folder() / f"server-{settings.port}"
     most = settings.replica_load * settings.replicas_at_most
     settings = replace(settings, data=folder, active=max(settings.active, most))
@@ -189,8 +204,31 @@ async def _application(settings: Settings) -> Any:
     async with asyncio.timeout(_PATIENCE + settings.drain_seconds):
         while not is_free(folder):
             await asyncio.sleep(_PAUSE)
-    app: Any = create_app(settings, models, key_file(settings))
-    return ProxyHeadersMiddleware(app, trusted_hosts=list(settings.proxies))
+    app = create_app(settings, models, keys)
+    return Door(app, app.state.dragoman, answer)
+
+
+def listening_at() -> tuple[str, int]:
+    """Host and port of Serve's proxies. They are whoever's who started Serve first; Ray has no public
+    way to ask."""
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    assert client is not None  # or it has raised
+    return client.http_config.host, client.http_config.port
+
+
+def keys_at(settings: Settings, address: tuple[str, int]) -> "KeyFile | None":
+    """The keys that callers need where Serve's proxies listen at an address. Raises InvalidOption if the
+    file is missing here, or if anybody could come."""
+    from dragoman.server.running import key_file
+
+    host, port = address
+    if settings.keys is not None and not settings.keys.exists():
+        raise InvalidOption(
+            f"there are no keys in {settings.keys} on this machine; make one with dragoman keys"
+        )
+    return key_file(replace(settings, host=host, port=port))
 
 
 async def _translators() -> DeploymentHandle:
