@@ -114,11 +114,12 @@ class TranslationWarning(UserWarning):
 class NoNumbers(DragomanError, ArithmeticError):
     """The model computed NaN or infinite scores, so that no token is the best."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the model computed scores that are no numbers (NaN or infinite): its weights are damaged, or "
-            "too large for this precision; try fp32, or take another copy of the model"
-        )
+    def __init__(
+        self,
+        message: str = "the model computed scores that are no numbers (NaN or infinite): its weights are "
+        "damaged, or too large for this precision; try fp32, or take another copy of the model",
+    ) -> None:
+        super().__init__(message)
 
 
 class TrainingDiverged(DragomanError, FloatingPointError):

@@ -233,7 +233,7 @@ def done(crew: Any, group: int | None = None) -> list[Hypothesis]:
 
 
 def test_a_job_goes_to_whoever_has_its_model_and_module():
-    from dragoman.server.deployments import Crew
+    from dragoman.server.crew import Crew
 
     for is_one_of_several, group, part in (
         (False, None, ""),
@@ -245,24 +245,62 @@ def test_a_job_goes_to_whoever_has_its_model_and_module():
         assert handle.parts == [part]
 
 
-def test_what_dies_is_tried_again_and_what_kills_again_and_again_is_given_up():
-    from ray.exceptions import ActorDiedError, ActorUnavailableError
+def lost(name: str) -> Exception:
+    """What Ray raises where a replica is gone, in one way or another."""
+    from ray import exceptions
+    from ray.serve.exceptions import ReplicaUnavailableError
 
-    from dragoman.server.deployments import TRIES, Crew
+    made: dict[str, Exception] = {
+        "died": exceptions.ActorDiedError(),
+        "unavailable": exceptions.ActorUnavailableError("gone", None),
+        "memory": exceptions.OutOfMemoryError("the node ran low on memory"),
+        "node": exceptions.NodeDiedError("the node is gone"),
+        "object": exceptions.ObjectLostError("00", None, ""),
+        "owner": exceptions.OwnerDiedError("00", None, ""),
+        "chosen": ReplicaUnavailableError("one"),
+    }
+    return made[name]
 
-    lost = [ActorDiedError(), ActorUnavailableError("gone", None)]
-    once: Any = Handle(*lost, FOUND)
-    assert done(Crew(once, ("m", "this"), False, SECONDS)) == FOUND
-    always: Any = Handle(*[ActorDiedError()] * TRIES)
+
+@pytest.mark.parametrize("name", ["died", "unavailable", "memory", "node", "object", "owner", "chosen"])
+def test_what_is_lost_with_a_replica_is_tried_again(name):
+    from dragoman.server.crew import Crew
+
+    handle: Any = Handle(lost(name), lost(name), FOUND)
+    assert done(Crew(handle, ("m", "this"), False, SECONDS, rest=0)) == FOUND
+
+
+def test_what_kills_again_and_again_is_given_up_and_what_nobody_can_do_may_come_again():
+    from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+    from dragoman.server.crew import TRIES, Crew
+
+    deadly: Any = Handle(*[lost("died")] * TRIES)
     with pytest.raises(TranslationFailed, match="5 replicas died"):
-        done(Crew(always, ("m", "this"), False, SECONDS))
+        done(Crew(deadly, ("m", "this"), False, SECONDS, rest=0))
+    # The machine's memory isn't the sentence's fault.
+    scarce: Any = Handle(*[lost("memory")] * 3 * TRIES, FOUND)
+    assert done(Crew(scarce, ("m", "this"), False, SECONDS, rest=0)) == FOUND
+    for losses in ([lost("memory")], [DeploymentUnavailableError(None)], [BackPressureError(1, 1)]):
+        handle: Any = Handle(*losses)
+        with pytest.raises(Overloaded, match="try again later"):
+            done(Crew(handle, ("m", "this"), False, SECONDS, rest=0, endurance=0))
     said: Any = Handle(NotEnoughMemory("no room"))
     with pytest.raises(NotEnoughMemory, match="no room"):
         done(Crew(said, ("m", "this"), False, SECONDS))
 
 
+def test_each_try_waits_longer_than_the_last():
+    from dragoman.server.crew import _LONGEST_REST, Losses
+
+    losses = Losses(rest=0.1, endurance=SECONDS)
+    rests = [losses.count(lost("memory")) for _ in range(12)]
+    assert all(0.05 * 2**number <= rest <= 0.1 * 2**number for number, rest in enumerate(rests[:5]))
+    assert _LONGEST_REST / 2 <= rests[-1] <= _LONGEST_REST
+
+
 def test_a_job_waits_for_replicas_with_its_model_but_not_for_ever():
-    from dragoman.server.deployments import Crew
+    from dragoman.server.crew import Crew
 
     soon: Any = Handle(OtherModels(), FOUND)
     assert done(Crew(soon, ("m", "this"), False, SECONDS)) == FOUND

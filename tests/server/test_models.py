@@ -11,7 +11,7 @@ from dragoman.checkpoints.catalog import embedded_folder
 from dragoman.errors import NotEnoughMemory
 from dragoman.models.config import NllbConfig
 from dragoman.server.faults import Fault
-from dragoman.server.models import Known, Room, Visiting, load_all
+from dragoman.server.models import Known, NotAtOnce, Room, Visiting, load_all
 from dragoman.systems.placement import place
 from dragoman.translation.pipeline import Cancelled
 
@@ -30,7 +30,7 @@ def visiting(room: Room, name: str, size: int, loads: list[str] | None = None) -
     def load() -> Any:
         if loads is not None:
             loads.append(name)
-        return SimpleNamespace(close=lambda: None)
+        return SimpleNamespace(close=lambda: None, system=None)
 
     about: Any = None
     known = Known((), about, {}, "fp32", None, name, size, lambda text: "", len)
@@ -111,6 +111,32 @@ def test_a_caller_who_gives_up_waits_no_longer():
         pass
     use(a)
     assert a.is_loaded
+
+
+def test_who_can_t_wait_gets_only_a_model_that_is_there_and_stays():
+    room = Room(10, patience=30, stay=0)
+    a, b = visiting(room, "a", 10), visiting(room, "b", 10)
+    with pytest.raises(NotAtOnce), a.use(at_once=True):
+        pass
+    assert (a.has_place, a.users) == (False, 0)
+    waiting = threading.Event()
+    with ThreadPoolExecutor(1) as pool, a.use():
+        with a.use(at_once=True):
+            assert a.users == 2
+
+        def gone() -> None:
+            waiting.set()
+
+        def use_b() -> None:
+            with b.use(gone):
+                pass
+
+        other = pool.submit(use_b)
+        assert waiting.wait(30)
+        with pytest.raises(NotAtOnce), a.use(at_once=True):
+            pass
+        assert a.users == 1
+    other.result()
 
 
 def test_a_model_that_could_not_be_loaded_takes_no_room():

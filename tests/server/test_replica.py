@@ -17,10 +17,11 @@ from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.remote import RemoteEngine
 from dragoman.server.faults import Fault
-from dragoman.server.models import Away, as_model
+from dragoman.server.models import Away, NotAtOnce, Room, as_model
 from dragoman.server.replica import OtherModels, Replica, identities, part_id
 from dragoman.translation.translator import Translator
-from tests.server.waiting import wait_until
+from tests.server.test_models import visiting
+from tests.server.waiting import SECONDS, wait_until
 
 SENTENCES = ("Where is the station?", "Ich habe heute keine Zeit.", "The dog sleeps under the table.")
 
@@ -141,7 +142,9 @@ def test_a_replica_whose_memory_others_use_is_busy_and_not_broken():
         loaded = None
 
         @contextlib.contextmanager
-        def use(self) -> Iterator[Any]:
+        def use(self, check: Any = None, at_once: bool = False) -> Iterator[Any]:
+            if at_once:
+                raise NotAtOnce
             raise Fault(503, "overloaded", "m waits for memory")
             yield
 
@@ -151,6 +154,29 @@ def test_a_replica_whose_memory_others_use_is_busy_and_not_broken():
         )
 
     assert isinstance(asyncio.run(ask()), Overloaded)
+
+
+def test_jobs_that_wait_for_a_model_leave_the_event_loop_to_those_they_wait_for():
+    async def ask() -> list[object]:
+        room = Room(10, patience=SECONDS, stay=0)
+        a, b = (visiting(room, name, 10) for name in "ab")
+        replica = Replica({"a": a, "b": b}, {"a": "this", "b": "this"}, 300)
+        async with replica._using("a"):
+            tasks = []
+            # b waits for a's memory, then more of a for b, and then one of b that nobody wants any more.
+            for name, model, count in (("b", b, 1), ("a", a, 1), ("b", b, 2)):
+                tasks.append(asyncio.ensure_future(replica.load(part_id(name, None))))
+                while room._wanted[model] < count:
+                    await asyncio.sleep(0.01)
+            tasks[2].cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        while a.users + b.users:
+            await asyncio.sleep(0.01)
+        return [*done]
+
+    *done, given_up = asyncio.run(asyncio.wait_for(ask(), SECONDS))
+    assert done == ["b#", "a#"]
+    assert isinstance(given_up, asyncio.CancelledError)
 
 
 def test_ids_of_one_model_are_not_taken_by_another(translator):

@@ -10,22 +10,20 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
-from ray.exceptions import OwnerDiedError, RayActorError, WorkerCrashedError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from dragoman.errors import DragomanError, InvalidOption, TranslationFailed
-from dragoman.generation.hypotheses import Hypothesis
+from dragoman.errors import DragomanError, InvalidOption
 from dragoman.generation.remote import RemoteEngine
-from dragoman.generation.tickets import Job, OnTokens
+from dragoman.generation.tickets import Job
 from dragoman.server import logs
-from dragoman.server.replica import Heard, Named, OtherModels, Outcome, Replica, identities, part_id
+from dragoman.server.crew import Crew
+from dragoman.server.replica import Heard, Named, Outcome, Replica, identities
 from dragoman.server.settings import Settings, of_mapping, read_settings
 
 if TYPE_CHECKING:
@@ -38,18 +36,12 @@ TRANSLATORS, SERVER = "dragoman-translators", "dragoman"
 """Names of the applications."""
 LOGGING: dict[str, Any] = {"log_level": "ERROR", "enable_access_log": False}
 """Of Ray Serve, whose logs have addresses with what is asked for in them."""
-TRIES = 5
-"""So often a sentence is tried whose replica died of it, or beside it."""
 _REQUESTS = 4096
 """That the server has at a time: it refuses what is too much itself, as each dialect does."""
 _CONSTRUCTIONS = 3
 """So often a replica is begun that can't load its models."""
 _LOOK = 2.0
 """Seconds between two looks whether a process is there and well."""
-_LOST = (RayActorError, WorkerCrashedError, OwnerDiedError)
-"""What is raised here where a replica or its machine is gone."""
-_SEARCH = 10.0
-"""Seconds for which a job looks for a replica with its model, where others have come in the place of some."""
 _PAUSE, _PATIENCE = 0.2, 120.0
 """Seconds between two looks whether the folder, or the other application, is there; and for all of them."""
 
@@ -252,67 +244,3 @@ async def _precisions(handle: DeploymentHandle, wanted: Mapping[str, str]) -> di
         if time.monotonic() > end:
             raise InvalidOption(f"replicas have other models than the server: {found} instead of {wanted}")
         await asyncio.sleep(_PAUSE)
-
-
-class Crew:
-    """Replicas as those who do a model's jobs. What is lost with one of them is done by another."""
-
-    def __init__(
-        self, handle: DeploymentHandle, model: Named, is_one_of_several: bool, patience: float = _SEARCH
-    ) -> None:
-        """patience: seconds for which a job waits for a replica with this model, where others have come."""
-        self._handle, self._model, self._is_one_of_several = handle, model, is_one_of_several
-        self._patience = patience
-        self._to = lru_cache(maxsize=256)(self._addressed)
-
-    async def generate(self, job: Job, tell: OnTokens | None) -> list[Hypothesis]:
-        part = ""
-        if self._is_one_of_several or job.group is not None:
-            part = part_id(self._model[0], job.group)
-        end, losses = time.monotonic() + self._patience, 0
-        while True:
-            try:
-                outcome = await (self._whole(part, job) if tell is None else self._heard(part, job, tell))
-            except _LOST as error:
-                losses += 1
-                if losses == TRIES:
-                    said = f"{TRIES} replicas died, one after the other, that worked on it"
-                    raise TranslationFailed(said) from error
-                continue
-            if isinstance(outcome, OtherModels) and time.monotonic() < end:
-                await asyncio.sleep(_PAUSE)
-            elif isinstance(outcome, DragomanError):
-                raise outcome
-            else:
-                return outcome
-
-    def _addressed(self, part: str, is_heard: bool) -> DeploymentHandle:
-        """Calls that go to who has a part; to any replica without one."""
-        method = "listen" if is_heard else "generate"
-        return self._handle.options(method_name=method, stream=is_heard, multiplexed_model_id=part)
-
-    async def _whole(self, part: str, job: Job) -> Outcome:
-        response = self._to(part, False).remote(self._model, job)
-        with _cancelling(response):
-            return await response
-
-    async def _heard(self, part: str, job: Job, tell: OnTokens) -> Outcome:
-        certain: list[int] = []
-        response = self._to(part, True).remote(self._model, job)
-        with _cancelling(response):
-            async for tokens, outcome in cast(AsyncIterator[Heard], response):
-                if outcome is not None:
-                    return outcome
-                certain += tokens
-                tell(certain)  # of another try the first ones are known
-        raise TranslationFailed("a replica ended before its sentence did")
-
-
-@contextlib.contextmanager
-def _cancelling(response: Any) -> Iterator[None]:
-    """Have the replica stop if nobody waits any more."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        response.cancel()
-        raise

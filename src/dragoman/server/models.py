@@ -40,6 +40,10 @@ def nothing() -> None:
     """What a caller who never gives up checks."""
 
 
+class NotAtOnce(Exception):
+    """A model has to be waited for."""
+
+
 class Model(Protocol):
     """A model by its name: what is known of it always, and its translator while it is used."""
 
@@ -62,8 +66,14 @@ class Model(Protocol):
     def loaded(self) -> "Translator | None":
         """Its translator if it is in memory, for those who only look at it."""
 
-    def use(self, check: Callable[[], None] = nothing) -> contextlib.AbstractContextManager["Translator"]:
-        """Its translator for as long as the block takes; check: raises if the caller waits no longer."""
+    def use(
+        self, check: Callable[[], None] = nothing, at_once: bool = False
+    ) -> contextlib.AbstractContextManager["Translator"]:
+        """Its translator for as long as the block takes.
+
+        check: raises if the caller waits no longer; at_once: have NotAtOnce raised rather than wait for room
+        or load it.
+        """
 
     def lacks(self, text: str) -> str:
         """As `Translator.lacks`."""
@@ -87,7 +97,7 @@ class Resident:
         return self.loaded.fingerprint
 
     @contextlib.contextmanager
-    def use(self, check: Callable[[], None] = nothing) -> "Iterator[Translator]":
+    def use(self, check: Callable[[], None] = nothing, at_once: bool = False) -> "Iterator[Translator]":
         yield self.loaded
 
     def lacks(self, text: str) -> str:
@@ -153,8 +163,10 @@ class Visiting:
         return self.loaded is not None
 
     @contextlib.contextmanager
-    def use(self, check: Callable[[], None] = nothing) -> "Iterator[Translator]":
-        if self._room.enter(self, check):
+    def use(self, check: Callable[[], None] = nothing, at_once: bool = False) -> "Iterator[Translator]":
+        if at_once:
+            self._room.enter_at_once(self)
+        elif self._room.enter(self, check):
             self._bring()
         assert self.loaded is not None
         try:
@@ -216,6 +228,13 @@ class Room:
                 self._wanted[model] -= 1
                 if not self._wanted[model]:
                     del self._wanted[model]
+
+    def enter_at_once(self, model: Visiting) -> None:
+        """Begin to use a model that is there, and isn't to make room. Raises NotAtOnce."""
+        with self._changed:
+            if not self._is_open(model):
+                raise NotAtOnce
+            model.users += 1
 
     def leave(self, model: Visiting) -> None:
         """A request is done with it."""

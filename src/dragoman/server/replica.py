@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import dragoman
@@ -14,10 +15,14 @@ from dragoman.generation.tickets import Job
 from dragoman.server import logs
 from dragoman.server.faults import Fault
 from dragoman.server.heartbeat import Stalls
+from dragoman.server.models import NotAtOnce
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from dragoman.server.models import Model
     from dragoman.systems import System
+    from dragoman.translation.translator import Translator
 
 Outcome = list[Hypothesis] | DragomanError
 """What becomes of a job; its own error is no failure of the replica, and travels as what it is."""
@@ -26,16 +31,15 @@ Named = tuple[str, str]
 Heard = tuple[list[int], Outcome | None]
 """New tokens, and at the end what became of the job."""
 _MARK = "#"
+_WAITING = 64
+"""Jobs whose models are waited for at a time; others wait for these."""
 
 
 class OtherModels(Overloaded):
     """A job came to a replica that has another model by this name: one of them is about to be replaced."""
 
-    def __init__(self) -> None:
-        super().__init__("the models are being replaced by others; try again later")
-
-    def __reduce__(self) -> tuple[type["OtherModels"], tuple[()]]:
-        return OtherModels, ()
+    def __init__(self, message: str = "the models are being replaced by others; try again later") -> None:
+        super().__init__(message)
 
 
 def identities(names: Mapping[str, str]) -> dict[str, str]:
@@ -57,6 +61,8 @@ class Replica:
         """identities: of the models, by name; stall_seconds: that one step of a model may take."""
         self._models, self._identities = dict(models), dict(identities)
         self._stalls = Stalls(stall_seconds)
+        # Of its own: who waits in it needs what others do in asyncio's.
+        self._waiting = ThreadPoolExecutor(_WAITING, "waits for a model")
 
     def about(self) -> dict[str, tuple[str, str]]:
         """Each model's identity, and in which precision it runs, by name."""
@@ -118,21 +124,35 @@ class Replica:
     @contextlib.asynccontextmanager
     async def _using(self, name: str) -> "AsyncIterator[System]":
         model = self._models[name]
-        use = model.use()
-        # In a thread: it may have to be loaded, and to wait until others make room.
-        entering = asyncio.ensure_future(asyncio.to_thread(use.__enter__)) if not model.is_loaded else None
+        use = model.use(at_once=True)
         try:
-            translator = use.__enter__() if entering is None else await asyncio.shield(entering)
-        except Fault as fault:
-            raise Overloaded(fault.message) from None
-        except asyncio.CancelledError:
-            assert entering is not None
-            entering.add_done_callback(lambda done: done.exception() or use.__exit__(None, None, None))
-            raise
+            translator = use.__enter__()
+        except NotAtOnce:
+            use, translator = await self._awaited(model)
         try:
             yield translator.system
         finally:
             use.__exit__(None, None, None)
+
+    async def _awaited(self, model: "Model") -> "tuple[AbstractContextManager[Translator], Translator]":
+        """A model in use, which has to be loaded, or to wait until others make room: in a thread, as these
+        others need the event loop to get done."""
+        is_given_up = False
+
+        def check() -> None:
+            if is_given_up:
+                raise Overloaded("nobody waits for it any more")
+
+        use = model.use(check)
+        entering = asyncio.get_running_loop().run_in_executor(self._waiting, use.__enter__)
+        try:
+            return use, await asyncio.shield(entering)
+        except Fault as fault:
+            raise Overloaded(fault.message) from None
+        except asyncio.CancelledError:
+            is_given_up = True
+            entering.add_done_callback(lambda done: done.exception() or use.__exit__(None, None, None))
+            raise
 
 
 async def _lent(system: "System", job: Job) -> Job:
