@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dragoman.errors import Overloaded
 from dragoman.generation.engine import Job, OnTokens
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
@@ -93,6 +94,18 @@ def test_a_cancelled_ticket_has_the_work_stopped_and_its_place_free(loop):
     assert not engine.busy
     hands._does = at_once
     assert engine.submit(job(), timeout=SOON).result(SOON) == FOUND
+
+
+def test_in_the_event_loop_nobody_waits_for_a_place(loop):
+    engine = RemoteEngine(Hands(never), loop, most=1)
+    first = engine.submit(job())
+
+    async def one_more() -> None:
+        engine.submit(job())
+
+    with pytest.raises(Overloaded):
+        asyncio.run_coroutine_threadsafe(one_more(), loop).result(SOON)
+    first.cancel()
 
 
 def test_who_listens_hears_each_token_once_whoever_began_anew(loop):

@@ -210,7 +210,7 @@ class Handle:
         self.part = multiplexed_model_id
         return self
 
-    def remote(self, model: tuple[str, str], job: Job) -> "Handle":
+    def remote(self, model: tuple[str, str, str], job: Job) -> "Handle":
         self.parts.append(self.part)
         return self
 
@@ -223,6 +223,7 @@ class Handle:
 
 
 FOUND = [Hypothesis((5, 2), -0.5)]
+MODEL = ("m", "this", "fp32")
 
 
 def done(crew: Any, group: int | None = None) -> list[Hypothesis]:
@@ -241,7 +242,7 @@ def test_a_job_goes_to_whoever_has_its_model_and_module():
         (False, 6, "m#6"),
     ):
         handle: Any = Handle(FOUND)
-        assert done(Crew(handle, ("m", "this"), is_one_of_several, SECONDS), group) == FOUND
+        assert done(Crew(handle, MODEL, is_one_of_several, SECONDS), group) == FOUND
         assert handle.parts == [part]
 
 
@@ -267,7 +268,7 @@ def test_what_is_lost_with_a_replica_is_tried_again(name):
     from dragoman.server.crew import Crew
 
     handle: Any = Handle(lost(name), lost(name), FOUND)
-    assert done(Crew(handle, ("m", "this"), False, SECONDS, rest=0)) == FOUND
+    assert done(Crew(handle, MODEL, False, SECONDS, rest=0)) == FOUND
 
 
 def test_what_kills_again_and_again_is_given_up_and_what_nobody_can_do_may_come_again():
@@ -277,17 +278,17 @@ def test_what_kills_again_and_again_is_given_up_and_what_nobody_can_do_may_come_
 
     deadly: Any = Handle(*[lost("died")] * TRIES)
     with pytest.raises(TranslationFailed, match="5 replicas died"):
-        done(Crew(deadly, ("m", "this"), False, SECONDS, rest=0))
+        done(Crew(deadly, MODEL, False, SECONDS, rest=0))
     # The machine's memory isn't the sentence's fault.
     scarce: Any = Handle(*[lost("memory")] * 3 * TRIES, FOUND)
-    assert done(Crew(scarce, ("m", "this"), False, SECONDS, rest=0)) == FOUND
+    assert done(Crew(scarce, MODEL, False, SECONDS, rest=0)) == FOUND
     for losses in ([lost("memory")], [DeploymentUnavailableError(None)], [BackPressureError(1, 1)]):
         handle: Any = Handle(*losses)
         with pytest.raises(Overloaded, match="try again later"):
-            done(Crew(handle, ("m", "this"), False, SECONDS, rest=0, endurance=0))
+            done(Crew(handle, MODEL, False, SECONDS, rest=0, endurance=0))
     said: Any = Handle(NotEnoughMemory("no room"))
     with pytest.raises(NotEnoughMemory, match="no room"):
-        done(Crew(said, ("m", "this"), False, SECONDS))
+        done(Crew(said, MODEL, False, SECONDS))
 
 
 def test_each_try_waits_longer_than_the_last():
@@ -303,10 +304,10 @@ def test_a_job_waits_for_replicas_with_its_model_but_not_for_ever():
     from dragoman.server.crew import Crew
 
     soon: Any = Handle(OtherModels(), FOUND)
-    assert done(Crew(soon, ("m", "this"), False, SECONDS)) == FOUND
+    assert done(Crew(soon, MODEL, False, SECONDS)) == FOUND
     late: Any = Handle(OtherModels())
-    with pytest.raises(Overloaded, match="replaced by others"):
-        done(Crew(late, ("m", "this"), False, 0))
+    with pytest.raises(Overloaded, match="replicas have other models"):
+        done(Crew(late, MODEL, False, 0))
 
 
 def test_replicas_on_one_computer_share_its_memory():
@@ -336,6 +337,20 @@ def test_who_may_come_follows_from_where_serve_listens(tmp_path, monkeypatch):
     assert keys_at(Settings(allow_open=True), ("0.0.0.0", 5000)) is None
     with pytest.raises(InvalidOption, match="no keys in"):
         keys_at(Settings(keys=tmp_path / "none.json"), ("127.0.0.1", 5000))
+
+
+def test_what_replicas_run_on_is_said_where_there_are_gpus(monkeypatch):
+    import ray
+
+    from dragoman.server.deployments import needs
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+    with pytest.raises(InvalidOption, match="--device cuda"):
+        needs(Settings())
+    assert needs(Settings(device="cuda:1")) == {"num_cpus": 1, "num_gpus": 1}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    assert needs(Settings(threads=3)) == {"num_cpus": 3, "num_gpus": 0}
 
 
 def test_the_server_is_where_its_keys_and_folders_are():

@@ -37,6 +37,7 @@ def test_the_manifest_is_what_kuberay_takes():
     ("path", "value"),
     [
         (("kind",), "RayCluster"),
+        (("spec", "upgradeStrategy", "type"), None),
         (("spec", "serveConfigV2"), CONFIG),
         (("spec", "rayClusterConfig", "headGroupSpec", "rayStartParams", "num-cpus"), 0),
         (("spec", "rayClusterConfig", "workerGroupSpecs", 0, "maxReplicas"), "4"),
@@ -95,6 +96,11 @@ def test_serve_and_the_server_understand_the_config():
     assert settings.keys is not None  # it can be reached by everybody
     assert not settings.is_loopback
     assert settings.port == found.http_options.port
+
+
+def test_no_second_cluster_wants_the_volume_of_the_first():
+    assert CLAIM["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert SERVICE["spec"]["upgradeStrategy"] == {"type": "None"}
 
 
 def test_pods_have_what_the_config_asks_for():

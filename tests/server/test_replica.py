@@ -17,6 +17,7 @@ from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.options import GenerationOptions
 from dragoman.generation.remote import RemoteEngine
 from dragoman.server.faults import Fault
+from dragoman.server.heartbeat import Stalls
 from dragoman.server.models import Away, NotAtOnce, Room, as_model
 from dragoman.server.replica import OtherModels, Replica, identities, part_id
 from dragoman.translation.translator import Translator
@@ -29,8 +30,8 @@ SENTENCES = ("Where is the station?", "Ich habe heute keine Zeit.", "The dog sle
 class Beside:
     """A crew that sends jobs to a replica without a cluster between them."""
 
-    def __init__(self, replica: Replica, model: str) -> None:
-        self._replica, self._model = replica, (model, "this")
+    def __init__(self, replica: Replica, precision: str) -> None:
+        self._replica, self._model = replica, ("m", "this", precision)
         self.parts: list[str] = []
 
     async def generate(self, job: Job, tell: OnTokens | None) -> list[Hypothesis]:
@@ -65,8 +66,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 def away(model: str | Path, translator: Translator, loop: asyncio.AbstractEventLoop) -> tuple[Away, Beside]:
     """A translator's model as one that is elsewhere."""
-    crew = Beside(Replica({"m": as_model(translator)}, {"m": "this"}, 300), "m")
-    return Away.open(str(model), "auto", RemoteEngine(crew, loop), True), crew
+    crew = Beside(Replica({"m": as_model(translator)}, {"m": "this"}, 300, 1), translator.system.precision)
+    return Away.open(str(model), translator.system.precision, None, RemoteEngine(crew, loop), True), crew
 
 
 def test_texts_markup_streams_and_files_are_as_from_a_server_with_the_model(serve, server, translator, loop):
@@ -138,6 +139,7 @@ def test_a_sentence_that_nobody_waits_for_leaves_the_replica(translator, loop):
 
 def test_a_replica_whose_memory_others_use_is_busy_and_not_broken():
     class Full:
+        precision = "fp32"
         is_loaded = False
         loaded = None
 
@@ -149,8 +151,8 @@ def test_a_replica_whose_memory_others_use_is_busy_and_not_broken():
             yield
 
     async def ask() -> object:
-        return await Replica({"m": Full()}, {"m": "this"}, 300).generate(
-            ("m", "this"), Job((1, 2), GenerationOptions())
+        return await Replica({"m": Full()}, {"m": "this"}, 300, 1).generate(
+            ("m", "this", "fp32"), Job((1, 2), GenerationOptions())
         )
 
     assert isinstance(asyncio.run(ask()), Overloaded)
@@ -160,7 +162,7 @@ def test_jobs_that_wait_for_a_model_leave_the_event_loop_to_those_they_wait_for(
     async def ask() -> list[object]:
         room = Room(10, patience=SECONDS, stay=0)
         a, b = (visiting(room, name, 10) for name in "ab")
-        replica = Replica({"a": a, "b": b}, {"a": "this", "b": "this"}, 300)
+        replica = Replica({"a": a, "b": b}, {"a": "this", "b": "this"}, 300, 1)
         async with replica._using("a"):
             tasks = []
             # b waits for a's memory, then more of a for b, and then one of b that nobody wants any more.
@@ -180,14 +182,48 @@ def test_jobs_that_wait_for_a_model_leave_the_event_loop_to_those_they_wait_for(
 
 
 def test_ids_of_one_model_are_not_taken_by_another(translator):
-    async def ask(name: str, identity: str) -> object:
-        replica = Replica({"m": as_model(translator)}, identities({"m": "mini"}), 300)
-        return await replica.generate((name, identity), Job((1, 2), GenerationOptions()))
+    precision = translator.system.precision
+    known = identities({"m": "mini"}, None)
 
-    for name, identity in (("m", identities({"m": "other"})["m"]), ("n", identities({"n": "mini"})["n"])):
-        found = asyncio.run(ask(name, identity))
+    async def ask(*model: str) -> object:
+        replica = Replica({"m": as_model(translator)}, known, 300, 1)
+        name, identity, precision = model
+        return await replica.generate((name, identity, precision), Job((1, 2), GenerationOptions()))
+
+    others = [
+        ("m", "another", precision),
+        ("m", identities({"m": "mini"}, 4096)["m"], precision),
+        ("m", known["m"], "int4"),
+        ("n", known["m"], precision),
+    ]
+    for other in others:
+        found = asyncio.run(ask(*other))
         assert isinstance(found, OtherModels)
         assert isinstance(pickle.loads(pickle.dumps(found)), OtherModels)
+
+
+def test_a_model_is_known_by_its_files_wherever_and_whenever_they_were_made(tmp_path):
+    def made(name: str) -> dict[str, bytes]:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        return {
+            "config.json": b"{}",
+            "tokenizer.model": b"one",
+            "model.safetensors": bytes(3 << 20),
+            "notes.md": name.encode(),
+        }
+
+    def identity(name: str, files: dict[str, bytes]) -> str:
+        for file, content in files.items():
+            (tmp_path / name / file).write_bytes(content)
+        return identities({"m": str(tmp_path / name)}, None)["m"]
+
+    first = identity("a", made("a"))
+    assert identity("b", made("b")) == first
+    changes = {"tokenizer.model": b"two", "model.safetensors": bytes(2 << 20) + b"1" * (1 << 20)}
+    for file, content in changes.items():
+        assert identity("b", {**made("b"), file: content}) != first
+    assert identity("b", made("b")) == first
 
 
 def test_a_replica_whose_engine_stands_still_says_so(monkeypatch):
@@ -201,9 +237,21 @@ def test_a_replica_whose_engine_stands_still_says_so(monkeypatch):
 
     clock = [0.0]
     monkeypatch.setattr("dragoman.server.heartbeat.time.monotonic", lambda: clock[0])
-    replica = Replica({"m": Loaded()}, {"m": "this"}, stall_seconds=2)
+    replica = Replica({"m": Loaded()}, {"m": "this"}, stall_seconds=2, look_seconds=1)
     for _ in range(3):
         replica.check()
         clock[0] += 1
     with pytest.raises(RuntimeError, match="no step"):
         replica.check()
+
+
+def test_looks_that_are_further_apart_count_in_full(monkeypatch):
+    class Still:
+        busy, turns = True, 7
+
+    clock = [0.0]
+    monkeypatch.setattr("dragoman.server.heartbeat.time.monotonic", lambda: clock[0])
+    stalls = Stalls(300, interval=2)
+    while not stalls.any([Still]) and clock[0] < 1000:
+        clock[0] += 2
+    assert 300 < clock[0] < 306

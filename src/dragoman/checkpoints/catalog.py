@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from math import prod
 from pathlib import Path
@@ -26,6 +27,10 @@ DESCRIPTIONS = (
     VOCABULARY_NAME,
 )
 """The small files that say what a model is and speaks."""
+_READ = {".json", ".model", ".safetensors", ".bin"}
+"""What files a model is read from are called; others beside them are notes."""
+_WHOLE, _PIECE, _PLACES = 64 << 20, 1 << 16, 64
+"""Of files up to so many bytes `content` reads all, of larger ones pieces of so many from so many places."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +119,40 @@ def identity(folder: Path) -> list[tuple[str, int, int]]:
     Those of an adapter's base are among them, where it has one. A hub's cache names files by their content
     and links to them: there the link's target tells.
     """
-    folders = [folder]
-    if (folder / ADAPTER_CONFIG).is_file():
-        folders.append(base_of(folder, lambda name: locate(name, download=False)))
     found = []
-    for place in folders:
+    for place in _folders(folder):
         for path in sorted(place.rglob("*")):
             if path.is_file():
                 facts = path.stat()
                 name = path.resolve().name if path.is_symlink() else path.relative_to(place).as_posix()
                 found.append((name, facts.st_size, facts.st_mtime_ns))
     return found
+
+
+def content(folder: Path) -> str:
+    """Hexadecimal digits that tell a model's files from others, on whatever computer they are.
+
+    Small files count with all their bytes, large ones with their size, their beginning, where a .safetensors
+    file names its tensors, and some places of the rest.
+    """
+    told = sha256()
+    for place in _folders(folder):
+        for path in sorted(place.rglob("*")):
+            if path.suffix in _READ and path.is_file():
+                size = path.stat().st_size
+                told.update(f"{path.relative_to(place).as_posix()} {size}\n".encode())
+                with path.open("rb") as file:
+                    for start in range(0, size, _PIECE if size <= _WHOLE else size // _PLACES):
+                        file.seek(start)
+                        told.update(file.read(_PIECE))
+    return told.hexdigest()[:32]
+
+
+def _folders(folder: Path) -> list[Path]:
+    """A model's folder, and that of its base if it is an adapter."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return [folder]
+    return [folder, base_of(folder, lambda name: locate(name, download=False))]
 
 
 def find_card(name: str | Path) -> ModelCard:

@@ -27,7 +27,8 @@ class RemoteEngine(Engine):
     before this."""
 
     def __init__(self, crew: Crew, loop: asyncio.AbstractEventLoop, most: int = 16384) -> None:
-        """most: jobs that may be under way, before `submit` has to wait itself."""
+        """most: jobs that may be under way, before `submit` has to wait itself; in the
+        event loop it raises Overloaded instead."""
         self._crew, self._loop = crew, loop
         self._places = Places(most)
         self._numbers = count(1)
@@ -63,6 +64,10 @@ class RemoteEngine(Engine):
         ticket.add_done_callback(self._leave)
         return ticket
 
+    def _submit(self, tickets: list[Ticket], timeout: float | None) -> list[Ticket]:
+        # Who waits in the event loop for a place keeps those from ending who have one.
+        return super()._submit(tickets, 0 if _running_loop() is self._loop else timeout)
+
     def _enter(self, tickets: Sequence[Ticket]) -> None:
         if self._is_closed:
             raise RuntimeError("the engine is closed")
@@ -97,3 +102,11 @@ class RemoteEngine(Engine):
             ticket.finish(await self._crew.generate(ticket.job, ticket.tell if ticket.listens else None))
         except Exception as error:
             ticket.fail(error)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
@@ -42,6 +43,8 @@ _CONSTRUCTIONS = 3
 """So often a replica is begun that can't load its models."""
 _LOOK = 2.0
 """Seconds between two looks whether a process is there and well."""
+_MISSES = 3
+"""So many looks in a row have to fail before Serve replaces a process."""
 _PAUSE, _PATIENCE = 0.2, 120.0
 """Seconds between two looks whether the folder, or the other application, is there; and for all of them."""
 
@@ -72,7 +75,7 @@ def translators(given: "Mapping[str, Any] | Settings") -> serve.Application:
         graceful_shutdown_timeout_s=settings.drain_seconds,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=_LOOK,
-        health_check_timeout_s=settings.hang_seconds,
+        health_check_timeout_s=settings.hang_seconds / _MISSES,
         max_constructor_retry_count=_CONSTRUCTIONS,
         logging_config=LOGGING,
         **scaling,
@@ -82,8 +85,12 @@ def translators(given: "Mapping[str, Any] | Settings") -> serve.Application:
             from dragoman.server.running import load_models, model_names
 
             logs.set_up(settings.log)
-            models = load_models(replace(settings, threads=settings.threads or 1))
-            self._replica = Replica(models, identities(model_names(settings)), settings.stall_seconds)
+            # Of the files as they are before they are read: whatever replaces them then is another model.
+            known = identities(model_names(settings), settings.vocabulary)
+            device = "cuda" if settings.device.startswith("cuda") else settings.device
+            # Of whatever number: Ray shows a replica only the accelerator that it has for itself.
+            models = load_models(replace(settings, threads=settings.threads or 1, device=device))
+            self._replica = Replica(models, known, settings.stall_seconds, _LOOK)
 
         @serve.multiplexed(max_num_models_per_replica=settings.replica_models)
         async def load(self, part: str) -> str:
@@ -113,7 +120,7 @@ def translators(given: "Mapping[str, Any] | Settings") -> serve.Application:
                 return error
             return None
 
-        def check_health(self) -> None:
+        async def check_health(self) -> None:
             self._replica.check()
 
     return _bound(Translators)
@@ -132,11 +139,12 @@ def server_at(settings: Settings, place: Mapping[str, float]) -> serve.Applicati
         name="Server",
         num_replicas=1,
         max_ongoing_requests=_REQUESTS,
+        max_queued_requests=_REQUESTS,  # in each proxy, while there is no server
         ray_actor_options={"num_cpus": 0, "resources": dict(place)},
         graceful_shutdown_timeout_s=settings.drain_seconds,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=_LOOK,
-        health_check_timeout_s=settings.hang_seconds,
+        health_check_timeout_s=settings.hang_seconds / _MISSES,
         max_constructor_retry_count=_CONSTRUCTIONS,
         logging_config=LOGGING,
     )
@@ -148,6 +156,9 @@ def server_at(settings: Settings, place: Mapping[str, float]) -> serve.Applicati
             self._door = await _application(settings)
             app: Any = self._door
             return ProxyHeadersMiddleware(app, trusted_hosts=list(settings.proxies))
+
+        async def check_health(self) -> None:
+            """Answered, it shows that the event loop turns."""
 
         async def end(self) -> None:
             """Take nothing new, and wait for what is under way, as long as the settings say."""
@@ -163,7 +174,12 @@ def _bound(deployment: Any) -> serve.Application:
 
 
 def needs(settings: Settings) -> dict[str, Any]:
-    """What a replica takes of its machine."""
+    """What a replica takes of its machine. Raises InvalidOption if that has to be said, and isn't."""
+    if settings.device == "auto" and ray.is_initialized() and ray.cluster_resources().get("GPU"):
+        raise InvalidOption(
+            "device is auto, and the cluster has GPUs, which Ray shows only to replicas that ask for one; "
+            "choose --device cuda, with a GPU for each replica, or --device cpu"
+        )
     on_gpu = settings.device.startswith("cuda")
     return {"num_cpus": settings.threads or 1, "num_gpus": int(on_gpu)}
 
@@ -187,12 +203,13 @@ async def _application(settings: Settings) -> "Door":
     loop = asyncio.get_running_loop()
     handle = await _translators()
     names = model_names(settings)
-    known = identities(names)
+    known = await asyncio.to_thread(identities, names, settings.vocabulary)
     precisions = await _precisions(handle, known)
     models: dict[str, Translator | Model] = {}
     for name, model in names.items():
-        crew = Crew(handle, (name, known[name]), len(names) > 1)
-        models[name] = Away.open(model, precisions[name], RemoteEngine(crew, loop), not models)
+        crew = Crew(handle, (name, known[name], precisions[name]), len(names) > 1)
+        engine = RemoteEngine(crew, loop)
+        models[name] = Away.open(model, precisions[name], settings.vocabulary, engine, not models)
     async with asyncio.timeout(_PATIENCE + settings.drain_seconds):
         while not is_free(folder):
             await asyncio.sleep(_PAUSE)

@@ -39,9 +39,9 @@ class Turning(Protocol):
 class Stalls:
     """Notices when an engine has work, and makes no step of it."""
 
-    def __init__(self, seconds: float) -> None:
-        """seconds: that a step may take."""
-        self._seconds = seconds
+    def __init__(self, seconds: float, interval: float = INTERVAL) -> None:
+        """seconds: that a step may take; interval: those between two looks."""
+        self._seconds, self._interval = seconds, interval
         self._seen: dict[int, tuple[int, float]] = {}
         """By engine: its turns, and the seconds for which they have been so many."""
         self._looked = time.monotonic()
@@ -50,7 +50,7 @@ class Stalls:
         """Whether one of them stands still; to be asked again and again."""
         now, before, self._seen = time.monotonic(), self._seen, {}
         # While this process was stopped or starved, no engine could make a step.
-        passed, self._looked = min(now - self._looked, 2 * INTERVAL), now
+        passed, self._looked = min(now - self._looked, 2 * self._interval), now
         for engine in engines:
             if engine.busy:
                 turns, rested = before.get(id(engine), (-1, 0.0))

@@ -116,15 +116,20 @@ class Away(Resident):
         self.is_loaded = is_loaded
 
     @classmethod
-    def open(cls, model: str, precision: str, engine: "RemoteEngine", is_loaded: bool) -> Self:
-        """model: what it is loaded by; engine: what has its jobs done."""
+    def open(
+        cls, model: str, precision: str, vocabulary: int | None, engine: "RemoteEngine", is_loaded: bool
+    ) -> Self:
+        """model: what it is loaded by, by replicas in this precision and with this vocabulary; engine: what
+        has its jobs done."""
         from dragoman.checkpoints.catalog import locate
         from dragoman.systems import remote_system
         from dragoman.translation.options import LoadOptions
         from dragoman.translation.translator import Translator
 
         system = remote_system(locate(model), engine, model, precision)
-        return cls(Translator(system, LoadOptions(model, precision=precision)), is_loaded)
+        return cls(
+            Translator(system, LoadOptions(model, precision=precision, vocabulary=vocabulary)), is_loaded
+        )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import dragoman
+from dragoman.checkpoints.catalog import content, locate
 from dragoman.errors import DragomanError, Overloaded
 from dragoman.generation.hypotheses import Hypothesis
 from dragoman.generation.tickets import Job
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 Outcome = list[Hypothesis] | DragomanError
 """What becomes of a job; its own error is no failure of the replica, and travels as what it is."""
-Named = tuple[str, str]
-"""A model's name, and its identity (`identities`)."""
+Named = tuple[str, str, str]
+"""A model's name, its identity (`identities`), and the precision that it runs in."""
 Heard = tuple[list[int], Outcome | None]
 """New tokens, and at the end what became of the job."""
 _MARK = "#"
@@ -36,15 +37,24 @@ _WAITING = 64
 
 
 class OtherModels(Overloaded):
-    """A job came to a replica that has another model by this name: one of them is about to be replaced."""
+    """A job came to a replica that has another model by this name, or in another precision: one of them is
+    about to be replaced, or machines differ."""
 
-    def __init__(self, message: str = "the models are being replaced by others; try again later") -> None:
+    def __init__(
+        self,
+        message: str = "replicas have other models than the server, or in another precision: they are being "
+        "replaced, or their machines differ; try again later",
+    ) -> None:
         super().__init__(message)
 
 
-def identities(names: Mapping[str, str]) -> dict[str, str]:
-    """What tells models apart whose ids mean something else, by name; names: what each is loaded by."""
-    return {name: f"{dragoman.__version__} {model}" for name, model in names.items()}
+def identities(names: Mapping[str, str], vocabulary: int | None) -> dict[str, str]:
+    """What tells models apart whose ids mean something else, or that answer otherwise, by name.
+
+    names: what each is loaded by; it is the files that count, wherever they are. Raises what `locate` does.
+    """
+    told = f"{dragoman.__version__} {vocabulary or ''}"
+    return {name: f"{told} {content(locate(model))}" for name, model in names.items()}
 
 
 def part_id(model: str, group: int | None) -> str:
@@ -56,11 +66,16 @@ class Replica:
     """The models of a replica."""
 
     def __init__(
-        self, models: "Mapping[str, Model]", identities: Mapping[str, str], stall_seconds: float
+        self,
+        models: "Mapping[str, Model]",
+        identities: Mapping[str, str],
+        stall_seconds: float,
+        look_seconds: float,
     ) -> None:
-        """identities: of the models, by name; stall_seconds: that one step of a model may take."""
+        """identities: of the models, by name; stall_seconds: that one step of a model may take; look_seconds:
+        between two calls of `check`."""
         self._models, self._identities = dict(models), dict(identities)
-        self._stalls = Stalls(stall_seconds)
+        self._stalls = Stalls(stall_seconds, look_seconds)
         # Of its own: who waits in it needs what others do in asyncio's.
         self._waiting = ThreadPoolExecutor(_WAITING, "waits for a model")
 
@@ -116,8 +131,8 @@ class Replica:
             raise RuntimeError("a model's engine makes no step any more")
 
     def _name(self, model: Named) -> str:
-        name, identity = model
-        if self._identities.get(name) != identity:
+        name, identity, precision = model
+        if self._identities.get(name) != identity or self._models[name].precision != precision:
             raise OtherModels
         return name
 
