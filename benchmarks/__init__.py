@@ -34,6 +34,12 @@ def interleaved(runs: Mapping[str, Callable[[], object]], repeats: int, warm_up:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def _program() -> str:
+    """How this process was begun: a module, unless it was something else."""
+    spec = sys.modules["__main__"].__spec__
+    return f"python -m {spec.name}" if spec is not None else Path(sys.argv[0]).name
+
+
 def environment() -> dict[str, Any]:
     """Where figures come from: processor, threads, versions, commit, date, command."""
     import torch
@@ -46,7 +52,7 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": " ".join(["python -m", sys.modules["__main__"].__spec__.name, *sys.argv[1:]]),  # type: ignore[union-attr]
+        "command": " ".join([_program(), *sys.argv[1:]]),
     }
 
 
