@@ -37,7 +37,7 @@ def test_the_manifest_is_what_kuberay_takes():
     ("path", "value"),
     [
         (("kind",), "RayCluster"),
-        (("spec", "upgradeStrategy", "type"), None),
+        (("spec", "upgradeStrategy", "type"), "Never"),
         (("spec", "serveConfigV2"), CONFIG),
         (("spec", "rayClusterConfig", "headGroupSpec", "rayStartParams", "num-cpus"), 0),
         (("spec", "rayClusterConfig", "workerGroupSpecs", 0, "maxReplicas"), "4"),
