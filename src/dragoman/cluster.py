@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from dragoman.errors import InvalidOption
@@ -23,6 +24,12 @@ def joined(address: str) -> str | None:
     return (os.environ.get("RAY_ADDRESS") if address == AUTO else address) or None
 
 
+def need_ray() -> None:
+    """Raise InvalidOption if Ray is not installed."""
+    if find_spec("ray") is None:
+        raise InvalidOption("--cluster needs Ray, which is not installed: pip install 'dragoman[cluster]'")
+
+
 @contextlib.contextmanager
 def connected(address: str, processors: int) -> Iterator[Any]:
     """Ray, connected to a cluster as long as the block takes.
@@ -33,12 +40,9 @@ def connected(address: str, processors: int) -> Iterator[Any]:
     found = joined(address)
     for name, value in {**_BEFORE_IMPORT, **({} if found else _STARTED_HERE)}.items():
         os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise InvalidOption(
-            "--cluster needs Ray, which is not installed: pip install 'dragoman[cluster]'"
-        ) from None
+    need_ray()
+    import ray
+
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if found:

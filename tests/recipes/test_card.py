@@ -85,7 +85,10 @@ def write(card: ModuleType, given: dict[str, Path], *more: str) -> str:
 
 def test_figures_are_those_of_the_files(card: ModuleType, given: dict[str, Path]) -> None:
     text = write(card, given)
-    assert "the share of things that come back as they have to (within tags words may be translated): url 97.5%." in " ".join(text.split())
+    assert (
+        "the share of things that come back as they have to (within tags words may be translated): url 97.5%."
+        in " ".join(text.split())
+    )
     assert "| en → de | 41.0 / 17.2 |" in text
     assert "| mean | **42.0** / 17.2 |" in text or "| mean | **42.1** / 17.2 |" in text
     assert "1,500 updates in 9 minutes on one accelerator" in text

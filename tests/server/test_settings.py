@@ -1,5 +1,6 @@
 """How a server is set up, and what it refuses to be."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -123,9 +124,18 @@ def test_a_check_says_what_the_settings_come_to(dragoman, tmp_path):
     assert "http://127.0.0.1:5001" in result.out
 
 
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
 def test_a_check_says_how_many_replicas_there_are(dragoman):
     result = dragoman("serve", "--check", "--cluster", "auto", "--replicas", 2, "--most-replicas", 5)
     assert "cluster auto: 2 to 5 replicas" in result.out
+    result = dragoman("serve", "--check", "--cluster", "auto", "--port", 0)
+    assert (result.code, "port is 0" in result.err) == (2, True)
+
+
+def test_a_check_misses_ray(monkeypatch):
+    monkeypatch.setattr("dragoman.cluster.find_spec", lambda name: None)
+    with pytest.raises(InvalidOption, match=r"pip install 'dragoman\[cluster\]'"):
+        running.check(Settings(cluster="auto"))
 
 
 @pytest.mark.parametrize(

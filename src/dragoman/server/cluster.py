@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from dragoman.cluster import connected, joined
+from dragoman.cluster import connected, joined, need_ray
 from dragoman.errors import DragomanError, InvalidOption
 from dragoman.folders import state_folder
 from dragoman.limits import memory_limit, usable_threads
@@ -74,6 +74,7 @@ def checked(settings: Settings) -> Settings:
     against them that can be known before anything begins."""
     from dragoman.checkpoints.catalog import find_card
 
+    need_ray()
     if settings.port == 0:
         raise InvalidOption("port is 0; on a cluster it must be a number that all its machines have free")
     settings = absolute(settings)

@@ -54,6 +54,10 @@ def check(settings: Settings) -> list[str]:
     from dragoman.server.memory import SharedMemory
     from dragoman.server.tracing import Tracing
 
+    if settings.cluster is not None:
+        from dragoman.server import cluster
+
+        settings = cluster.checked(settings)
     names = model_names(settings)
     read_routes(settings.route, list(names))
     keys = key_file(settings)
@@ -69,7 +73,8 @@ def check(settings: Settings) -> list[str]:
     lines.append("keys: none are asked for" if keys is None else f"keys: {len(keys.all())} in {keys.path}")
     if settings.cluster is not None:
         lines.append(
-            f"cluster {settings.cluster}: {settings.replicas} to {settings.replicas_at_most} replicas"
+            f"cluster {settings.cluster}: {settings.replicas} to {settings.replicas_at_most} replicas; "
+            "whether it has room for them shows when they begin"
         )
     return [*lines, f"address: http://{settings.host}:{settings.port}"]
 
