@@ -131,8 +131,9 @@ def server(given: "Mapping[str, Any] | Settings") -> serve.Application:
     return server_at(given if isinstance(given, Settings) else settings_of(given), {})
 
 
-def server_at(settings: Settings, place: Mapping[str, float]) -> serve.Application:
-    """The server where a machine offers `place`, resources of Ray: where its keys and folders are."""
+def server_at(settings: Settings, place: Mapping[str, float], mark: str = "") -> serve.Application:
+    """The server where a machine offers `place`, resources of Ray: where its keys and folders are; mark: of
+    whoever begins it, who thereby knows it again."""
     from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
     @serve.deployment(
@@ -159,6 +160,10 @@ def server_at(settings: Settings, place: Mapping[str, float]) -> serve.Applicati
 
         async def check_health(self) -> None:
             """Answered, it shows that the event loop turns."""
+
+        async def mark(self) -> str:
+            """Whose this is."""
+            return mark
 
         async def end(self) -> None:
             """Take nothing new, and wait for what is under way, as long as the settings say."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from ray import serve
 from ray.exceptions import RayError
@@ -28,6 +29,8 @@ _KEEP_ALIVE = 15
 """Seconds that a connection may be idle."""
 _LOOK = 0.2
 """Seconds between two looks at what is to become of an application."""
+_ANSWER = 5.0
+"""Seconds in which a server that is well says whose it is."""
 _UNWELL = 300.0
 """Seconds for which Serve may try to get an application well again."""
 _HERE = 0.001
@@ -40,7 +43,7 @@ class Rollout:
     def __init__(self, ray: Any, is_own: bool, say: Callable[[str], None]) -> None:
         """ray: connected; is_own: to a cluster that ends with this process; say: something to people."""
         self._ray, self._is_own, self._say = ray, is_own, say
-        self._began: float | None = None
+        self._mark, self._has_begun = uuid4().hex, False
         self._unwell_since: float | None = None
         self.halt = threading.Event()
         """Set: nothing is waited for any more."""
@@ -77,7 +80,7 @@ class Rollout:
         self._check_room(settings)
         with _told():
             self._run(deployments.translators(settings), TRANSLATORS, None)
-            self._run(deployments.server_at(settings, self._here()), SERVER, "/")
+            self._run(deployments.server_at(settings, self._here(), self._mark), SERVER, "/")
 
     def _here(self) -> dict[str, float]:
         """What this machine alone has: keys and folders are here, so the server must be."""
@@ -103,7 +106,7 @@ class Rollout:
         serve.run_many(
             [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
         )
-        self._began = _when()
+        self._has_begun = True
         said = ""
         while not self.halt.is_set():
             found = serve.status().applications.get(name)
@@ -123,24 +126,25 @@ class Rollout:
 
     def look(self, settings: Settings) -> None:
         """Say if something is the matter with the applications. Raises WorkersDied if it stays so."""
-        problem, patience = _problem(self._began, settings)
+        problem, patience = _problem(self._mark, settings)
         if problem is None:
             if self._unwell_since is not None:
                 self._say("the cluster is well again")
             self._unwell_since = None
             return
         now = time.monotonic()
+        since = self._unwell_since or now
+        if now - since >= patience:
+            raise WorkersDied(problem)
         if self._unwell_since is None:
             self._unwell_since = now
             self._say(problem)
-        if now - self._unwell_since >= patience:
-            raise WorkersDied(problem)
 
     def end(self, settings: Settings) -> None:
         """First the server, which answers what is under way, and for that needs the replicas. Nothing if
         there is nothing, or somebody else has put others in their place."""
         with _told():
-            if self._began is not None and _when() == self._began:
+            if self._has_begun and _is_of(self._mark):
                 self._end(settings)
 
     def _end(self, settings: Settings) -> None:
@@ -170,14 +174,18 @@ def _is_gone(name: str) -> bool:
     return name not in serve.status().applications
 
 
-def _when() -> float:
-    """When the applications were last put in the place of others."""
-    applications = serve.status().applications
-    found = [applications[name] for name in (TRANSLATORS, SERVER) if name in applications]
-    return max((each.last_deployed_time_s for each in found), default=0.0)
+def _is_of(mark: str) -> bool:
+    """Whether the server has a mark, or is none that could say. (Serve's own time of an application stays
+    that of the first one by its name.)"""
+    try:
+        answer = serve.get_app_handle(SERVER).options(method_name="mark").remote()
+        found: str = answer.result(timeout_s=_ANSWER)
+    except (RayError, RayServeException, TimeoutError):
+        return True
+    return found == mark
 
 
-def _problem(began: float | None, settings: Settings) -> tuple[str | None, float]:
+def _problem(mark: str, settings: Settings) -> tuple[str | None, float]:
     """What is the matter with the applications, and for how many seconds that may be so."""
     try:
         applications = serve.status().applications
@@ -187,12 +195,12 @@ def _problem(began: float | None, settings: Settings) -> tuple[str | None, float
         found = applications.get(name)
         if found is None:
             return f"somebody has ended {name}, a part of this server, on the cluster", 0
-        if began is not None and found.last_deployed_time_s > began:
-            return "another command has put its server in the place of this one", 0
         if found.status == "DEPLOY_FAILED":
             return f"{name} can't begin: {_reason(found, 'DEPLOY_FAILED')}", 0
         if found.status == "UNHEALTHY":
             return f"{name} isn't well: {_reason(found, 'UNHEALTHY')}", _UNWELL
+    if not _is_of(mark):
+        return "another command has put its server in the place of this one", 0
     return None, 0
 
 
