@@ -35,6 +35,10 @@ class Rollout:
     def deploy(self, settings: Settings) -> None:
         self._do("deploy", settings)
 
+    def check(self, settings: Settings) -> None:
+        if settings.replicas > 5:
+            raise InvalidOption("there is no room")
+
     def end(self, settings: Settings) -> None:
         self._do("end", settings)
 
@@ -74,6 +78,13 @@ def test_settings_that_cannot_be_leave_all_as_it_is(rollout, signals, capfd):
     run(rollout, signals, again=raising(InvalidOption("'prot' is no setting")))  # type: ignore[arg-type]
     assert rollout.did == [("begin", 1), ("end", 1)]
     assert "all stays as it is, as the new settings can't be: 'prot' is no setting" in capfd.readouterr().err
+
+
+def test_replicas_without_room_are_not_begun(rollout, signals, capfd):
+    rollout.looks = [lambda: signals.note(-1), lambda: signals.note(signal.SIGTERM)]
+    run(rollout, signals, again=lambda: Settings(replicas=6))
+    assert rollout.did == [("begin", 1), ("end", 1)]
+    assert "can't be: there is no room" in capfd.readouterr().err
 
 
 def test_replicas_that_cannot_begin_give_way_to_those_before(rollout, signals, capfd):

@@ -182,6 +182,7 @@ class Command:
         """Other replicas, with settings that are read again, or the same if these can't be."""
         try:
             wanted = read_again()
+            self._done(partial(self._rollout.check, wanted))
         except DragomanError as error:
             say(f"all stays as it is, as the new settings can't be: {error}")
             return settings

@@ -72,12 +72,12 @@ class Rollout:
                 )
             if {TRANSLATORS, SERVER} & serve.status().applications.keys():
                 self._say("a Dragoman server runs on this cluster already; this one takes its place")
+        self.check(settings)
         self.deploy(settings)
 
     def deploy(self, settings: Settings) -> None:
         """Both applications, or new replicas in the place of old ones. Raises WorkersDied if they can't
-        begin, InvalidOption if they can't be here, and Halted."""
-        self._check_room(settings)
+        begin, InvalidOption if Serve refuses them, and Halted."""
         with _told():
             self._run(deployments.translators(settings), TRANSLATORS, None)
             self._run(deployments.server_at(settings, self._here(), self._mark), SERVER, "/")
@@ -88,11 +88,12 @@ class Rollout:
         (address,) = {each["NodeManagerAddress"] for each in self._ray.nodes() if each["NodeID"] == node}
         return {f"node:{address}": _HERE}
 
-    def _check_room(self, settings: Settings) -> None:
+    def check(self, settings: Settings) -> None:
         """Say what replicas need and the cluster lacks. Raises InvalidOption if it will always."""
-        offered = self._ray.cluster_resources()
+        with _told():
+            offered, needs = self._ray.cluster_resources(), deployments.needs(settings)
         names = {"num_cpus": "CPU", "num_gpus": "GPU"}
-        for option, each in deployments.needs(settings).items():
+        for option, each in needs.items():
             name = names[option]
             needed, there = settings.replicas * each, offered.get(name, 0)
             if needed > there:
