@@ -43,7 +43,7 @@ def done(folder: Path) -> int:
 def test_a_cluster_that_starts_by_itself_writes_the_same_files_though_a_worker_is_killed(
     run, process, tatoeba, tmp_path
 ):
-    lines = [text for pairs in tatoeba.values() for text, _ in pairs[:10]]
+    lines = [text for pairs in tatoeba.values() for text, _ in pairs[:30]]
     (tmp_path / "in.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     command = ("bulk", tmp_path / "in.txt", "--to", "en", "--beams", 1, "--block", 2, "--output")
     assert run(*command, tmp_path / "alone").code == 0
@@ -51,8 +51,11 @@ def test_a_cluster_that_starts_by_itself_writes_the_same_files_though_a_worker_i
     driver = process(*command, out, "--cluster", "auto", "--workers", 1)
     wait_for(lambda: actor_of(driver) is not None, driver)
     actor = actor_of(driver)
-    wait_for(lambda: done(out) > 1, driver)
-    actor.suspend()  # so that it is not done with everything before it is killed
+    actor.suspend()
+    while done(out) < 2:  # a little at a time, so that it is killed before it has done everything
+        actor.resume()
+        time.sleep(0.02)
+        actor.suspend()
     family = psutil.Process(driver.pid).children(recursive=True)
     assert listening(family) == {"127.0.0.1"}
     words = " ".join(word for one in family for word in one.cmdline())
