@@ -1,9 +1,11 @@
 """Fixtures for all tests: the embedded model, and real sentences."""
 
+import asyncio
 import gc
 import json
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -65,6 +67,18 @@ def taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Deadline, "next_of", noting)
     monkeypatch.setattr(Engine, "submit", slowly)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own."""
+    made = asyncio.new_event_loop()
+    thread = threading.Thread(target=made.run_forever)
+    thread.start()
+    yield made
+    made.call_soon_threadsafe(made.stop)
+    thread.join()
+    made.close()
 
 
 @pytest.fixture

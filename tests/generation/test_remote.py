@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -45,18 +45,6 @@ async def at_once(job: Job, tell: OnTokens | None) -> list[Hypothesis]:
 async def never(job: Job, tell: OnTokens | None) -> list[Hypothesis]:
     await asyncio.Event().wait()
     raise AssertionError
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own."""
-    made = asyncio.new_event_loop()
-    thread = threading.Thread(target=made.run_forever)
-    thread.start()
-    yield made
-    made.call_soon_threadsafe(made.stop)
-    thread.join()
-    made.close()
 
 
 def test_each_job_has_its_result(loop):

@@ -52,18 +52,6 @@ class Beside:
         return outcome
 
 
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own."""
-    made = asyncio.new_event_loop()
-    thread = threading.Thread(target=made.run_forever)
-    thread.start()
-    yield made
-    made.call_soon_threadsafe(made.stop)
-    thread.join()
-    made.close()
-
-
 def away(model: str | Path, translator: Translator, loop: asyncio.AbstractEventLoop) -> tuple[Away, Beside]:
     """A translator's model as one that is elsewhere."""
     crew = Beside(Replica({"m": as_model(translator)}, {"m": "this"}, 300, 1), translator.system.precision)
